@@ -1,0 +1,156 @@
+# backpropd. `make help` lists the targets. Everything that is built lies in build/ (build-address/
+# and so on with SANITIZER=).
+#
+# Each source of the engine is compiled twice: in float into libbackprop.a, and in double into
+# libbackprop_double.a with a generated header that renames every global symbol, so that both live
+# in one process (engine/backprop.h).
+
+CC ?= gcc
+SANITIZER ?=
+BUILD := build$(if $(SANITIZER),-$(SANITIZER))
+PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls
+TEST_PACKAGES := $(PACKAGES) libcurl cmocka
+
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+
+OPT ?= -O3
+WARN := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes -Wno-unknown-warning-option
+CFLAGS ?= -g
+# -ffp-contract=off: the plain C of a formula gives the same bits whatever the instruction set;
+# only the kernels are compiled with fused multiply-adds.
+ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread \
+  -fstack-protector-strong -fPIE -Iengine -I$(BUILD)/gen $(SAN_FLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pthread -pie -Wl,-z,relro,-z,now $(SAN_FLAGS) $(LDFLAGS)
+ifneq ($(SANITIZER),)
+  SAN_FLAGS := -fsanitize=$(SANITIZER) -fno-omit-frame-pointer
+  ifeq ($(SANITIZER),undefined)
+    SAN_FLAGS += -fno-sanitize-recover=all
+  endif
+  OPT := -O1
+else
+  ALL_CFLAGS += -D_FORTIFY_SOURCE=2
+endif
+
+# Package flags are looked up when they are first used, so that `make deps` runs without them.
+# The tests' own packages only count for tests/: a build does not need them.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES)))$(PKG_CFLAGS)
+TEST_CFLAGS = $(eval TEST_CFLAGS := $(shell pkg-config --cflags $(TEST_PACKAGES)))$(TEST_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
+TEST_LIBS = $(eval TEST_LIBS := $(shell pkg-config --libs $(TEST_PACKAGES)))$(TEST_LIBS)
+
+# Kernels are compiled once for each instruction set that pays on this architecture.
+ARCH := $(shell uname -m)
+ifeq ($(ARCH),x86_64)
+  SIMD := avx2 avx512
+  SIMD_avx2 := -mavx2 -mfma -mf16c
+  SIMD_avx512 := -mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
+endif
+SIMD_SRC := engine/kernels_simd.c
+
+ENGINE_SRC := $(filter-out $(SIMD_SRC),$(wildcard engine/*.c))
+SERVER_SRC := $(wildcard server/*.c)
+# Of the server, what turns a description into a network is also built in double, for the tests.
+BOTH_SRC := $(ENGINE_SRC) $(wildcard server/describe*.c)
+
+ENGINE_OBJ := $(ENGINE_SRC:%.c=$(BUILD)/%.o) $(SIMD:%=$(BUILD)/engine/kernels_simd.%.o) $(BUILD)/engine/kernels_simd.plain.o
+ENGINE_DOUBLE_OBJ := $(ENGINE_OBJ:.o=.double.o)
+SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/%.o)
+SERVER_LIB_OBJ := $(filter-out $(BUILD)/server/main.o,$(SERVER_OBJ))
+LIBS := $(BUILD)/libbackprop.a
+DOUBLE_LIBS := $(BUILD)/libbackprop_double.a
+
+.PHONY: all
+all: $(BUILD)/backpropd ## build build/backpropd
+
+$(BUILD)/backpropd: $(SERVER_OBJ) $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+
+$(BUILD)/libbackprop.a: $(ENGINE_OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(BUILD)/libbackprop_double.a: $(ENGINE_DOUBLE_OBJ) $(filter $(BUILD)/server/%,$(patsubst %.c,$(BUILD)/%.double.o,$(BOTH_SRC)))
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+# Every global symbol of the float build, renamed for the double one. The header changes only when
+# the names do, so that most edits compile one file twice and not all of them.
+$(BUILD)/gen/double_names.stamp: $(ENGINE_OBJ) $(filter $(BUILD)/server/%,$(patsubst %.c,$(BUILD)/%.o,$(BOTH_SRC)))
+	@mkdir -p $(@D)
+	@nm -g --defined-only $^ | awk 'NF == 3 && $$2 ~ /[TDRBVWC]/ && $$3 !~ /^_/ { print "#define " $$3 " " $$3 "_double" }' | sort -u > $@.h
+	@cmp -s $@.h $(@D)/double_names.h || cp $@.h $(@D)/double_names.h
+	@touch $@
+$(BUILD)/gen/double_names.h: $(BUILD)/gen/double_names.stamp ;
+
+DOUBLE_FLAGS = -DBACKPROP_DOUBLE -include $(BUILD)/gen/double_names.h
+
+$(BUILD)/engine/kernels_simd.plain.o: $(SIMD_SRC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -ffp-contract=fast -DKERNELS_ISA=plain -MMD -c -o $@ $<
+$(BUILD)/engine/kernels_simd.plain.double.o: $(SIMD_SRC) $(BUILD)/gen/double_names.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(DOUBLE_FLAGS) -ffp-contract=fast -DKERNELS_ISA=plain -MMD -c -o $@ $<
+define simd_rules
+$(BUILD)/engine/kernels_simd.$(1).o: $(SIMD_SRC)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(SIMD_$(1)) -ffp-contract=fast -DKERNELS_ISA=$(1) -MMD -c -o $$@ $$<
+$(BUILD)/engine/kernels_simd.$(1).double.o: $(SIMD_SRC) $(BUILD)/gen/double_names.h
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(DOUBLE_FLAGS) $$(SIMD_$(1)) -ffp-contract=fast -DKERNELS_ISA=$(1) -MMD -c -o $$@ $$<
+endef
+$(foreach isa,$(SIMD),$(eval $(call simd_rules,$(isa))))
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),$(TEST_CFLAGS),$(PKG_CFLAGS)) -MMD -c -o $@ $<
+$(BUILD)/%.double.o: %.c $(BUILD)/gen/double_names.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),$(TEST_CFLAGS),$(PKG_CFLAGS)) $(DOUBLE_FLAGS) -MMD -c -o $@ $<
+
+# The SQL of schema/ lies in the binary, one file after the other in the order of their numbers.
+$(BUILD)/server/store_schema.o: $(wildcard schema/*.sql)
+$(BUILD)/server/api_openapi.o: schema/openapi.yaml
+
+# ---- tests: a test program is tests/unit/NAME.c or tests/http/NAME.c. Those named *_double.c are
+# compiled with the engine in double; *_both.c twice.
+TEST_SRC := $(wildcard tests/unit/*.c) $(wildcard tests/http/*.c)
+TEST_HELPERS := $(wildcard tests/support/*.c)
+HELPER_OBJ := $(TEST_HELPERS:%.c=$(BUILD)/%.o)
+HELPER_DOUBLE_OBJ := $(TEST_HELPERS:%.c=$(BUILD)/%.double.o)
+TEST_FLOAT := $(filter-out %_double.c,$(TEST_SRC))
+TEST_DOUBLE := $(filter %_double.c %_both.c,$(TEST_SRC))
+TEST_BIN := $(TEST_FLOAT:%.c=$(BUILD)/%.float.test) $(TEST_DOUBLE:%.c=$(BUILD)/%.double.test)
+
+$(BUILD)/%.float.test: $(BUILD)/%.o $(HELPER_OBJ) $(SERVER_LIB_OBJ) $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
+$(BUILD)/%.double.test: $(BUILD)/%.double.o $(HELPER_DOUBLE_OBJ) $(DOUBLE_LIBS) $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
+
+.PHONY: tests
+tests: $(TEST_BIN)
+.SECONDARY:
+
+# ---- the commands of people
+.PHONY: deps test-deps test demo run bench format clean help
+deps:
+	@sh tests/support/install.sh build
+test-deps:
+	@sh tests/support/install.sh test
+test: test-deps ## build and run every test; the last line counts them
+	@$(MAKE) --no-print-directory all tests
+	@BUILD=$(BUILD) bash tests/run.sh $(TEST_BIN)
+demo: deps ## build, start a daemon, train a CNN on handwritten digits over HTTP with curl
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) bash tests/demo.sh
+run: all ## run the daemon on 127.0.0.1:8080 with its data in ./build/data
+	$(BUILD)/backpropd --listen 127.0.0.1:8080 --data $(BUILD)/data
+format: ## clang-format the tree
+	clang-format -i $$(git ls-files '*.c' '*.h')
+clean: ## remove what was built
+	rm -rf build build-*
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo "SANITIZER=address|undefined|thread builds into build-SANITIZER and works with all of them."
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,376 @@
+/* backprop.h: libbackprop, the backpropagation engine. The only header that its users include.
+ *
+ * What its objects mean:
+ *
+ *   shape      the sizes of a tensor. dim[0] may be BATCH: a size that is known only when a plan
+ *              runs. Row-major, images N,C,H,W, kernels O,I,H,W, as in PyTorch.
+ *   graph      nodes, each an operator applied to earlier nodes. Leaves are inputs, parameters,
+ *              buffers (BN statistics) and constants. A model with its loss and an autograd
+ *              expression are both graphs. Read-only once it is built.
+ *   param      a named view into the model's one block of parameters, or of buffers.
+ *   plan       a graph compiled for one purpose and one capacity: order, layouts, and the place
+ *              of each buffer in one arena. Read-only, shared by any number of runs.
+ *   run        everything that one execution of a plan writes. One thread at a time.
+ *   pool       worker threads that runs share.
+ *   network    a graph with the names of its inputs, targets, outputs and loss, its optimiser,
+ *              schedule and clipping: what a model description stands for.
+ *   generation one immutable state of a network's numbers: parameters, buffers, optimiser state.
+ *              A step reads generation n and writes generation n+1.
+ *
+ * What a user need not know: how nodes are stored, layouts inside plans, kernels.
+ *
+ * Numbers are `real`: float, or double when compiled with BACKPROP_DOUBLE. Both builds can live in
+ * one process: the double one is compiled with a generated header that renames every global symbol
+ * of the library (build/double_names.h), so a source file sees one or the other.
+ *
+ * Same bits: results depend on the inputs and on engine_fingerprint(), never on the number of
+ * threads; and in plans without backward a sample's results do not depend on the other samples.
+ *
+ * Threads: objects may be read from several threads and written from one at a time; what differs
+ * is said at the function. No function keeps a pointer that it was given unless it says so. */
+#ifndef BACKPROP_H
+#define BACKPROP_H
+
+#include "error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef BACKPROP_DOUBLE
+typedef double real;
+#else
+typedef float real;
+#endif
+
+/* ---- memory: an arena ------------------------------------------------------------------------ */
+
+struct arena; /* many allocations, freed together */
+struct arena *arena_create(size_t block);
+void arena_destroy(struct arena **a);
+void arena_reset(struct arena *a);               /* frees all but the first block */
+void *arena_alloc(struct arena *a, size_t size); /* zeroed, aligned to 16; NULL: out of memory */
+void *arena_array(struct arena *a, size_t count, size_t size); /* the same; checks the product */
+char *arena_strdup(struct arena *a, const char *text);
+char *arena_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+size_t arena_bytes(const struct arena *a);
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* Finds the known name that is nearest to one that was not found (edit distance, at most a third
+ * of its length): offer every known name, then read `best`, NULL when none is near. */
+struct nearest {
+    const char *given, *best;
+    int distance;
+};
+void nearest_offer(struct nearest *n, const char *known);
+
+/* ---- shapes ---------------------------------------------------------------------------------- */
+
+enum { SHAPE_MAX_RANK = 8, BATCH = -1 };
+
+enum dtype { DTYPE_REAL, DTYPE_INT64 };
+size_t dtype_size(enum dtype t); /* bytes */
+
+struct shape {
+    int rank;
+    int64_t dim[SHAPE_MAX_RANK];
+};
+
+/* SHAPE(BATCH, 10); a scalar is (struct shape){0}. */
+#define SHAPE(...)                                                                                 \
+    ((struct shape){sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__}})
+
+bool shape_equal(const struct shape *a, const struct shape *b);
+bool shape_batched(const struct shape *s); /* dim[0] is BATCH */
+
+/* Elements, with `batch` for BATCH. False when the product overflows or passes 2^48. */
+bool shape_count(const struct shape *s, int64_t batch, int64_t *count_r);
+
+/* "[N, 3, 32, 32]"; returns its argument `text`, so that it can stand in a call to error_set. */
+struct shape_text {
+    char text[96];
+};
+const char *shape_print(const struct shape *s, struct shape_text *text);
+
+/* ---- attributes: what a client says about an operator, optimiser, schedule ------------------- */
+
+enum attr_kind {
+    ATTR_IS_NULL,
+    ATTR_IS_INT,
+    ATTR_IS_REAL,
+    ATTR_IS_BOOL,
+    ATTR_IS_STRING,
+    ATTR_IS_LIST
+};
+
+struct attr { /* as given: not yet checked against a table */
+    const char *name;
+    enum attr_kind kind;
+    int64_t i;          /* INT, BOOL */
+    double d;           /* INT, REAL */
+    const char *s;      /* STRING */
+    const double *list; /* LIST of numbers */
+    int n_list;
+};
+
+enum attr_type { ATTR_INT, ATTR_REAL, ATTR_BOOL, ATTR_CHOICE, ATTR_PAIR, ATTR_INTS, ATTR_REALS };
+
+/* A row of a table of attributes. Values are stored in a struct of the owner's at `offset`:
+ * INT int64_t; REAL double; BOOL bool; CHOICE int (place in `choices`); PAIR int64_t[2], one number
+ * stands for both; INTS struct int_list; REALS struct real_list. */
+struct attr_def {
+    const char *name;
+    enum attr_type type;
+    size_t offset;
+    const char *fallback; /* as text ("1", "true", "none", "" = empty list); NULL: must be given */
+    double min, max;      /* of a number or of each number in a list */
+    const char *choices;  /* CHOICE: "none|tanh"; REAL: what null stands for, or NULL: the fallback */
+    const char *doc;
+};
+
+struct int_list {
+    int n;
+    int64_t v[SHAPE_MAX_RANK];
+};
+struct real_list {
+    int n;
+    const double *v;
+};
+
+/* Fills `values` from the given attributes and the fallbacks. `what` begins the sentences of its
+ * errors ("layer 'conv1' (conv2d)"). Lists are kept in `a`. ERROR_BAD_ATTRIBUTE. */
+int attrs_parse(const struct attr_def *defs, const char *what, const struct attr *given,
+                int n_given, struct arena *a, void *values, struct error *e);
+
+/* ---- operators, as the outside sees them ----------------------------------------------------- */
+
+struct param_def {
+    const char *name; /* "weight" */
+    bool buffer;      /* written by training forwards, not by the optimiser */
+    const char *init; /* default initialiser, a name in the table of initialisers */
+};
+
+struct op_info {
+    const char *name, *family, *doc;
+    int min_inputs, max_inputs;     /* max -1: any number */
+    const struct attr_def *attrs;   /* ends with name NULL; may be NULL */
+    const struct param_def *params; /* the same */
+    bool is_loss, differentiable, random;
+};
+/* Walks all operators that a client may name: false when i is past the last. */
+bool op_info_at(int i, struct op_info *info_r);
+
+/* ---- graphs ---------------------------------------------------------------------------------- */
+
+struct graph;
+struct node;
+
+struct graph *graph_create(struct error *e);
+void graph_destroy(struct graph **g);
+
+/* Leaves. `name` is copied. A constant's `data` (count by its shape) is copied. */
+struct node *graph_input(struct graph *g, const char *name, enum dtype dtype,
+                         const struct shape *shape, struct error *e);
+struct node *graph_constant(struct graph *g, const struct shape *shape, const real *data,
+                            struct error *e);
+
+/* Adds an operator of this name. Inputs are the data inputs and, where a caller brings its own, the
+ * operator's parameters after them; parameters that are not brought become leaves of the graph,
+ * named `name`.weight and so on. `name` NULL: the node has no name and its leaves none to show.
+ * NULL and UNKNOWN_OPERATOR, BAD_ATTRIBUTE, BAD_SHAPE, BAD_DTYPE, BAD_GRAPH, TOO_LARGE. */
+struct node *graph_add(struct graph *g, const char *op, const char *name,
+                       struct node *const *inputs, int n_inputs, const struct attr *attrs,
+                       int n_attrs, struct error *e);
+
+const char *node_name(const struct node *n); /* "" when it has none */
+const char *node_op(const struct node *n);
+const struct shape *node_shape(const struct node *n);
+enum dtype node_dtype(const struct node *n);
+double node_flops(const struct node *n); /* of one forward of one sample */
+int64_t node_param_count(const struct node *n);
+int node_input_count(const struct node *n); /* data inputs, without parameters */
+struct node *node_input(const struct node *n, int i);
+bool node_is_loss(const struct node *n);
+
+/* The dtype and shape of the target that a loss wants for a prediction of this shape. */
+int loss_target(const char *op, const struct shape *prediction, enum dtype *dtype_r,
+                struct shape *shape_r, struct error *e);
+
+int graph_node_count(const struct graph *g);
+struct node *graph_node(const struct graph *g, int i);
+
+/* The parameters and buffers in the order of their declaration, which is PyTorch's. */
+struct param {
+    const char *name; /* "conv1.weight" */
+    struct shape shape;
+    size_t offset, count; /* in elements, in the block of parameters or of buffers */
+    bool buffer, frozen;
+    const struct init_def *init;
+    const void *init_attrs; /* of init's; NULL: the fallbacks */
+    int64_t fan_in, fan_out;
+    struct node *leaf;
+};
+int graph_param_count(const struct graph *g);
+struct param *graph_param(const struct graph *g, int i);
+size_t graph_params_size(const struct graph *g);  /* elements of the block of parameters */
+size_t graph_buffers_size(const struct graph *g); /* elements of the block of buffers */
+
+/* Fills both blocks with each parameter's initialiser, from counter-based random numbers keyed by
+ * (seed, place of the parameter). */
+void graph_init(const struct graph *g, uint64_t seed, real *params, real *buffers);
+
+/* Gives parameter i another initialiser than its operator does, by name ("normal") and attributes
+ * (torch.nn.init). UNKNOWN_OPERATOR, BAD_ATTRIBUTE. */
+int graph_set_init(struct graph *g, int i, const char *name, const struct attr *attrs, int n,
+                   struct error *e);
+
+/* ---- the pool -------------------------------------------------------------------------------- */
+
+struct pool;
+struct pool *pool_create(int threads,
+                         struct error *e); /* threads counts the caller; 1: no others */
+void pool_destroy(struct pool **p);
+int pool_threads(const struct pool *p);
+
+/* Calls f(arg, begin, end, worker) for consecutive ranges of `grain` of [0, count) on all threads,
+ * the caller's included (worker 0), and returns when all are done. Ranges depend on count and
+ * grain alone. Any thread may call, several at once. Calls from within f are not allowed. */
+typedef void pool_fn(void *arg, int64_t begin, int64_t end, int worker);
+void pool_for(struct pool *p, int64_t count, int64_t grain, pool_fn *f, void *arg);
+
+/* What results depend on besides their inputs: our build, BLAS and its kernels, instruction set. */
+const char *engine_fingerprint(void);
+/* Call once, before any other thread: picks the kernels, makes BLAS single-threaded. */
+void engine_start(void);
+
+/* ---- plans and runs -------------------------------------------------------------------------- */
+
+struct plan;
+struct run;
+
+struct plan_spec {
+    bool training;               /* batch statistics, dropout; else running statistics */
+    struct node *const *outputs; /* values that can be read after a run */
+    int n_outputs;
+    struct node *loss;       /* a scalar; with n_wrt or params_wrt the root of backward; or NULL */
+    struct node *const *wrt; /* input leaves or nodes whose gradients can be read after a run */
+    int n_wrt;
+    bool params_wrt;  /* gradients of all parameters that are not frozen, into run_args.grads */
+    int64_t capacity; /* largest batch */
+    int threads;      /* of the largest pool it will run on: sizes the scratch */
+    size_t fence;     /* for tests: bytes of guard pattern after each buffer */
+};
+
+/* Compiles. The graph must outlive the plan. NULL and BAD_GRAPH, TOO_LARGE, OUT_OF_MEMORY. */
+struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, struct error *e);
+void plan_destroy(struct plan **p);
+size_t plan_arena_bytes(const struct plan *p); /* what each run of it allocates, about */
+int64_t plan_capacity(const struct plan *p);
+
+struct run *run_create(const struct plan *p, struct error *e);
+void run_destroy(struct run **r);
+
+struct run_args {
+    struct pool *pool;
+    int64_t n;                    /* the batch, 1 to capacity */
+    const void *const *inputs;    /* one pointer an input leaf, in the graph's order of inputs;
+                                     NULL for one that the plan does not use */
+    const real *params, *buffers; /* blocks of one generation; NULL where the graph has none */
+    real *buffers_out;            /* where training forwards write moved statistics: a block that
+                                     already holds a copy of `buffers`; NULL: they are dropped */
+    real *grads;                  /* block of gradients, written (params_wrt); zero where frozen */
+    uint64_t seed, draw;          /* with a node's place, the key of its random numbers */
+};
+
+/* Forward, and backward if the plan has it. Allocates nothing, changes nothing but the run, grads
+ * and buffers_out. -1 when the data are refused (a class index out of range): BAD_VALUE. */
+int run_execute(struct run *r, const struct run_args *args, struct error *e);
+
+/* After run_execute, until the next: an output's value (place in spec.outputs), contiguous in the
+ * logical layout; the loss; the gradient of spec.wrt[i]. */
+const real *run_output(const struct run *r, int i);
+real run_loss(const struct run *r);
+const real *run_wrt_grad(const struct run *r, int i);
+
+/* Executes again and says where the first number that is not finite appears. Always -1, with
+ * ERROR_NOT_FINITE and a sentence that names the layer and whether forward or backward. */
+int run_explain_nonfinite(struct run *r, const struct run_args *args, struct error *e);
+
+bool run_fences_intact(const struct run *r);
+
+/* ---- optimisers, schedules, clipping --------------------------------------------------------- */
+
+struct optimizer_info {
+    const char *name, *doc;
+    const struct attr_def *attrs;
+};
+bool optimizer_info_at(int i, struct optimizer_info *info_r);
+bool schedule_info_at(int i, struct optimizer_info *info_r);
+bool init_info_at(int i, struct optimizer_info *info_r);
+
+struct optimizer; /* a row of the table and its attributes */
+struct optimizer *optimizer_create(const char *name, const struct attr *attrs, int n,
+                                   struct error *e);
+void optimizer_destroy(struct optimizer **o);
+const char *optimizer_name(const struct optimizer *o);
+double optimizer_lr(const struct optimizer *o);
+int optimizer_set_lr(struct optimizer *o, double lr, struct error *e);
+int optimizer_slots(const struct optimizer *o); /* blocks of state, each of the parameters' size */
+
+struct schedule;
+struct schedule *schedule_create(const char *name, const struct attr *attrs, int n,
+                                 struct error *e);
+void schedule_destroy(struct schedule **s);
+/* The learning rate of the step after `step` steps were taken. `s` NULL: base. */
+double schedule_lr(const struct schedule *s, double base, uint64_t step);
+
+/* ---- networks and their steps ---------------------------------------------------------------- */
+
+enum { NETWORK_MAX_IO = 16 };
+
+struct network {
+    struct graph *graph;
+    int n_inputs, n_targets, n_outputs;
+    struct node *inputs[NETWORK_MAX_IO], *targets[NETWORK_MAX_IO];
+    struct node *outputs[NETWORK_MAX_IO];     /* then, without a place in n_outputs: */
+    struct node *probabilities;               /* of outputs[0], or NULL */
+    const char *output_names[NETWORK_MAX_IO]; /* the names that clients use */
+    struct node *loss;                        /* the scalar that is minimised; NULL: cannot train */
+    int n_losses;                             /* the weighted parts of it */
+    struct node *losses[NETWORK_MAX_IO];
+    struct optimizer *optimizer;            /* NULL: cannot train */
+    struct schedule *schedule;              /* NULL: constant */
+    double clip_grad_norm, clip_grad_value; /* 0: off */
+    uint64_t seed;
+    struct arena *arena; /* holds the names, and this struct */
+};
+void network_destroy(struct network **net);
+
+/* One block: parameters, buffers, then the optimiser's slots. Reference-counted; the counts may be
+ * changed from any thread. `optimizer_step` counts the steps that the slots have seen. */
+struct generation {
+    real *params, *buffers, *slots;
+    uint64_t optimizer_step;
+    size_t bytes;
+    int refs; /* atomic */
+};
+struct generation *generation_create(const struct network *net, struct error *e); /* refs 1 */
+struct generation *generation_ref(struct generation *g);
+void generation_unref(struct generation **g); /* frees the last */
+size_t generation_bytes(const struct network *net);
+
+/* Euclidean norm of the block of gradients (clip_grad_norm_ of PyTorch, before clipping; those of
+ * frozen parameters are zero). Not finite when one of them is not. */
+double gradients_norm(const struct network *net, struct pool *pool, const real *grads);
+
+/* Clips `grads` in place as the network says, then writes the parameters and slots of `to` from
+ * those of `from`; buffers are the caller's. -1 and NOT_FINITE, naming the parameter, when a new
+ * value is not finite: `from` is as it was, `to` is rubbish. */
+int network_apply(const struct network *net, struct pool *pool, const struct generation *from,
+                  real *grads, double grad_norm, double lr, struct generation *to, struct error *e);
+
+/* dst += src over the block of parameters. */
+void gradients_add(const struct network *net, struct pool *pool, real *dst, const real *src);
+
+#endif

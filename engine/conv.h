@@ -1,0 +1,63 @@
+/* conv.h: a convolution's sizes, and its two algorithms: GEMM over gathered windows (conv_gemm.c)
+ * and the direct one for depthwise layers (conv_depthwise.c). ops_conv.c holds the row and chooses.
+ *
+ * Inside plans images are N,H,W,C. Weights come as O,I/groups,kh,kw and are packed at the start of
+ * forward and of backward, so that the numbers of a window follow each other as in an image. */
+#ifndef BACKPROP_CONV_H
+#define BACKPROP_CONV_H
+
+#include "window.h"
+
+struct conv_attrs {
+    int64_t out_channels, groups;
+    struct window window; /* kernel 0: that of the weight */
+    bool bias;
+};
+
+struct conv {
+    struct window window;
+    int64_t c, h, w;   /* input */
+    int64_t o, oh, ow; /* output */
+    int64_t groups, cg, og;
+    int64_t taps, k; /* of the kernel; numbers in a window of one group */
+    int64_t rows;    /* output pixels in a block: conv_gemm.c */
+    int64_t images;  /* 0 while the batch is not known */
+    bool depthwise;  /* one input and one output channel a group */
+    bool pointwise;  /* the windows are the pixels themselves */
+};
+
+/* What one forward or backward works on. Gradients that are not wanted are NULL. */
+struct conv_job {
+    struct conv v;
+    struct run *r;
+    const real *x;      /* [images][h][w][c] */
+    const real *weight; /* [o][cg][kh][kw] */
+    const real *bias;   /* [o] or NULL */
+    const real *dy;     /* [images][oh][ow][o] */
+    real *y, *dx;       /* as dy, as x */
+    real *dweight, *dbias;
+    real *work;
+};
+
+struct conv_memory {
+    int64_t forward, backward, scratch; /* elements of real */
+};
+
+struct conv_method {
+    struct conv_memory (*memory)(const struct conv *v);
+    void (*forward)(const struct conv_job *j);
+    void (*backward)(const struct conv_job *j);
+};
+
+extern const struct conv_method conv_gemm, conv_depthwise;
+
+/* Parts into which sums over the batch are cut: part i of n of [0, count). */
+static inline int64_t conv_part(int64_t i, int64_t n, int64_t count)
+{
+    return count / n * i + count % n * i / n;
+}
+
+/* dbias[o] = sum of parts [n_parts][o], in order. */
+void conv_reduce_bias(const double *parts, int64_t n_parts, int64_t o, real *dbias);
+
+#endif

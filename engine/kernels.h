@@ -1,0 +1,84 @@
+/* kernels.h: loops that are compiled once for each instruction set, and the table that holds them.
+ *
+ * engine_start picks one table for the process; kernels() gives it. All kernels here are
+ * batch-invariant: each number is computed by the same operations in the same order whatever the
+ * number of rows and columns of the call and whatever its place among them, so that callers may cut
+ * their work as they like. Between two tables numbers differ by rounding only. They touch what they
+ * are given and nothing else: any thread may call. */
+#ifndef BACKPROP_KERNELS_H
+#define BACKPROP_KERNELS_H
+
+#include "backprop.h"
+
+/* y[i][j] = sum over p of a[i][p] * b[p][j], + y[i][j] where `add`, else + bias[j], for i < rows
+ * and j < cols. Row i of a is `runs` pieces of `length` numbers, at row[i] + offset[0], ...: so a
+ * row may be a window of an image. Its numbers belong to the rows from `first` of the whole b
+ * [k][cols], which comes packed in panels (kernels.h: kernels_packed). The sum is sequential. */
+struct rows_product {
+    int64_t rows, cols;
+    const real *const *row;
+    const int64_t *offset;
+    int64_t runs, length;
+    const real *packed;
+    int64_t k, first;
+    bool add;
+    const real *bias; /* [cols] or NULL */
+    real *y;
+    int64_t ldy;
+};
+
+/* c[i][j] = sum over l < lines and x < pixels of a[l][x][i] * b[l][x][j], + c[i][j] where `add`,
+ * for i < rows and j < cols: sequential from zero, then added. One l and one x further are `line`
+ * and `step` elements. Rows of b can be read up to a multiple of kernels.lanes. */
+struct outer_product {
+    int64_t lines, pixels, rows, cols;
+    const real *a, *b;
+    int64_t a_line, a_step, b_line, b_step;
+    bool add;
+    real *c;
+    int64_t ldc;
+};
+
+struct kernels {
+    const char *name; /* "plain", "avx2", "avx512": BACKPROP_KERNELS and the fingerprint use it */
+
+    /* y[i][o] = bias[o] + sum over p of x[i][p] * w[o][p], for x [rows][k], w [outs][k] and
+     * y [rows][outs] with ldx, ldw and ldy elements from one row to the next; bias [outs] or NULL.
+     * (torch.nn.functional.linear.) */
+    void (*linear)(int64_t rows, int64_t outs, int64_t k, const real *x, int64_t ldx, const real *w,
+                   int64_t ldw, const real *bias, real *y, int64_t ldy);
+
+    /* c[i][j] = sum over p of a[i][p] * b[p][j], for a [rows][k], b [k][cols], c [rows][cols] with
+     * lda, ldb and ldc. (torch.mm.) */
+    void (*matmul)(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t lda, const real *b,
+                   int64_t ldb, real *c, int64_t ldc);
+
+    int64_t lanes, panel; /* numbers of a vector; columns of a packed panel, a multiple of it */
+    void (*rows_product)(const struct rows_product *p);
+    void (*outer_product)(const struct outer_product *p);
+};
+
+/* A packed matrix [k][cols] is panels of kernels.panel columns, one after the other; the last has
+ * what is left, rounded up to whole vectors. A panel is [k][width], zeros behind the last column.
+ * Its elements, and where a panel begins: */
+static inline int64_t kernels_packed(const struct kernels *f, int64_t k, int64_t cols)
+{
+    return (cols + f->lanes - 1) / f->lanes * f->lanes * k;
+}
+static inline int64_t kernels_panel_width(const struct kernels *f, int64_t cols, int64_t panel)
+{
+    int64_t left = cols - panel * f->panel;
+    return left >= f->panel ? f->panel : (left + f->lanes - 1) / f->lanes * f->lanes;
+}
+
+extern const struct kernels kernels_plain;
+#ifdef __x86_64__
+extern const struct kernels kernels_avx2, kernels_avx512;
+#endif
+
+/* The choice of engine_start; before it, the best that this processor runs. */
+const struct kernels *kernels(void);
+/* Walks the tables that this processor runs, best first: NULL when i is past the last. */
+const struct kernels *kernels_at(int i);
+
+#endif

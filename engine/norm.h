@@ -1,0 +1,42 @@
+/* norm.h: normalisation. norm_batch.c and norm_layer.c hold the arithmetic of batch norm and layer
+ * norm; ops_norm.c their attributes, shapes and rows. */
+#ifndef BACKPROP_NORM_H
+#define BACKPROP_NORM_H
+
+#include "op.h"
+
+struct batch_norm_attrs {
+    double eps;
+    double momentum; /* below 0: the running statistics are the mean of all batches */
+    bool affine, track_running_stats;
+};
+
+struct layer_norm_attrs {
+    struct int_list normalized_shape;
+    double eps;
+    bool elementwise_affine, bias;
+};
+
+/* Parameters, by their place in the rows. */
+enum { NORM_WEIGHT, NORM_BIAS, NORM_MEAN, NORM_VAR, NORM_BATCHES };
+
+/* Columns of the rows. */
+void batch_norm_memory(struct node *n);
+void batch_norm_forward(const struct node *n, struct run *r);
+void batch_norm_backward(const struct node *n, struct run *r);
+void layer_norm_memory(struct node *n);
+void layer_norm_forward(const struct node *n, struct run *r);
+void layer_norm_backward(const struct node *n, struct run *r);
+
+/* Numbers of parameter k in this run; NULL when the node has none. */
+static inline const real *norm_param(const struct node *n, const struct run *r, int k)
+{
+    return node_param_in(n, k) ? run_in(r, n, n->n_data + k) : NULL;
+}
+/* Where its gradient goes; NULL when the node has none or nobody wants it. */
+static inline real *norm_param_grad(const struct node *n, const struct run *r, int k)
+{
+    return node_param_in(n, k) ? run_grad_in(r, n, n->n_data + k) : NULL;
+}
+
+#endif

@@ -1,0 +1,34 @@
+/* ops_linear.h: what the files of the linear family share. The table of its rows is in
+ * ops_linear.c; ops_matmul.c has the functions of matmul. */
+#ifndef BACKPROP_OPS_LINEAR_H
+#define BACKPROP_OPS_LINEAR_H
+
+#include "op.h"
+
+#include <limits.h>
+
+/* The sizes that one call of BLAS takes. */
+enum { GEMM_MAX_SIZE = INT_MAX };
+
+/* c = op(a) * op(b), contiguous matrices in row-major order: op(a) [m][k], op(b) [k][n], c [m][n];
+ * with ta, a is stored [k][m], with tb, b [n][k]. */
+struct gemm {
+    bool ta, tb;
+    int64_t m, n, k;
+    const real *a, *b;
+    real *c;
+    const real *bias; /* [n], added to each row; or NULL */
+};
+/* Computes it through BLAS on the run's pool, in tiles that depend on the shape alone. */
+void gemm_run(struct run *r, const struct gemm *g);
+
+/* c[i][j] = bias[j] + sum over p of a[i][p] * b[p][j] by our own kernels, on the run's pool: the
+ * bits of a row of c do not depend on m. With tb, b is stored [n][k]. ta must be false. */
+void gemm_run_invariant(struct run *r, const struct gemm *g);
+
+int matmul_shape(struct node *n, struct error *e);
+void matmul_forward(const struct node *n, struct run *r);
+void matmul_backward(const struct node *n, struct run *r);
+double matmul_flops(const struct node *n);
+
+#endif

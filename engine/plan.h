@@ -1,0 +1,64 @@
+/* plan.h: a compiled plan from the inside, for plan*.c and run.c. */
+#ifndef BACKPROP_PLAN_H
+#define BACKPROP_PLAN_H
+
+#include "graph.h"
+
+/* A buffer of the arena and the span of time in which it holds something. Time runs from 0: the
+ * forward of lowered node i is at i, its backward at 2n - 1 - i, where n is the number of nodes. */
+struct slot {
+    struct extent size; /* elements */
+    size_t elem;        /* bytes of an element */
+    int start, end;     /* inclusive */
+    size_t bytes, offset;
+};
+
+enum { SLOT_NONE = -1, SLOT_OUTSIDE = -2 /* in memory that the run is given */ };
+
+/* After the backward of a node, `from` (what it wrote) is added to the gradient of `to`. */
+struct sum {
+    int after; /* node id */
+    int to;    /* node id */
+    int slot;  /* temporary */
+};
+
+struct plan {
+    struct graph *graph; /* lowered; everything here lies in its arena */
+    const struct graph *source;
+    int64_t capacity;
+    int threads;
+    bool training, backward, params_wrt;
+    size_t fence;
+
+    int n_nodes;
+    int *first_in;     /* of each node: where its inputs begin in grad_in arrays */
+    int n_in;          /* of all nodes together */
+    int *root;         /* node whose memory the value lies in (views) */
+    bool *wanted;      /* the node's gradient is computed */
+    int *value, *grad; /* slot of each node, SLOT_NONE or SLOT_OUTSIDE */
+    int *grad_in;      /* slot that backward of (node, input) writes, or OUTSIDE, NONE */
+    int *saved, *work_forward, *work_backward;
+    bool *skip_backward; /* a view whose gradient is its input's */
+    struct sum *sums;    /* in the order of backward */
+    int n_sums;
+
+    struct slot *slots;
+    int n_slots, cap_slots;
+    size_t arena_bytes, scratch_bytes; /* scratch: of one thread */
+
+    struct node **outputs; /* lowered, plain */
+    int n_outputs;
+    struct node *loss;
+    bool *param_written; /* of each parameter of the source: backward writes its gradient */
+    struct node **wrt;   /* lowered input leaves */
+    int n_wrt;
+};
+
+/* plan_lower.c: fills graph, outputs, loss and wrt: copies what is needed and inserts changes of
+ * layout. -1: out of memory or BAD_GRAPH. */
+int plan_lower(struct plan *p, const struct graph *g, const struct plan_spec *spec,
+               struct error *e);
+/* plan_place.c: decides the lifetime of every buffer and its place in the arena. */
+int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
+
+#endif

@@ -1,0 +1,49 @@
+/* window.c: the size of what a sliding window gives, with sentences where it gives nothing. */
+#include "window.h"
+
+int window_check_image(const struct node *n, struct error *e)
+{
+    struct shape_text text;
+    if (node_check_rank(n, 0, 4, 4, e))
+        return -1;
+    const struct shape *s = &n->in[0]->shape;
+    for (int i = 1; i < 4; i++)
+        if (s->dim[i] < 1)
+            return error_set(e, ERROR_BAD_SHAPE,
+                             "%s: expects images [N, C, H, W] with sizes of at least 1, found %s",
+                             n->what, shape_print(s, &text));
+    return 0;
+}
+
+/* 0 when not even one window fits. */
+static int64_t output_size(const struct window *w, int axis, int64_t in, bool ceil_mode)
+{
+    int64_t pad = w->padding[axis], stride = w->stride[axis];
+    int64_t reach = w->dilation[axis] * (w->kernel[axis] - 1) + 1;
+    int64_t room = in + 2 * pad - reach;
+    if (room < 0)
+        return 0;
+    int64_t out = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+    if (ceil_mode && (out - 1) * stride >= in + pad)
+        out--;
+    return out;
+}
+
+int window_output(const struct node *n, const struct window *w, bool ceil_mode, int64_t out_r[2],
+                  struct error *e)
+{
+    static const char *const names[] = {"height", "width"};
+    for (int axis = HEIGHT; axis <= WIDTH; axis++) {
+        int64_t in = n->in[0]->shape.dim[2 + axis];
+        out_r[axis] = output_size(w, axis, in, ceil_mode);
+        if (out_r[axis] < 1)
+            return error_set(e, ERROR_BAD_SHAPE,
+                             "%s: a kernel that reaches over %lld pixels (kernel_size %lld, "
+                             "dilation %lld) does not fit into an input of %s %lld with padding "
+                             "%lld on each side",
+                             n->what, (long long)(w->dilation[axis] * (w->kernel[axis] - 1) + 1),
+                             (long long)w->kernel[axis], (long long)w->dilation[axis], names[axis],
+                             (long long)in, (long long)w->padding[axis]);
+    }
+    return 0;
+}

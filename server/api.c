@@ -1,0 +1,159 @@
+/* api.c: what the handlers share. */
+#include "api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int api_find_model(struct request *q, struct error *e)
+{
+    struct model *m = models_find(q->server->models, request_param(q, "model"), e);
+    if (!m)
+        return -1;
+    q->model = m;
+    q->queue = m->queue;
+    return 0;
+}
+
+void api_release_model(struct request *q)
+{
+    struct model *m = q->model;
+    q->model = NULL;
+    model_release(&m);
+}
+
+int api_check_body(const struct request *q, const struct field *fields, struct error *e)
+{
+    if (q->raw_tensor)
+        return 0;
+    return describe_check_fields(q->json.root, "", fields, false, e);
+}
+
+const json_t *api_parameter(const struct request *q, const char *name)
+{
+    const json_t *v = json_object_get(json_object_get(q->json.root, "parameters"), name);
+    return json_is_null(v) ? NULL : v;
+}
+
+/* ---- batches --------------------------------------------------------------------------------- */
+
+/* The leaves of one kind: their names, and where their data go. */
+struct leaves {
+    const char *field; /* "inputs" */
+    struct node *const *node;
+    int n;
+    const void **data;
+};
+
+static int leaf_find(const struct leaves *l, const struct tensor *t, struct error *e)
+{
+    struct tensor_text what;
+    struct nearest near = {.given = t->name};
+    if (!t->name && l->n == 1)
+        return 0;
+    if (!t->name)
+        return error_set(e, ERROR_MISSING_FIELD, "%s has no name, and the model has %d %s",
+                         tensor_what(t, &what), l->n, l->field);
+    for (int i = 0; i < l->n; i++) {
+        if (strcmp(node_name(l->node[i]), t->name) == 0)
+            return i;
+        nearest_offer(&near, node_name(l->node[i]));
+    }
+    if (l->n == 1)
+        near.best = node_name(l->node[0]);
+    return error_set(e, ERROR_UNKNOWN_FIELD, "%s: the model has no such tensor%s%s%s",
+                     tensor_what(t, &what), near.best ? "; did you mean '" : "",
+                     near.best ? near.best : "", near.best ? "'?" : "");
+}
+
+static int leaf_read(struct request *q, const struct leaves *l, int i, struct tensor *t, int64_t *n,
+                     struct error *e)
+{
+    const struct node *node = l->node[i];
+    struct tensor_text what;
+    int64_t batch, count;
+    if (l->data[i])
+        return error_set(e, ERROR_BAD_VALUE, "%s is given twice", tensor_what(t, &what));
+    if (tensor_resolve(t, node_dtype(node), node_shape(node), &batch, &count, e))
+        return -1;
+    if (shape_batched(node_shape(node))) {
+        if (*n && *n != batch)
+            return error_set(e, ERROR_BAD_SHAPE,
+                             "%s holds %lld examples, the tensors before it %lld",
+                             tensor_what(t, &what), (long long)batch, (long long)*n);
+        *n = batch;
+    }
+    void *data = arena_array(q->arena, (size_t)count, dtype_size(node_dtype(node)));
+    if (!data)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %s", tensor_what(t, &what));
+    l->data[i] = data;
+    return tensor_convert(t, node_dtype(node), q->arena, data, count, e);
+}
+
+static int leaves_read(struct request *q, const struct leaves *l, int64_t *n, struct error *e)
+{
+    struct tensor *tensors, raw;
+    int n_tensors = 1;
+    if (q->raw_tensor) {
+        tensor_read_raw(q, &raw);
+        tensors = &raw;
+    } else if (tensors_read(q, l->field, &tensors, &n_tensors, e)) {
+        return -1;
+    }
+    for (int i = 0; i < n_tensors; i++) {
+        int at = leaf_find(l, &tensors[i], e);
+        if (at < 0 || leaf_read(q, l, at, &tensors[i], n, e))
+            return -1;
+    }
+    for (int i = 0; i < l->n; i++)
+        if (!l->data[i])
+            return error_set(e, ERROR_MISSING_FIELD, "%s: '%s' is missing", l->field,
+                             node_name(l->node[i]));
+    return 0;
+}
+
+int api_read_batch(struct request *q, const struct network *net, bool targets, struct batch *b_r,
+                   struct error *e)
+{
+    *b_r = (struct batch){.n = 0};
+    struct leaves inputs = {"inputs", net->inputs, net->n_inputs, b_r->data};
+    struct leaves wanted = {"targets", net->targets, net->n_targets, b_r->data + net->n_inputs};
+    if (targets && q->raw_tensor)
+        return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
+    if (leaves_read(q, &inputs, &b_r->n, e) || (targets && leaves_read(q, &wanted, &b_r->n, e)))
+        return -1;
+    if (!b_r->n)
+        b_r->n = 1;
+    return tensors_end(q, e);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+void api_put_json(struct json_out *w, const char *key, const json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    out_key(w, key);
+    if (text)
+        out_raw(w, text, strlen(text));
+    else
+        out_null(w);
+    free(text);
+}
+
+void api_put_shape(struct json_out *w, const char *key, const struct shape *s)
+{
+    out_put_int64s(w, key, s->dim, (size_t)s->rank);
+}
+
+void api_write_name(struct json_out *w, const struct request *q, const char *model_name)
+{
+    const char *id = json_string_value(json_object_get(q->json.root, "id"));
+    out_put_string(w, "model_name", model_name);
+    if (id)
+        out_put_string(w, "id", id);
+}
+
+void api_write_counters(struct json_out *w, const struct counters *at)
+{
+    out_put_uint(w, "step", at->step);
+    out_put_uint(w, "revision", at->revision);
+}

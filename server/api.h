@@ -1,0 +1,74 @@
+/* api.h: what the handlers share: reading batches and bodies, and writing the parts that many
+ * answers have. Handlers are in api_*.c; routes.c says which path leads to which. */
+#ifndef BACKPROPD_API_H
+#define BACKPROPD_API_H
+
+#include "describe_fields.h"
+#include "metrics.h"
+#include "models.h"
+#include "tensor_reply.h"
+
+/* Of routes with a {model}: what find_model has found. */
+static inline struct model *request_model(const struct request *q)
+{
+    return q->model;
+}
+static inline struct models *request_models(const struct request *q)
+{
+    return q->server->models;
+}
+
+/* Hooks for struct server. */
+int api_find_model(struct request *q, struct error *e);
+void api_release_model(struct request *q);
+
+/* Checks the fields of the body, which is an object. */
+int api_check_body(const struct request *q, const struct field *fields, struct error *e);
+/* An entry of the body's "parameters"; NULL when it is not there. */
+const json_t *api_parameter(const struct request *q, const char *name);
+
+/* Reads inputs, and targets if asked for, into the request's arena as the network wants them.
+ * BAD_SHAPE, UNKNOWN_FIELD, MISSING_FIELD and those of tensor.h. */
+int api_read_batch(struct request *q, const struct network *net, bool targets, struct batch *b_r,
+                   struct error *e);
+
+/* "model_name", and "id" if the request has one. Into an object that is open. */
+void api_write_name(struct json_out *w, const struct request *q, const char *model_name);
+/* "step", "revision". */
+void api_write_counters(struct json_out *w, const struct counters *at);
+void api_put_json(struct json_out *w, const char *key, const json_t *value);
+void api_put_shape(struct json_out *w, const char *key, const struct shape *s);
+
+/* Handlers, by file. */
+int api_index(struct request *q); /* api_server.c */
+int api_server_metadata(struct request *q);
+int api_live(struct request *q);
+int api_ready(struct request *q);
+int api_operators(struct request *q);
+int api_openapi(struct request *q);
+int api_model_list(struct request *q); /* api_models.c */
+int api_repository_index(struct request *q);
+int api_model_put(struct request *q);
+int api_model_get(struct request *q);
+int api_model_patch(struct request *q);
+int api_model_delete(struct request *q);
+int api_model_clone(struct request *q);
+int api_model_ready(struct request *q);
+int api_model_config(struct request *q);
+int api_infer(struct request *q); /* api_infer.c */
+int api_version_infer(struct request *q);
+int api_evaluate(struct request *q);
+int api_train_step(struct request *q); /* api_train.c */
+int api_forward_backward(struct request *q);
+int api_optim_step(struct request *q);
+int api_zero_grad(struct request *q);
+int api_gradients(struct request *q);      /* api_gradients.c */
+int api_autograd(struct request *q);       /* api_autograd.c */
+int api_metrics(struct request *q);        /* api_metrics.c */
+int api_version_create(struct request *q); /* api_versions.c */
+int api_version_list(struct request *q);
+int api_version_get(struct request *q);
+int api_version_delete(struct request *q);
+int api_version_restore(struct request *q);
+
+#endif

@@ -1,0 +1,147 @@
+/* api_metrics.c: the series of a model, for dashboards that poll: since a revision, sampled to as
+ * many points as a chart has pixels. Columns, because that is what charts take. */
+#include "api.h"
+
+#include <string.h>
+
+enum { MAX_NAMES = 64 };
+
+struct point {
+    uint64_t revision, step;
+    double value;
+    int64_t time_ms;
+};
+
+/* One series of the answer, in the order in which series first appear. */
+struct series {
+    char name[STORE_SERIES_NAME];
+    struct point *points;
+    size_t n, cap;
+};
+
+struct collected {
+    struct arena *arena;
+    struct series *series;
+    int n, cap;
+    uint64_t last; /* highest revision */
+    bool failed;   /* out of memory */
+};
+
+static void *grown(struct arena *a, void *old, size_t n, size_t cap, size_t size)
+{
+    void *more = arena_array(a, cap, size);
+    if (more && n)
+        memcpy(more, old, n * size);
+    return more;
+}
+
+static struct series *series_of(struct collected *c, const char *name)
+{
+    for (int i = 0; i < c->n; i++)
+        if (strcmp(c->series[i].name, name) == 0)
+            return &c->series[i];
+    if (c->n == c->cap) {
+        c->cap = c->cap ? 2 * c->cap : 8;
+        c->series = grown(c->arena, c->series, (size_t)c->n, (size_t)c->cap, sizeof *c->series);
+        if (!c->series)
+            return NULL;
+    }
+    struct series *s = &c->series[c->n++];
+    strncpy(s->name, name, sizeof s->name - 1);
+    return s;
+}
+
+static int collect(void *arg, const struct store_metric *row)
+{
+    struct collected *c = arg;
+    struct series *s = series_of(c, row->series);
+    if (s && s->n == s->cap) {
+        s->cap = s->cap ? 2 * s->cap : 64;
+        s->points = grown(c->arena, s->points, s->n, s->cap, sizeof *s->points);
+    }
+    if (!s || !s->points) {
+        c->failed = true;
+        return -1;
+    }
+    s->points[s->n++] = (struct point){row->revision, row->step, row->value, row->time_ms};
+    c->last = row->revision > c->last ? row->revision : c->last;
+    return 0;
+}
+
+static void write_series(struct json_out *w, const struct series *s)
+{
+    out_key(w, s->name);
+    out_open_object(w);
+#define COLUMN(key, put, field)                                                                    \
+    out_key(w, key);                                                                               \
+    out_open_array(w);                                                                             \
+    for (size_t i = 0; i < s->n; i++)                                                              \
+        put(w, s->points[i].field);                                                                \
+    out_close(w)
+    COLUMN("revision", out_uint, revision);
+    COLUMN("step", out_uint, step);
+    COLUMN("value", out_double, value);
+    COLUMN("time_ms", out_int, time_ms);
+#undef COLUMN
+    out_close(w);
+}
+
+/* "loss,accuracy" in place; the number of names, -1 when there are too many. */
+static int split_names(char *text, const char **names)
+{
+    int n = 0;
+    char *save = NULL;
+    for (char *s = strtok_r(text, ",", &save); s; s = strtok_r(NULL, ",", &save)) {
+        if (n == MAX_NAMES)
+            return -1;
+        names[n++] = s;
+    }
+    return n;
+}
+
+static int read_query(struct request *q, struct store_metrics_query *x, const char **names)
+{
+    int64_t since, until, max_points;
+    if (query_known(q, "names|since|until|max_points") ||
+        query_int(q, "since", 0, 0, INT64_MAX, &since) ||
+        query_int(q, "until", 0, 0, INT64_MAX, &until) ||
+        query_int(q, "max_points", 1000, 1, STORE_MAX_POINTS, &max_points))
+        return -1;
+    const char *text = request_query(q, "names");
+    if (q->status)
+        return -1;
+    int n = text ? split_names((char *)text, names) : 0;
+    if (n < 0) {
+        reply_errorf(q, ERROR_BAD_QUERY, "names: at most %d series in one request", MAX_NAMES);
+        return -1;
+    }
+    *x = (struct store_metrics_query){request_model(q)->id, names,           n,
+                                      (uint64_t)since,      (uint64_t)until, (int)max_points};
+    return 0;
+}
+
+int api_metrics(struct request *q)
+{
+    const char *names[MAX_NAMES];
+    struct store_metrics_query x;
+    struct collected c = {.arena = q->arena};
+    struct error e = {0};
+    if (read_query(q, &x, names))
+        return q->status;
+    c.last = x.since;
+    if (store_metrics_query(request_models(q)->store, &x, collect, &c, &e) && !c.failed)
+        return reply_error(q, &e);
+    if (c.failed)
+        return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for so many points");
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "model_name", request_model(q)->name);
+    out_put_uint(&w, "last_revision", c.last);
+    out_key(&w, "series");
+    out_open_object(&w);
+    for (int i = 0; i < c.n; i++)
+        write_series(&w, &c.series[i]);
+    out_close(&w);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}

@@ -1,0 +1,358 @@
+/* api_models.c: models as things: creating, listing, describing, changing, deleting. */
+#include "api.h"
+#include "dispatch.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char platform[] = "backpropd_graph";
+
+/* ---- metadata -------------------------------------------------------------------------------- */
+
+static void write_tensor(struct json_out *w, const char *name, const struct node *n)
+{
+    out_open_object(w);
+    out_put_string(w, "name", name);
+    out_put_string(w, "datatype", datatype_of(node_dtype(n))->name);
+    api_put_shape(w, "shape", node_shape(n));
+    out_close(w);
+}
+
+static void write_leaves(struct json_out *w, const char *key, struct node *const *nodes, int n)
+{
+    out_key(w, key);
+    out_open_array(w);
+    for (int i = 0; i < n; i++)
+        write_tensor(w, node_name(nodes[i]), nodes[i]);
+    out_close(w);
+}
+
+static void write_outputs(struct json_out *w, const struct network *net)
+{
+    out_key(w, "outputs");
+    out_open_array(w);
+    for (int i = 0; i < net->n_outputs; i++)
+        write_tensor(w, net->output_names[i], net->outputs[i]);
+    out_close(w);
+    if (!net->probabilities)
+        return;
+    out_key(w, "outputs_on_request");
+    out_open_array(w);
+    write_tensor(w, "probabilities", net->probabilities);
+    out_close(w);
+}
+
+static int write_version_number(void *arg, const struct store_version *v)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)v->version);
+    out_string(arg, text);
+    return 0;
+}
+
+static void write_bytes(struct json_out *w, const char *key, struct program *p,
+                        const struct program_use *use)
+{
+    size_t bytes;
+    out_key(w, key);
+    if (program_bytes(p, use, &bytes, NULL))
+        out_null(w);
+    else
+        out_uint(w, bytes);
+}
+
+/* What the model takes for as long as it lives, and what one request takes besides. */
+static void write_memory(struct json_out *w, const struct model *m, struct program *p)
+{
+    const struct network *net = program_network(p);
+    unsigned outputs = (1u << net->n_outputs) - 1;
+    struct program_use infer = {.outputs = outputs, .n = 1};
+    struct program_use train = {
+        .training = true, .loss = true, .params_wrt = true, .outputs = OUTPUT_PREDICTIONS, .n = 1};
+    out_key(w, "memory_bytes");
+    out_open_object(w);
+    out_put_uint(w, "model", m->reserved);
+    write_bytes(w, "infer_batch_1", p, &infer);
+    infer.n = 32;
+    write_bytes(w, "infer_batch_32", p, &infer);
+    if (net->loss) {
+        write_bytes(w, "train_batch_1", p, &train);
+        train.n = 32;
+        write_bytes(w, "train_batch_32", p, &train);
+    }
+    out_close(w);
+}
+
+/* Parameters as PyTorch counts them; FLOPs of one forward of one sample. */
+static void write_size(struct json_out *w, const struct network *net)
+{
+    double flops = 0;
+    for (int i = 0; i < graph_node_count(net->graph); i++)
+        if (!node_is_loss(graph_node(net->graph, i)))
+            flops += node_flops(graph_node(net->graph, i));
+    out_put_uint(w, "parameter_count", graph_params_size(net->graph));
+    out_put_double(w, "flops_per_sample", flops);
+}
+
+static int write_metadata(struct json_out *w, struct request *q, struct model *m, struct error *e)
+{
+    struct snapshot s;
+    if (model_snapshot(m, &s, e))
+        return -1;
+    const struct network *net = program_network(s.program);
+    out_put_string(w, "name", m->name);
+    out_key(w, "versions");
+    out_open_array(w);
+    int status = store_version_list(request_models(q)->store, m->id, write_version_number, w, e);
+    out_close(w);
+    out_put_string(w, "platform", platform);
+    write_leaves(w, "inputs", net->inputs, net->n_inputs);
+    write_outputs(w, net);
+    write_leaves(w, "targets", net->targets, net->n_targets);
+    api_write_counters(w, &s.at);
+    out_put_uint(w, "draw", s.at.draw);
+    out_put_bool(w, "gradients_pending", s.pending);
+    out_put_double(w, "last_loss", s.last_loss);
+    out_put_int(w, "created_ms", m->created_ms);
+    write_size(w, net);
+    write_memory(w, m, s.program);
+    const json_t *labels = json_object_get(s.description, "labels");
+    if (labels)
+        api_put_json(w, "labels", labels);
+    snapshot_release(&s);
+    return status;
+}
+
+static int reply_metadata(struct request *q, int status, struct model *m, bool hash)
+{
+    struct json_out w = JSON_OUT_INIT;
+    char sha256[DIGEST_HEX];
+    struct error e;
+    if (hash && model_state_sha256(m, sha256, &e))
+        return reply_error(q, &e);
+    out_open_object(&w);
+    if (write_metadata(&w, q, m, &e)) {
+        out_free(&w);
+        return reply_error(q, &e);
+    }
+    if (hash)
+        out_put_string(&w, "state_sha256", sha256);
+    out_close(&w);
+    return reply_json(q, status, &w);
+}
+
+int api_model_get(struct request *q)
+{
+    bool hash;
+    if (query_known(q, "state_sha256") || query_bool(q, "state_sha256", false, &hash))
+        return q->status;
+    return reply_metadata(q, 200, request_model(q), hash);
+}
+
+int api_model_ready(struct request *q)
+{
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "name", request_model(q)->name);
+    out_put_bool(&w, "ready", true);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+/* ---- config: the description in force, and every layer --------------------------------------- */
+
+static void write_layer(struct json_out *w, const struct node *n)
+{
+    out_open_object(w);
+    out_put_string(w, "name", node_name(n));
+    out_put_string(w, "op", node_op(n));
+    api_put_shape(w, "output_shape", node_shape(n));
+    out_put_int(w, "parameter_count", node_param_count(n));
+    out_put_double(w, "flops_per_sample", node_flops(n));
+    out_close(w);
+}
+
+static void write_parameter(struct json_out *w, const struct param *p)
+{
+    out_open_object(w);
+    out_put_string(w, "name", p->name);
+    api_put_shape(w, "shape", &p->shape);
+    out_put_bool(w, "buffer", p->buffer);
+    out_put_bool(w, "frozen", p->frozen);
+    out_close(w);
+}
+
+int api_model_config(struct request *q)
+{
+    struct snapshot s;
+    struct error e;
+    if (model_snapshot(request_model(q), &s, &e))
+        return reply_error(q, &e);
+    const struct graph *g = program_network(s.program)->graph;
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "name", request_model(q)->name);
+    out_put_string(&w, "platform", platform);
+    api_put_json(&w, "description", s.description);
+    out_key(&w, "layers");
+    out_open_array(&w);
+    for (int i = 0; i < graph_node_count(g); i++)
+        if (node_input_count(graph_node(g, i)) && node_name(graph_node(g, i))[0])
+            write_layer(&w, graph_node(g, i));
+    out_close(&w);
+    out_key(&w, "parameters");
+    out_open_array(&w);
+    for (int i = 0; i < graph_param_count(g); i++)
+        write_parameter(&w, graph_param(g, i));
+    out_close(&w);
+    out_close(&w);
+    snapshot_release(&s);
+    return reply_json(q, 200, &w);
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+static void write_list_item(void *arg, struct model *m)
+{
+    struct json_out *w = arg;
+    struct snapshot s;
+    if (model_snapshot(m, &s, NULL))
+        return;
+    out_open_object(w);
+    out_put_string(w, "name", m->name);
+    api_write_counters(w, &s.at);
+    out_put_double(w, "last_loss", s.last_loss);
+    out_put_uint(w, "parameter_count", graph_params_size(program_network(s.program)->graph));
+    out_put_int(w, "created_ms", m->created_ms);
+    out_close(w);
+    snapshot_release(&s);
+}
+
+int api_model_list(struct request *q)
+{
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_key(&w, "models");
+    out_open_array(&w);
+    models_each(request_models(q), write_list_item, &w);
+    out_close(&w);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+static void write_index_item(void *arg, struct model *m)
+{
+    struct json_out *w = arg;
+    out_open_object(w);
+    out_put_string(w, "name", m->name);
+    out_put_string(w, "state", "READY");
+    out_put_string(w, "reason", "");
+    out_close(w);
+}
+
+int api_repository_index(struct request *q)
+{
+    static const struct field fields[] = {{"ready", IS_BOOL, "true or false", false}, {0}};
+    struct json_out w = JSON_OUT_INIT;
+    struct error e;
+    if (q->json.root && api_check_body(q, fields, &e))
+        return reply_error(q, &e);
+    out_open_array(&w);
+    models_each(request_models(q), write_index_item, &w);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+/* ---- changes --------------------------------------------------------------------------------- */
+
+int api_model_put(struct request *q)
+{
+    struct error e;
+    bool created;
+    struct model *m =
+        models_put(request_models(q), request_param(q, "model"), q->json.root, &created, &e);
+    if (!m)
+        return reply_error(q, &e);
+    int status = reply_metadata(q, created ? 201 : 200, m, false);
+    model_release(&m);
+    return status;
+}
+
+static const struct field patch_fields[] = {
+    {"lr", IS_NUMBER, "a number", false},
+    {"optimizer", IS_OBJECT | IS_NULL, "an object", false},
+    {"schedule", IS_OBJECT | IS_NULL, "an object", false},
+    {"clip_grad_norm", IS_NUMBER | IS_NULL, "a number", false},
+    {"clip_grad_value", IS_NUMBER | IS_NULL, "a number", false},
+    {"frozen", IS_LIST | IS_NULL, "a list of globs", false},
+    {"labels", IS_LIST | IS_NULL, "a list of strings", false},
+    {0},
+};
+
+/* "lr" alone changes the present optimiser's. */
+static int patch_lr(const struct model *m, json_t *patch, struct error *e)
+{
+    json_t *lr = json_object_get(patch, "lr");
+    if (!lr)
+        return 0;
+    json_t *optimizer = json_object_get(patch, "optimizer");
+    if (optimizer)
+        return error_set(e, ERROR_BAD_VALUE, "give lr or optimizer, not both");
+    json_t *now = description_effective(m->given, m->settings);
+    optimizer = json_copy(json_object_get(now, "optimizer"));
+    json_decref(now);
+    if (!optimizer)
+        return error_set(e, ERROR_CONFLICT, "the model has no optimizer");
+    json_object_set(optimizer, "lr", lr);
+    json_object_set_new(patch, "optimizer", optimizer);
+    json_object_del(patch, "lr");
+    return 0;
+}
+
+int api_model_patch(struct request *q)
+{
+    struct model *m = request_model(q);
+    struct error e;
+    json_t *patch = json_copy(q->json.root);
+    int failed = !patch || api_check_body(q, patch_fields, &e) || patch_lr(m, patch, &e) ||
+                 model_patch(m, patch, &e);
+    json_decref(patch);
+    return failed ? reply_error(q, &e) : reply_metadata(q, 200, m, false);
+}
+
+int api_model_delete(struct request *q)
+{
+    struct error e;
+    struct json_out w = JSON_OUT_INIT;
+    if (models_delete(request_models(q), request_model(q), &e))
+        return reply_error(q, &e);
+    out_open_object(&w);
+    out_put_string(&w, "deleted", request_model(q)->name);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+static const struct field clone_fields[] = {
+    {"name", IS_STRING, "the new model's name", true},
+    {"layers", IS_LIST, "a list of globs", false},
+    {0},
+};
+
+int api_model_clone(struct request *q)
+{
+    struct error e;
+    if (api_check_body(q, clone_fields, &e))
+        return reply_error(q, &e);
+    const char *name = json_string_value(json_object_get(q->json.root, "name"));
+    if (!dispatch_name_valid(name))
+        return reply_errorf(q, ERROR_BAD_NAME,
+                            "name: a model's name is 1 to %d of A-Z a-z 0-9 _ . -", MODEL_MAX_NAME);
+    struct model *m = models_clone(request_models(q), name, request_model(q),
+                                   json_object_get(q->json.root, "layers"), &e);
+    if (!m)
+        return reply_error(q, &e);
+    int status = reply_metadata(q, 201, m, false);
+    model_release(&m);
+    return status;
+}

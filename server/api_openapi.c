@@ -1,0 +1,110 @@
+/* api_openapi.c: GET /openapi.json. schema/openapi.yaml, which is written in the part of YAML that
+ * is JSON, lies in the binary and holds the title and the schemas; the paths are printed from the
+ * table of routes, so that no route is missing and none is made up. */
+#include "api.h"
+
+#include <string.h>
+
+__asm__(".section .rodata\n"
+        ".global backpropd_openapi\n.global backpropd_openapi_end\n"
+        "backpropd_openapi:\n.incbin \"schema/openapi.yaml\"\n"
+        "backpropd_openapi_end:\n.byte 0\n"
+        ".previous\n");
+extern const char backpropd_openapi[], backpropd_openapi_end[];
+
+static json_t *schema_ref(const char *name)
+{
+    char ref[96];
+    snprintf(ref, sizeof ref, "#/components/schemas/%s", name);
+    return json_pack("{s:{s:s}}", "schema", "$ref", ref);
+}
+
+static json_t *request_body(const struct route *r)
+{
+    json_t *content = json_object();
+    if (r->flags & ROUTE_RAW)
+        json_object_set_new(content, "application/octet-stream", json_object());
+    else
+        json_object_set_new(content, "application/json",
+                            r->request_schema ? schema_ref(r->request_schema) : json_object());
+    if (r->flags & ROUTE_BINARY)
+        json_object_set_new(content, "application/octet-stream", json_object());
+    return json_pack("{s:b, s:o}", "required", !(r->flags & ROUTE_BODY_OPTIONAL), "content",
+                     content);
+}
+
+/* {name} in the pattern; a version is an integer. */
+static json_t *path_parameters(const struct route *r)
+{
+    json_t *list = json_array();
+    for (const char *at = strchr(r->pattern, '{'); at; at = strchr(at + 1, '{')) {
+        size_t n = strcspn(at + 1, "}");
+        const char *type = n == 7 && strncmp(at + 1, "version", n) == 0 ? "integer" : "string";
+        json_array_append_new(list, json_pack("{s:s%, s:s, s:b, s:{s:s}}", "name", at + 1, n, "in",
+                                              "path", "required", 1, "schema", "type", type));
+    }
+    return list;
+}
+
+/* "api_train_step" style ids are made from method and path: post_v2_models_model_train_step. */
+static json_t *operation_id(const struct route *r)
+{
+    char id[160];
+    size_t n = (size_t)snprintf(id, sizeof id, "%s", r->method);
+    for (const char *p = r->pattern; *p && n < sizeof id - 1; p++)
+        if (*p != '{' && *p != '}')
+            id[n++] = *p == '/' || *p == '.' ? '_' : *p;
+    id[n] = 0;
+    for (size_t i = 0; id[i]; i++)
+        id[i] = (char)(id[i] >= 'A' && id[i] <= 'Z' ? id[i] + 32 : id[i]);
+    return json_string(id);
+}
+
+static json_t *operation(const struct route *r)
+{
+    json_t *ok = json_pack("{s:s}", "description", "done");
+    if (r->response_schema)
+        json_object_set_new(ok, "content",
+                            json_pack("{s:o}", "application/json", schema_ref(r->response_schema)));
+    json_t *failed =
+        json_pack("{s:s, s:{s:o}}", "description", "refused, with a sentence and a code", "content",
+                  "application/json", schema_ref("Error"));
+    json_t *op = json_pack("{s:s, s:o, s:o, s:{s:o, s:o}}", "summary", r->doc, "operationId",
+                           operation_id(r), "parameters", path_parameters(r), "responses", "2XX",
+                           ok, "default", failed);
+    if (r->flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL | ROUTE_RAW))
+        json_object_set_new(op, "requestBody", request_body(r));
+    return op;
+}
+
+static json_t *paths(const struct route *routes)
+{
+    json_t *all = json_object();
+    for (const struct route *r = routes; r->method; r++) {
+        char method[8];
+        size_t n = strlen(r->method);
+        for (size_t i = 0; i <= n && i < sizeof method; i++)
+            method[i] = (char)(i < n ? r->method[i] | 32 : 0);
+        if (!json_object_get(all, r->pattern))
+            json_object_set_new(all, r->pattern, json_object());
+        json_object_set_new(json_object_get(all, r->pattern), method, operation(r));
+    }
+    return all;
+}
+
+int api_openapi(struct request *q)
+{
+    size_t size = (size_t)(backpropd_openapi_end - backpropd_openapi);
+    json_t *root = json_loadb(backpropd_openapi, size, JSON_REJECT_DUPLICATES, NULL);
+    json_t *all = paths(q->server->routes);
+    char *text = NULL;
+    if (root && all) {
+        json_object_set(root, "paths", all);
+        text = json_dumps(root, JSON_COMPACT);
+    }
+    json_decref(root);
+    json_decref(all);
+    if (!text)
+        return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory");
+    return reply_bytes(q, 200, NULL, text, strlen(text), BODY_MALLOC);
+}

@@ -1,0 +1,121 @@
+/* api_train.c: the verbs that train. Each runs in its model's queue: read the batch, take the step,
+ * answer with the counters after it. */
+#include "api.h"
+
+#include <math.h>
+
+static const struct field batch_fields[] = {
+    {"id", IS_STRING, "a string", false},
+    {"parameters", IS_OBJECT, "an object", false},
+    {"inputs", IS_LIST, "a list of tensors", true},
+    {"targets", IS_LIST, "a list of tensors", true},
+    {0},
+};
+
+static const struct field bare_fields[] = {
+    {"id", IS_STRING, "a string", false},
+    {"parameters", IS_OBJECT, "an object", false},
+    {0},
+};
+
+static const struct field step_parameters[] = {
+    {"lr", IS_NUMBER, "a number", false},
+    {0},
+};
+
+static const struct field optim_parameters[] = {
+    {"lr", IS_NUMBER, "a number", false},
+    {"keep_gradients", IS_BOOL, "true or false", false},
+    {0},
+};
+
+static const struct field no_parameters[] = {{0}};
+
+/* The body's fields, its parameters, and what they say. */
+static int read_options(struct request *q, const struct field *fields,
+                        const struct field *parameters, struct step_options *o_r, struct error *e)
+{
+    *o_r = (struct step_options){.lr = NAN};
+    if (!q->json.root)
+        return 0;
+    const json_t *given = json_object_get(q->json.root, "parameters");
+    if (api_check_body(q, fields, e) ||
+        (given && describe_check_fields(given, "parameters", parameters, false, e)))
+        return -1;
+    const json_t *lr = api_parameter(q, "lr");
+    if (lr)
+        o_r->lr = json_number_value(lr);
+    if (lr && !(o_r->lr >= 0 && isfinite(o_r->lr)))
+        return error_set(e, ERROR_BAD_VALUE, "parameters.lr must be at least 0, not %g", o_r->lr);
+    o_r->keep_gradients = json_is_true(api_parameter(q, "keep_gradients"));
+    return 0;
+}
+
+static int reply_step(struct request *q, const struct step_result *r)
+{
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    api_write_name(&w, q, request_model(q)->name);
+    api_write_counters(&w, &r->at);
+    metrics_write(&w, r);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+/* The program may change only in the model's queue, which is where we are. */
+static int read_batch(struct request *q, const struct field *parameters, struct batch *b_r,
+                      struct step_options *o_r, struct error *e)
+{
+    if (q->raw_tensor)
+        return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
+    if (read_options(q, batch_fields, parameters, o_r, e))
+        return -1;
+    return api_read_batch(q, program_network(request_model(q)->program), true, b_r, e);
+}
+
+int api_train_step(struct request *q)
+{
+    struct batch b;
+    struct step_options o;
+    struct step_result r;
+    struct error e;
+    if (read_batch(q, step_parameters, &b, &o, &e) ||
+        model_train_step(request_model(q), &b, &o, &r, &e))
+        return reply_error(q, &e);
+    return reply_step(q, &r);
+}
+
+int api_forward_backward(struct request *q)
+{
+    struct batch b;
+    struct step_options o;
+    struct step_result r;
+    struct error e;
+    if (read_batch(q, no_parameters, &b, &o, &e) ||
+        model_forward_backward(request_model(q), &b, &r, &e))
+        return reply_error(q, &e);
+    r.lr = NAN; /* none was used */
+    return reply_step(q, &r);
+}
+
+int api_optim_step(struct request *q)
+{
+    struct step_options o;
+    struct step_result r;
+    struct error e;
+    if (read_options(q, bare_fields, optim_parameters, &o, &e) ||
+        model_optim_step(request_model(q), &o, &r, &e))
+        return reply_error(q, &e);
+    return reply_step(q, &r);
+}
+
+int api_zero_grad(struct request *q)
+{
+    struct step_options o;
+    struct step_result r;
+    struct error e;
+    if (read_options(q, bare_fields, no_parameters, &o, &e) ||
+        model_zero_grad(request_model(q), &r, &e))
+        return reply_error(q, &e);
+    return reply_step(q, &r);
+}

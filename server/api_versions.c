@@ -1,0 +1,136 @@
+/* api_versions.c: snapshots of a model: making, listing, deleting, going back. */
+#include "api.h"
+
+#include <string.h>
+
+static void write_version(struct json_out *w, const struct store_version *v)
+{
+    out_put_int(w, "version", v->version);
+    out_put_uint(w, "step", v->step);
+    out_put_uint(w, "revision", v->revision);
+    out_put_uint(w, "draw", v->draw);
+    out_put_bool(w, "gradients_pending", v->pending);
+    out_put_string(w, "note", v->note);
+    out_put_string(w, "sha256", v->sha256);
+    out_put_int(w, "bytes", v->bytes);
+    out_put_int(w, "created_ms", v->created_ms);
+    out_put_string(w, "fingerprint", v->fingerprint);
+}
+
+int api_version_create(struct request *q)
+{
+    static const struct field fields[] = {{"note", IS_STRING, "a string", false}, {0}};
+    struct model *m = request_model(q);
+    struct store_version v;
+    struct error e;
+    if (q->json.root && api_check_body(q, fields, &e))
+        return reply_error(q, &e);
+    const char *note = json_string_value(json_object_get(q->json.root, "note"));
+    if (model_version_save(m, note ? note : "", &v, &e))
+        return reply_error(q, &e);
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "model_name", m->name);
+    write_version(&w, &v);
+    out_close(&w);
+    return reply_json(q, 201, &w);
+}
+
+static int write_item(void *arg, const struct store_version *v)
+{
+    struct json_out *w = arg;
+    out_open_object(w);
+    write_version(w, v);
+    out_close(w);
+    return 0;
+}
+
+int api_version_list(struct request *q)
+{
+    struct model *m = request_model(q);
+    struct json_out w = JSON_OUT_INIT;
+    struct error e;
+    out_open_object(&w);
+    out_put_string(&w, "model_name", m->name);
+    out_key(&w, "versions");
+    out_open_array(&w);
+    if (store_version_list(request_models(q)->store, m->id, write_item, &w, &e)) {
+        out_free(&w);
+        return reply_error(q, &e);
+    }
+    out_close(&w);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+static void write_parts(struct json_out *w, const struct store_version *v)
+{
+    out_key(w, "parts");
+    out_open_array(w);
+    for (int i = 0; i < v->n_parts; i++) {
+        out_open_object(w);
+        out_put_string(w, "name", v->parts[i].name);
+        out_put_int(w, "bytes", v->parts[i].bytes);
+        out_put_string(w, "sha256", v->parts[i].sha256);
+        out_close(w);
+    }
+    out_close(w);
+}
+
+int api_version_get(struct request *q)
+{
+    struct model *m = request_model(q);
+    struct store_version v;
+    struct error e;
+    int64_t version;
+    if (param_int(q, "version", 1, &version))
+        return q->status;
+    if (store_version_info(request_models(q)->store, m->id, version, q->arena, &v, &e))
+        return reply_error(q, &e);
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "model_name", m->name);
+    write_version(&w, &v);
+    write_parts(&w, &v);
+    out_key(&w, "description");
+    out_raw(&w, v.description, strlen(v.description));
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+int api_version_delete(struct request *q)
+{
+    struct model *m = request_model(q);
+    struct error e;
+    int64_t version;
+    if (param_int(q, "version", 1, &version))
+        return q->status;
+    if (store_version_delete(request_models(q)->store, m->id, version, &e))
+        return reply_error(q, &e);
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "model_name", m->name);
+    out_put_int(&w, "deleted", version);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+int api_version_restore(struct request *q)
+{
+    struct model *m = request_model(q);
+    struct snapshot s;
+    struct error e;
+    int64_t version;
+    if (param_int(q, "version", 1, &version))
+        return q->status;
+    if (model_version_restore(m, version, &e) || model_snapshot(m, &s, &e))
+        return reply_error(q, &e);
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "model_name", m->name);
+    out_put_int(&w, "restored_version", version);
+    api_write_counters(&w, &s.at);
+    out_close(&w);
+    snapshot_release(&s);
+    return reply_json(q, 200, &w);
+}

@@ -1,0 +1,43 @@
+/* config.h: what the command line says. The table of flags in config.c is the one place that names
+ * them: it parses, checks ranges and prints --help. */
+#ifndef BACKPROPD_CONFIG_H
+#define BACKPROPD_CONFIG_H
+
+#include "log.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define BACKPROPD_VERSION "0.1.0"
+
+struct config {
+    const char *listen;    /* as given: "127.0.0.1:8080", "[::1]:0" */
+    char host[256];        /* of it, without brackets */
+    int port;              /* of it; 0: any free one */
+    const char *data;      /* folder of the store; NULL: none was given */
+    const char *port_file; /* gets "host:port"; NULL: none */
+    int64_t threads;       /* of the engine's pool */
+    int64_t workers;       /* request workers, at least 2 */
+    int64_t max_body;      /* bytes of one request */
+    int64_t max_memory;    /* bytes of the whole process */
+    int64_t max_models;
+    int64_t max_queue;       /* requests that wait: for one model, and for reading */
+    int64_t connections;     /* at the same time */
+    int64_t request_timeout; /* seconds that an idle connection is kept */
+    enum log_level log_level;
+    bool allow_anonymous; /* other addresses than loopback, without keys */
+};
+
+/* Fills `c` from the defaults and argv, whose strings it keeps. --help and --version print to
+ * `out`, errors to `err`. Returns -1 to go on, else the status to exit with: 0, or 2 when the
+ * command line cannot be used. */
+int config_parse(struct config *c, int argc, char **argv, FILE *out, FILE *err);
+
+/* "256M" -> bytes; suffixes K, M, G, T are powers of 1024. -1 when it is no size. */
+int64_t config_parse_size(const char *text);
+
+/* Bytes of memory that this process may use: the machine's, or the cgroup's limit if lower. */
+int64_t config_machine_memory(void);
+
+#endif

@@ -1,0 +1,43 @@
+/* describe.h: from a model description, as clients send it and the store keeps it, to a network.
+ *
+ * A description is a JSON object:
+ *
+ *   inputs     list of {name, datatype, shape}. `name` falls back to "input" ("input0", "input1"
+ *              when there are several), `datatype` to "FP32"; a shape is per batch ([-1,1,28,28])
+ *              or per sample ([1,28,28]).
+ *   layers     list of {op, name, inputs, and the operator's attributes}. A layer takes the layer
+ *              before it unless it names its inputs (layers, also later ones, and inputs).
+ *   outputs    list of layer names or {name, layer}; falls back to the last layer as "output".
+ *   targets    list of {name, datatype, shape}; what is left out follows from the losses.
+ *   loss       {op, attributes} or the operator's name; or
+ *   losses     list of {op, weight, input, target, name, attributes}: their weighted sum is
+ *              minimised. A list as `weight` is the operator's own attribute (class weights).
+ *   optimizer  {op, attributes}; falls back to {"op":"sgd","lr":0.01}.
+ *   schedule   {op, attributes}
+ *   clip_grad_norm, clip_grad_value, seed, labels, frozen (globs of names of parameters)
+ *
+ * A field that is null is one that is left out. Errors name the place ("layers[3].kernel_size"):
+ * BAD_TYPE, UNKNOWN_FIELD, MISSING_FIELD, BAD_NAME when the description cannot be read, and
+ * BAD_GRAPH, CYCLE, BAD_SHAPE, BAD_DTYPE, BAD_VALUE, BAD_ATTRIBUTE, UNKNOWN_OPERATOR, TOO_LARGE
+ * when what it says is impossible.
+ *
+ * Any thread may call; the description is only read. Nothing is allocated in proportion to the
+ * number of parameters. */
+#ifndef SERVER_DESCRIBE_H
+#define SERVER_DESCRIBE_H
+
+#include "backprop.h"
+
+#include <jansson.h>
+
+/* The network that a description stands for; the caller destroys it. inputs and targets are the
+ * graph's input leaves, inputs first, in this order. Without a loss, optimizer and schedule are
+ * checked but left NULL. NULL and the errors above. */
+struct network *describe_network(const json_t *description, struct error *e);
+
+/* The same description with its defaults written out: names, datatypes, shapes with the batch,
+ * targets, optimiser and its lr, seed. It describes the same network, and expanding it again gives
+ * it again. A new reference; NULL and the errors above. */
+json_t *describe_expand(const json_t *description, struct error *e);
+
+#endif

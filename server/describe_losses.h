@@ -1,0 +1,34 @@
+/* describe_losses.h: what losses and targets of a description share while they are read. */
+#ifndef SERVER_DESCRIBE_LOSSES_H
+#define SERVER_DESCRIBE_LOSSES_H
+
+#include "describe_parts.h"
+
+struct loss {
+    const char *op, *name, *input, *target;
+    struct place place;
+    double weight;
+    struct node *of;     /* what it judges */
+    int to;              /* place of its target */
+    const json_t *given; /* NULL: only the operator's name was given */
+    struct attr *attrs;
+    int n_attrs;
+};
+
+struct losses {
+    struct loss at[NETWORK_MAX_IO];
+    int n;
+    bool list; /* given as `losses` */
+    struct tensor_spec targets[NETWORK_MAX_IO];
+    bool used[NETWORK_MAX_IO];
+    int n_targets;
+    bool targets_given;
+};
+
+/* In this order: the list `targets`; the target of each loss, whose datatype and shape follow from
+ * the loss where they are left out; then all become leaves of the graph. describe_targets.c */
+int describe_targets_read(struct describe *d, struct losses *ls);
+int describe_target_resolve(struct describe *d, struct losses *ls, struct loss *l);
+int describe_targets_add(struct describe *d, const struct losses *ls);
+
+#endif

@@ -1,0 +1,179 @@
+/* describe_training.c: how a network is trained: optimiser, schedule, clipping, seed, frozen
+ * parameters; and the labels of its classes. */
+#include "describe_parts.h"
+
+#include <fnmatch.h>
+#include <string.h>
+
+enum { GLOBS_MAX = 256, GLOB_MAX_LENGTH = 256 };
+
+static const struct field op_fields[] = {{"op", IS_STRING, "a string", true}, {0}};
+
+/* {"op":..., attributes} or a string: the same as an object, a new reference. */
+static json_t *op_object(const json_t *given, const char *field, struct error *e)
+{
+    json_t *object =
+        json_is_string(given) ? json_pack("{s:O}", "op", given) : json_deep_copy(given);
+    if (!object)
+        error_set(e, ERROR_OUT_OF_MEMORY, "%s: out of memory", field);
+    return object;
+}
+
+/* A constructor of the engine: optimizer_create or schedule_create behind one type. */
+typedef void *create_fn(const char *name, const struct attr *attrs, int n, struct error *e);
+
+static void *optimizer_make(const char *name, const struct attr *attrs, int n, struct error *e)
+{
+    return optimizer_create(name, attrs, n, e);
+}
+
+static void *schedule_make(const char *name, const struct attr *attrs, int n, struct error *e)
+{
+    return schedule_create(name, attrs, n, e);
+}
+
+static void *create(struct describe *d, const json_t *object, const char *field, create_fn *make)
+{
+    struct attr *attrs;
+    int n;
+    if (describe_check_fields(object, field, op_fields, true, d->e) ||
+        describe_attrs(object, field, op_fields, d->scratch, &attrs, &n, d->e))
+        return NULL;
+    void *made = make(describe_get_string(object, "op"), attrs, n, d->e);
+    if (!made)
+        error_prefix(d->e, "%s", field);
+    return made;
+}
+
+static int optimizer_read(struct describe *d, json_t *object)
+{
+    struct network *net = d->net;
+    net->optimizer = create(d, object, "optimizer", optimizer_make);
+    if (!net->optimizer)
+        return -1;
+    if (!describe_get(object, "lr") &&
+        describe_put(object, "lr", json_real(optimizer_lr(net->optimizer)), d->e))
+        return -1;
+    return describe_put(d->expanded, "optimizer", json_incref(object), d->e);
+}
+
+static int schedule_read(struct describe *d, json_t *object)
+{
+    d->net->schedule = create(d, object, "schedule", schedule_make);
+    return d->net->schedule ? describe_put(d->expanded, "schedule", json_incref(object), d->e) : -1;
+}
+
+static int op_read(struct describe *d, const json_t *given, const char *field,
+                   int (*read)(struct describe *, json_t *))
+{
+    json_t *object = given ? op_object(given, field, d->e) : NULL;
+    if (!given)
+        return 0;
+    int failed = object ? read(d, object) : -1;
+    json_decref(object);
+    return failed;
+}
+
+int describe_optimizer(struct describe *d)
+{
+    struct network *net = d->net;
+    const json_t *given = describe_get(d->given, "optimizer");
+    json_t *sgd = !given && net->loss ? json_pack("{s:s, s:f}", "op", "sgd", "lr", 0.01) : NULL;
+    if (!given && net->loss && !sgd)
+        return describe_no_memory(d);
+    int failed = op_read(d, given ? given : sgd, "optimizer", optimizer_read) ||
+                 op_read(d, describe_get(d->given, "schedule"), "schedule", schedule_read);
+    json_decref(sgd);
+    if (failed)
+        return -1;
+    if (!net->loss) { /* they were checked, but there is nothing to train */
+        optimizer_destroy(&net->optimizer);
+        schedule_destroy(&net->schedule);
+    }
+    return 0;
+}
+
+/* ---- clipping and seed ----------------------------------------------------------------------- */
+
+static int clip_read(struct describe *d, const char *field, double *value_r)
+{
+    const json_t *given = describe_get(d->given, field);
+    struct place found;
+    if (!given)
+        return 0;
+    *value_r = json_number_value(given);
+    if (!(*value_r > 0))
+        return error_set(d->e, ERROR_BAD_VALUE, "%s: expected a number above 0, found %s", field,
+                         describe_found(given, &found));
+    return describe_put(d->expanded, field, json_deep_copy(given), d->e);
+}
+
+static int seed_read(struct describe *d)
+{
+    json_int_t seed = json_integer_value(describe_get(d->given, "seed"));
+    if (seed < 0 || seed > (json_int_t)1 << 53)
+        return error_set(d->e, ERROR_BAD_VALUE, "seed: expected 0 to 2^53, found %lld",
+                         (long long)seed);
+    d->net->seed = (uint64_t)seed;
+    return describe_put(d->expanded, "seed", json_integer(seed), d->e);
+}
+
+/* ---- lists of strings ------------------------------------------------------------------------ */
+
+static int strings_read(struct describe *d, const char *field)
+{
+    const json_t *list = describe_get(d->given, field);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct place p = describe_place("%s[%zu]", field, i);
+        if (describe_check_type(json_array_get(list, i), p.text, IS_STRING, "a string", d->e))
+            return -1;
+    }
+    return list ? describe_put(d->expanded, field, json_deep_copy(list), d->e) : 0;
+}
+
+/* Freezes the parameters that a glob matches. One that matches none is a mistake. */
+static int glob_apply(struct describe *d, const char *glob, size_t i)
+{
+    struct nearest near = {.given = glob};
+    bool matched = false;
+    if (strlen(glob) > GLOB_MAX_LENGTH)
+        return error_set(d->e, ERROR_BAD_VALUE, "frozen[%zu]: expected at most %d characters", i,
+                         GLOB_MAX_LENGTH);
+    for (int k = 0; k < graph_param_count(d->net->graph); k++) {
+        struct param *p = graph_param(d->net->graph, k);
+        if (p->buffer)
+            continue;
+        nearest_offer(&near, p->name);
+        if (fnmatch(glob, p->name, 0) == 0)
+            p->frozen = matched = true;
+    }
+    if (matched)
+        return 0;
+    return error_set(d->e, ERROR_BAD_VALUE, "frozen[%zu]: no parameter matches '%.60s'%s%s%s", i,
+                     glob, near.best ? "; did you mean '" : "", near.best ? near.best : "",
+                     near.best ? "'?" : "");
+}
+
+static int frozen_read(struct describe *d)
+{
+    const json_t *list = describe_get(d->given, "frozen");
+    size_t n = json_array_size(list);
+    if (n > GLOBS_MAX)
+        return error_set(d->e, ERROR_TOO_LARGE, "frozen: expected at most %d, found %zu", GLOBS_MAX,
+                         n);
+    if (strings_read(d, "frozen"))
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (glob_apply(d, json_string_value(json_array_get(list, i)), i))
+            return -1;
+    return 0;
+}
+
+int describe_settings(struct describe *d)
+{
+    if (clip_read(d, "clip_grad_norm", &d->net->clip_grad_norm) ||
+        clip_read(d, "clip_grad_value", &d->net->clip_grad_value) || seed_read(d) ||
+        strings_read(d, "labels"))
+        return -1;
+    return frozen_read(d);
+}

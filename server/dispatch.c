@@ -1,0 +1,267 @@
+/* dispatch.c: routes are found by walking the table: a few dozen rows, compared by segments. */
+#define _GNU_SOURCE
+#include "dispatch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { MODEL_NAME_MAX = 128 };
+
+static const unsigned ANY_BODY = ROUTE_BODY | ROUTE_BODY_OPTIONAL | ROUTE_RAW;
+
+/* ---- paths ----------------------------------------------------------------------------------- */
+
+/* Walks both by segments; notes the values of {names}, not decoded yet. A slash at the end of the
+ * path does not count, and a segment that is empty matches no {name}. */
+struct segment {
+    const char *name, *text;
+    size_t name_size, size;
+};
+static bool path_match(const char *pattern, const char *path, struct segment *params, int *n_r)
+{
+    int n = 0;
+    while (*pattern == '/' && *path == '/') {
+        size_t want = strcspn(++pattern, "/"), size = strcspn(++path, "/");
+        if (*pattern != '{') {
+            if (want != size || memcmp(pattern, path, size))
+                return false;
+        } else if (!size || n == REQUEST_MAX_PARAMS) {
+            return false;
+        } else {
+            params[n++] = (struct segment){pattern + 1, path, want - 2, size};
+        }
+        pattern += want;
+        path += size;
+    }
+    *n_r = n;
+    return !*pattern && (!*path || !strcmp(path, "/"));
+}
+
+static bool method_match(const struct route *r, const char *method)
+{
+    return !strcmp(r->method, method) || (!strcmp(method, "HEAD") && !strcmp(r->method, "GET"));
+}
+
+/* The methods of all routes of the path, for Allow. */
+static int method_not_allowed(struct request *q)
+{
+    struct segment params[REQUEST_MAX_PARAMS];
+    char allow[160] = "";
+    int n;
+    for (const struct route *r = q->server->routes; r->method; r++) {
+        size_t used = strlen(allow);
+        if (path_match(r->pattern, q->path, params, &n))
+            snprintf(allow + used, sizeof allow - used, "%s%s%s", used ? ", " : "", r->method,
+                     strcmp(r->method, "GET") ? "" : ", HEAD");
+    }
+    reply_header(q, "Allow", allow);
+    return reply_errorf(q, ERROR_METHOD, "%.40s is not allowed for %.200s, allowed: %s", q->method,
+                        q->path, allow);
+}
+
+/* The pattern with the path's own segments for its {names}: /v2/models/m/train_step. */
+static const char *pattern_fill(struct request *q, const char *pattern)
+{
+    size_t size = strlen(pattern) + strlen(q->path) + 1;
+    char *out = arena_alloc(q->arena, size), *to = out;
+    const char *path = q->path;
+    while (out && *pattern == '/') {
+        size_t want = strcspn(++pattern, "/"), have = strcspn(path += *path == '/', "/");
+        bool own = *pattern == '{' && have;
+        *to++ = '/';
+        to = mempcpy(to, own ? path : pattern, own ? have : want);
+        pattern += want;
+        path += have;
+    }
+    return out ? out : pattern;
+}
+
+static int unknown_path(struct request *q)
+{
+    struct nearest near = {.given = q->path};
+    for (const struct route *r = q->server->routes; r->method; r++)
+        nearest_offer(&near, pattern_fill(q, r->pattern));
+    if (!near.best)
+        return reply_errorf(q, ERROR_UNKNOWN_PATH, "no such path: %.200s", q->path);
+    return reply_errorf(q, ERROR_UNKNOWN_PATH, "no such path: %.200s; did you mean %s?", q->path,
+                        near.best);
+}
+
+static int decode_params(struct request *q, const struct segment *params, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char *name = arena_alloc(q->arena, params[i].name_size + 1);
+        char *value = request_decode(q->arena, params[i].text, params[i].size, false);
+        if (!name || !value)
+            return reply_errorf(q, ERROR_BAD_NAME,
+                                "the path segment '%.*s' has a '%%' that is not followed by two "
+                                "hexadecimal digits, or that makes a NUL",
+                                (int)(params[i].size < 80 ? params[i].size : 80), params[i].text);
+        memcpy(name, params[i].name, params[i].name_size);
+        q->params[q->n_params++] = (struct name_value){name, value};
+    }
+    return 0;
+}
+
+/* A later row with fixed segments must not be hidden by a {name} before it: rows are tried in their
+ * order, so such rows stand first in the table. */
+static int find_route(struct request *q)
+{
+    struct segment params[REQUEST_MAX_PARAMS];
+    bool known = false;
+    int n;
+    for (const struct route *r = q->server->routes; r->method; r++) {
+        if (!path_match(r->pattern, q->path, params, &n))
+            continue;
+        known = true;
+        if (!method_match(r, q->method))
+            continue;
+        q->route = r;
+        return decode_params(q, params, n);
+    }
+    return known ? method_not_allowed(q) : unknown_path(q);
+}
+
+/* ---- before the body ------------------------------------------------------------------------- */
+
+bool dispatch_name_valid(const char *name)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t n = strlen(name);
+    return n >= 1 && n <= MODEL_NAME_MAX && strspn(name, letters) == n && strcmp(name, ".") &&
+           strcmp(name, "..");
+}
+
+static int check_model(struct request *q)
+{
+    struct error e;
+    const char *name = request_param(q, "model");
+    if (!(q->route->flags & ROUTE_MODEL))
+        return 0;
+    if (!name || !dispatch_name_valid(name))
+        return reply_errorf(q, ERROR_BAD_NAME,
+                            "model name '%.140s', expected 1 to %d of the characters A-Z a-z 0-9 _ "
+                            ". and -",
+                            name ? name : "", MODEL_NAME_MAX);
+    if (q->route->flags & ROUTE_CREATES || !q->server->find_model)
+        return 0;
+    return q->server->find_model(q, &e) ? reply_error(q, &e) : 0;
+}
+
+bool dispatch_media_accepted(const char *type, unsigned flags)
+{
+    static const struct {
+        const char *type;
+        unsigned flags; /* all that the route must have */
+    } rows[] = {
+        {"application/json", 0},
+        {"application/x-www-form-urlencoded", 0}, /* what curl -d says unless told otherwise */
+        {"application/octet-stream", ROUTE_BINARY},
+    };
+    if (!type || flags & ROUTE_RAW)
+        return true;
+    size_t n = strcspn(type, "; \t");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if ((flags & rows[i].flags) == rows[i].flags && strlen(rows[i].type) == n &&
+            !strncasecmp(rows[i].type, type, n))
+            return true;
+    return n == 0;
+}
+
+static int check_body_headers(struct request *q)
+{
+    unsigned flags = q->route->flags;
+    const char *type = request_header(q, "Content-Type"),
+               *encoding = request_header(q, "Content-Encoding");
+    int64_t limit = q->server->config->max_body;
+    if (q->content_length > limit)
+        return reply_errorf(q, ERROR_BODY_TOO_LARGE,
+                            "the body has %lld bytes, the limit is %lld (--max-body)",
+                            (long long)q->content_length, (long long)limit);
+    if (!(flags & ANY_BODY))
+        return 0;
+    if (!(flags & ROUTE_BODY_OPTIONAL) && q->content_length < 0 && !q->chunked)
+        return reply_errorf(q, ERROR_LENGTH_REQUIRED,
+                            "%s needs a body with Content-Length or Transfer-Encoding: chunked",
+                            q->route->pattern);
+    if (!dispatch_media_accepted(type, flags))
+        return reply_errorf(q, ERROR_MEDIA_TYPE,
+                            "Content-Type is '%.80s', expected application/json%s", type,
+                            flags & ROUTE_BINARY ? " or application/octet-stream" : "");
+    if (encoding && strcasecmp(encoding, "identity"))
+        return reply_errorf(q, ERROR_MEDIA_TYPE,
+                            "Content-Encoding is '%.80s', bodies must not be encoded", encoding);
+    return 0;
+}
+
+int dispatch_begin(struct request *q)
+{
+    struct error e;
+    int status = find_route(q);
+    if (status)
+        return status;
+    if (q->server->authorize && q->server->authorize(q, &e))
+        return reply_error(q, &e);
+    if ((status = check_body_headers(q)))
+        return status;
+    return check_model(q);
+}
+
+/* ---- with the body --------------------------------------------------------------------------- */
+
+/* Inference-Header-Content-Length: where the JSON ends. */
+static int split_body(struct request *q)
+{
+    const char *text = request_header(q, "Inference-Header-Content-Length");
+    q->json_size = q->body_size;
+    if (!text || !(q->route->flags & ROUTE_BINARY))
+        return 0;
+    size_t digits = strspn(text, "0123456789");
+    unsigned long long size = digits && digits < 19 ? strtoull(text, NULL, 10) : 0;
+    if (!digits || text[digits] || digits >= 19)
+        return reply_errorf(q, ERROR_BAD_HEADER,
+                            "Inference-Header-Content-Length is '%.40s', expected a whole number",
+                            text);
+    if (size > q->body_size)
+        return reply_errorf(q, ERROR_BAD_BINARY,
+                            "Inference-Header-Content-Length is %llu, the body has %zu bytes", size,
+                            q->body_size);
+    q->json_size = (size_t)size;
+    q->raw_tensor = size == 0;
+    return 0;
+}
+
+static int read_body(struct request *q)
+{
+    struct error e;
+    unsigned flags = q->route->flags;
+    if (!(flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL)) || flags & ROUTE_RAW)
+        return 0;
+    if (!q->body_size)
+        return flags & ROUTE_BODY_OPTIONAL
+                   ? 0
+                   : reply_errorf(q, ERROR_BAD_JSON, "the body is empty, expected a JSON object");
+    int status = split_body(q);
+    if (status || q->raw_tensor)
+        return status;
+    if (json_in_read(&q->json, q->arena, q->body, q->json_size, flags & ROUTE_BINARY, &e))
+        return reply_error(q, &e);
+    return json_is_object(q->json.root)
+               ? 0
+               : reply_errorf(q, ERROR_BAD_TYPE, "the body is a JSON array, expected an object");
+}
+
+int dispatch_run(struct request *q)
+{
+    int status = read_body(q);
+    return status ? status : (q->status = q->route->handle(q));
+}
+
+int dispatch(struct request *q)
+{
+    int status = dispatch_begin(q);
+    return status ? status : dispatch_run(q);
+}

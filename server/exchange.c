@@ -1,0 +1,176 @@
+/* exchange.c: a request while its headers and its body arrive. Bodies are collected in one piece;
+ * memory grows with what has come, not with what was announced, and all bodies together are bounded
+ * too. */
+#include "exchange.h"
+
+#include "dispatch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+enum {
+    FIRST_CAP = 64 << 10,
+    DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
+};
+
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const char *uri)
+{
+    size_t size = strlen(uri) + 1;
+    struct exchange *x = calloc(1, sizeof *x + size);
+    if (!x)
+        return NULL;
+    x->http = h;
+    x->connection = c;
+    x->started = now_seconds();
+    memcpy(x->uri, uri, size);
+    return x;
+}
+
+void exchange_destroy(struct exchange **x)
+{
+    if (!*x)
+        return;
+    atomic_fetch_sub(&(*x)->http->body_bytes, (*x)->cap);
+    request_destroy(&(*x)->q);
+    free(*x);
+    *x = NULL;
+}
+
+double exchange_seconds(const struct exchange *x)
+{
+    return now_seconds() - x->started;
+}
+
+/* ---- headers --------------------------------------------------------------------------------- */
+
+static enum MHD_Result add_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
+{
+    (void)kind; /* the strings live as long as the connection's request */
+    return request_add_header(arg, name, value) ? MHD_NO : MHD_YES;
+}
+
+/* libmicrohttpd has checked both headers and refuses what is no number. */
+static void read_lengths(struct request *q)
+{
+    const char *length = request_header(q, "Content-Length");
+    q->chunked = request_header(q, "Transfer-Encoding") != NULL;
+    if (length && !q->chunked)
+        q->content_length = strtoll(length, NULL, 10);
+}
+
+static bool stopping(struct http *h)
+{
+    pthread_mutex_lock(&h->mutex);
+    bool s = h->stopping;
+    pthread_mutex_unlock(&h->mutex);
+    return s;
+}
+
+bool exchange_begin(struct exchange *x, const char *method)
+{
+    char *query = strchr(x->uri, '?');
+    if (query)
+        *query++ = 0;
+    struct request *q = x->q = request_create(x->http->server, method, x->uri, query);
+    if (!q || MHD_get_connection_values(x->connection, MHD_HEADER_KIND, add_header, q) < 0)
+        return false;
+    read_lengths(q);
+    if (stopping(x->http))
+        reply_errorf(q, ERROR_NOT_READY, "the server is stopping");
+    else
+        dispatch_begin(q);
+    if (q->status)
+        x->state = EXCHANGE_REFUSED;
+    return true;
+}
+
+/* A client that waits for "100 Continue" has not sent its body, and of a large one nothing is worth
+ * reading; small ones are read, so that the connection can be used again. */
+bool exchange_early(const struct exchange *x)
+{
+    const struct request *q = x->q;
+    const char *expect = request_header(q, "Expect");
+    if (x->state != EXCHANGE_REFUSED || (q->content_length <= 0 && !q->chunked))
+        return false;
+    return q->status == error_status(ERROR_BODY_TOO_LARGE) || q->content_length > DISCARD_MAX ||
+           q->chunked || (expect && !strcasecmp(expect, "100-continue"));
+}
+
+/* ---- body ------------------------------------------------------------------------------------ */
+
+static bool refuse(struct exchange *x)
+{
+    x->state = EXCHANGE_REFUSED;
+    return true;
+}
+
+static size_t next_cap(const struct exchange *x, size_t need)
+{
+    size_t cap = x->cap ? 2 * x->cap : FIRST_CAP;
+    int64_t length = x->q->content_length;
+    if (cap < need)
+        cap = need;
+    /* A body of known length ends in a block of just its size. */
+    return length >= 0 && (size_t)length + 1 >= need && cap > (size_t)length ? (size_t)length + 1
+                                                                             : cap;
+}
+
+/* Room for `need` bytes; false with a response. */
+static bool body_grow(struct exchange *x, size_t need)
+{
+    struct http *h = x->http;
+    size_t cap = next_cap(x, need), more = cap - x->cap;
+    if (atomic_fetch_add(&h->body_bytes, more) + more > h->body_limit) {
+        atomic_fetch_sub(&h->body_bytes, more);
+        reply_errorf(x->q, ERROR_QUEUE_FULL,
+                     "the bodies of all requests together would be over the limit of %zu bytes",
+                     h->body_limit);
+        return false;
+    }
+    char *body = realloc(x->q->body, cap);
+    if (!body) {
+        atomic_fetch_sub(&h->body_bytes, more);
+        reply_errorf(x->q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);
+        return false;
+    }
+    x->q->body = body;
+    x->cap = cap;
+    return true;
+}
+
+/* Only bodies without a length get here with too much. */
+static bool within_limit(struct exchange *x, size_t size)
+{
+    size_t limit = (size_t)x->http->server->config->max_body;
+    if (size <= limit)
+        return true;
+    reply_errorf(x->q, ERROR_BODY_TOO_LARGE, "the body is over the limit of %zu bytes (--max-body)",
+                 limit);
+    return false;
+}
+
+bool exchange_take(struct exchange *x, const char *data, size_t size)
+{
+    struct request *q = x->q;
+    if (x->state == EXCHANGE_REFUSED) {
+        x->discarded += size; /* a response can go out only when all is read: there is an end */
+        return x->discarded <= (size_t)x->http->server->config->max_body + DISCARD_MAX;
+    }
+    size_t need = q->body_size + size + 1;
+    if (!within_limit(x, need - 1) || (need > x->cap && !body_grow(x, need)))
+        return refuse(x);
+    memcpy(q->body + q->body_size, data, size);
+    q->body_size += size;
+    q->body[q->body_size] = 0;
+    return true;
+}

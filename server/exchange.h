@@ -1,0 +1,59 @@
+/* exchange.h: one request on its way through libmicrohttpd, from its first line to its last byte.
+ *
+ *   READING     headers have been dispatched, the body is collected
+ *   REFUSED     the response is there before the body was: what still comes is thrown away
+ *   WAITING     the connection is suspended, a worker has the request
+ *   ANSWERED    the response is there
+ *
+ * Everything but WAITING belongs to the HTTP thread. For http.c. */
+#ifndef BACKPROPD_EXCHANGE_H
+#define BACKPROPD_EXCHANGE_H
+
+#include "http.h"
+#include "request.h"
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct http {
+    struct server *server;
+    struct MHD_Daemon *daemon;
+    int port;
+    char address[300];
+    atomic_size_t body_bytes; /* of all bodies that are held */
+    size_t body_limit;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool stopping; /* these three by the mutex */
+    int waiting;   /* exchanges that a worker has */
+    int open;      /* complete requests whose answer is not out */
+};
+
+enum exchange_state { EXCHANGE_READING, EXCHANGE_REFUSED, EXCHANGE_WAITING, EXCHANGE_ANSWERED };
+
+struct exchange {
+    struct work_job job;
+    struct http *http;
+    struct MHD_Connection *connection;
+    struct request *q;
+    enum exchange_state state;
+    size_t cap;       /* of q->body */
+    size_t discarded; /* bytes thrown away */
+    bool counted;     /* in http.open */
+    double started;   /* seconds, monotonic */
+    char uri[];       /* as sent */
+};
+
+struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const char *uri);
+void exchange_destroy(struct exchange **x);
+double exchange_seconds(const struct exchange *x); /* since it began */
+
+/* When the headers are there: makes and dispatches the request. False: close the connection. */
+bool exchange_begin(struct exchange *x, const char *method);
+/* Part of the body. False: close the connection. */
+bool exchange_take(struct exchange *x, const char *data, size_t size);
+/* Whether the response may go out before the body is read. */
+bool exchange_early(const struct exchange *x);
+
+#endif

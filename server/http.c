@@ -1,0 +1,308 @@
+/* http.c: the glue to libmicrohttpd.
+ *
+ * libmicrohttpd calls answer() several times for a request: when the headers are there, for each
+ * part of the body, and once more at its end. A slow request is then given to the workers and its
+ * connection suspended; when the worker has filled the response it resumes the connection, and
+ * answer() is called yet again, in the HTTP thread, to send it. Responses are only ever queued from
+ * the HTTP thread.
+ *
+ * Stopping: new connections are no longer accepted, new requests get 503, what waits for a worker
+ * is cancelled, what runs ends; no connection may be suspended when the daemon is stopped. */
+#include "exchange.h"
+
+#include "dispatch.h"
+#include "http_listen.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    CONNECTION_MEMORY = 64 << 10, /* headers, and the buffer that bodies are read through */
+    STOP_SECONDS = 5,             /* for answers to go out */
+};
+
+/* ---- answering ------------------------------------------------------------------------------- */
+
+static void add_headers(struct exchange *x, struct MHD_Response *m)
+{
+    const struct response *r = &x->q->response;
+    MHD_add_response_header(m, "Content-Type",
+                            r->content_type ? r->content_type : "application/json");
+    for (int i = 0; i < r->n_headers; i++)
+        MHD_add_response_header(m, r->headers[i].name, r->headers[i].value);
+    pthread_mutex_lock(&x->http->mutex);
+    bool closing = x->http->stopping;
+    pthread_mutex_unlock(&x->http->mutex);
+    if (closing)
+        MHD_add_response_header(m, "Connection", "close");
+}
+
+/* From here on the request is waited for when the server stops. */
+static void count_open(struct exchange *x)
+{
+    pthread_mutex_lock(&x->http->mutex);
+    x->http->open += !x->counted;
+    pthread_mutex_unlock(&x->http->mutex);
+    x->counted = true;
+}
+
+static enum MHD_Result send_response(struct exchange *x)
+{
+    struct response *r = &x->q->response;
+    bool own = r->kind == BODY_MALLOC;
+    struct MHD_Response *m = MHD_create_response_from_buffer(
+        r->size, (void *)(uintptr_t)r->body, own ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!m)
+        return MHD_NO;
+    if (own) { /* it is libmicrohttpd's now */
+        r->kind = BODY_ARENA;
+        r->body = NULL;
+    }
+    add_headers(x, m);
+    x->state = EXCHANGE_ANSWERED;
+    enum MHD_Result queued = MHD_queue_response(x->connection, (unsigned)x->q->status, m);
+    MHD_destroy_response(m);
+    return queued;
+}
+
+/* ---- waiting for a worker -------------------------------------------------------------------- */
+
+/* The exchange may be gone as soon as its connection is resumed. */
+static void wait_end(struct exchange *x)
+{
+    struct http *h = x->http;
+    MHD_resume_connection(x->connection);
+    pthread_mutex_lock(&h->mutex);
+    h->waiting--;
+    pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->mutex);
+}
+
+static void job_run(struct work_job *job, bool cancelled)
+{
+    struct exchange *x = (struct exchange *)job; /* its first member */
+    struct http *h = x->http;
+    pthread_mutex_lock(&h->mutex);
+    bool stopping = h->stopping;
+    pthread_mutex_unlock(&h->mutex);
+    if (!cancelled)
+        dispatch_run(x->q);
+    else if (stopping)
+        reply_errorf(x->q, ERROR_NOT_READY, "the server is stopping");
+    else
+        reply_errorf(x->q, ERROR_CONFLICT, "the model was deleted while the request was waiting");
+    wait_end(x);
+}
+
+static void wait_begin(struct exchange *x)
+{
+    struct http *h = x->http;
+    struct error e;
+    const struct request *q = x->q;
+    unsigned flags = q->route->flags;
+    x->state = EXCHANGE_WAITING;
+    pthread_mutex_lock(&h->mutex);
+    h->waiting++;
+    pthread_mutex_unlock(&h->mutex);
+    MHD_suspend_connection(x->connection);
+    x->job.run = job_run;
+    if (work_submit(h->server->work, flags & ROUTE_WRITES ? q->queue : NULL, &x->job,
+                    flags & ROUTE_FIRST ? WORK_FIRST : WORK_NEXT, &e)) {
+        reply_error(x->q, &e);
+        wait_end(x);
+    }
+}
+
+/* All of the request is there. */
+static enum MHD_Result complete(struct exchange *x)
+{
+    count_open(x);
+    if (x->state == EXCHANGE_READING && !(x->q->route->flags & ROUTE_QUICK)) {
+        wait_begin(x);
+        return MHD_YES;
+    }
+    if (x->state == EXCHANGE_READING)
+        dispatch_run(x->q);
+    return send_response(x);
+}
+
+/* ---- what libmicrohttpd calls ---------------------------------------------------------------- */
+
+static void *request_line(void *arg, const char *uri, struct MHD_Connection *c)
+{
+    return exchange_create(arg, c, uri);
+}
+
+static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *url,
+                              const char *method, const char *version, const char *data,
+                              size_t *size, void **context)
+{
+    struct exchange *x = *context;
+    (void)arg, (void)c, (void)url, (void)version;
+    if (!x)
+        return MHD_NO;
+    if (!x->q) {
+        if (!exchange_begin(x, method))
+            return MHD_NO;
+        return exchange_early(x) ? send_response(x) : MHD_YES;
+    }
+    if (!*size)
+        return complete(x);
+    bool taken = exchange_take(x, data, *size);
+    *size = 0;
+    return taken ? MHD_YES : MHD_NO;
+}
+
+static void log_request(const struct exchange *x, enum MHD_RequestTerminationCode why)
+{
+    const struct request *q = x->q;
+    double seconds = exchange_seconds(x);
+    const char *event = why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "request" : "request_aborted";
+    log_line(&x->http->server->log, LOG_INFO, event, LOG_STR("method", q->method),
+             LOG_STR("path", q->path), LOG_INT("status", q->status), LOG_REAL("ms", seconds * 1e3),
+             LOG_INT("in", q->body_size), LOG_INT("out", q->response.size));
+    if (x->http->server->observe)
+        x->http->server->observe(q, q->status, seconds);
+}
+
+static void completed(void *arg, struct MHD_Connection *c, void **context,
+                      enum MHD_RequestTerminationCode why)
+{
+    struct http *h = arg;
+    struct exchange *x = *context;
+    (void)c;
+    if (!x)
+        return;
+    if (x->q)
+        log_request(x, why);
+    bool counted = x->counted;
+    exchange_destroy(&x);
+    *context = NULL;
+    pthread_mutex_lock(&h->mutex);
+    h->open -= counted;
+    pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->mutex);
+}
+
+/* Paths and queries are decoded by us, where errors can be told. */
+static size_t keep_escapes(void *arg, struct MHD_Connection *c, char *text)
+{
+    (void)arg, (void)c;
+    return strlen(text);
+}
+
+static void library_log(void *arg, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
+static void library_log(void *arg, const char *format, va_list args)
+{
+    struct http *h = arg;
+    char text[300];
+    vsnprintf(text, sizeof text, format, args);
+    text[strcspn(text, "\n")] = 0;
+    log_line(&h->server->log, LOG_DEBUG, "http", LOG_STR("text", text));
+}
+
+/* ---- starting and stopping ------------------------------------------------------------------- */
+
+static int daemon_start(struct http *h, int fd, struct error *e)
+{
+    const struct config *c = h->server->config;
+    h->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        answer, h, MHD_OPTION_EXTERNAL_LOGGER, library_log, h, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_URI_LOG_CALLBACK, request_line, h, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, h,
+        MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT, (unsigned)c->connections,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)c->request_timeout, MHD_OPTION_END);
+    if (h->daemon)
+        return 0;
+    close(fd);
+    return error_set(e, ERROR_NOT_READY, "cannot start the HTTP server on %s: %s", c->listen,
+                     strerror(errno));
+}
+
+static void http_free(struct http *h)
+{
+    pthread_cond_destroy(&h->changed);
+    pthread_mutex_destroy(&h->mutex);
+    free(h);
+}
+
+static void http_init(struct http *h, struct server *s)
+{
+    const struct config *c = s->config;
+    int64_t half = c->max_memory / 2;
+    h->server = s;
+    h->body_limit = (size_t)(half > c->max_body ? half : c->max_body) + 1;
+    pthread_mutex_init(&h->mutex, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&h->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+struct http *http_create(struct server *s, struct error *e)
+{
+    struct http *h = calloc(1, sizeof *h);
+    if (!h) {
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the HTTP server");
+        return NULL;
+    }
+    http_init(h, s);
+    int fd = http_listen(s->config, &h->port, e);
+    if (fd < 0 || daemon_start(h, fd, e)) {
+        http_free(h);
+        return NULL;
+    }
+    const char *host = *s->config->host ? s->config->host : "0.0.0.0";
+    snprintf(h->address, sizeof h->address, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, h->port);
+    return h;
+}
+
+int http_port(const struct http *h)
+{
+    return h->port;
+}
+
+const char *http_address(const struct http *h)
+{
+    return h->address;
+}
+
+/* Until no worker has a connection, then a few seconds for answers to go out. */
+static void wait_idle(struct http *h)
+{
+    struct timespec until;
+    int late = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_SECONDS;
+    pthread_mutex_lock(&h->mutex);
+    while (h->waiting)
+        pthread_cond_wait(&h->changed, &h->mutex);
+    while (h->open && !late)
+        late = pthread_cond_timedwait(&h->changed, &h->mutex, &until);
+    pthread_mutex_unlock(&h->mutex);
+}
+
+void http_destroy(struct http **http)
+{
+    struct http *h = *http;
+    if (!h)
+        return;
+    pthread_mutex_lock(&h->mutex);
+    h->stopping = true;
+    pthread_mutex_unlock(&h->mutex);
+    int fd = MHD_quiesce_daemon(h->daemon);
+    if (fd >= 0)
+        close(fd);
+    work_stop(h->server->work);
+    wait_idle(h);
+    MHD_stop_daemon(h->daemon);
+    http_free(h);
+    *http = NULL;
+}

@@ -1,0 +1,64 @@
+/* json_in.h: reading JSON bodies that may hold millions of numbers.
+ *
+ * jansson reads the envelope only. json_in_read finds the arrays of numbers (or booleans) that are
+ * values of the keys "data", "inputs" and "targets", however deeply nested, and feeds jansson the
+ * body with each of them replaced by [k], its place in a list of spans. A client cannot forge one:
+ * every array under these keys that begins with a number is itself replaced. json_in_span leads
+ * from the jansson value back to the span, and span_read parses the text straight into memory of
+ * the type that is wanted. Positions in errors are those of the body that the client sent. */
+#ifndef BACKPROPD_JSON_IN_H
+#define BACKPROPD_JSON_IN_H
+
+#include "backprop.h"
+
+#include <jansson.h>
+
+enum {
+    JSON_IN_MAX_DEPTH = 64,
+    JSON_IN_MAX_VALUES = 8 << 20, /* outside spans: each costs jansson up to 100 bytes */
+};
+
+struct json_span {
+    const char *body;        /* of the whole body: positions are counted from here */
+    const char *begin, *end; /* from '[' to one past its ']' */
+};
+
+struct json_in {
+    json_t *root; /* NULL: nothing was read */
+    struct json_span *spans;
+    size_t n_spans;
+};
+
+/* Reads an object or array. `text` must stay in place while spans are used; the list of spans is in
+ * `a`. `spans` false: everything goes to jansson. ERROR_BAD_JSON with line and column. */
+int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
+                 struct error *e);
+void json_in_free(struct json_in *in);
+
+/* The span that stands for `value`, which is the value of one of the three keys; NULL when it is an
+ * ordinary value (strings, objects). Only for values under those keys. */
+const struct json_span *json_in_span(const struct json_in *in, const json_t *value);
+
+/* The sizes that the nesting shows: [[1,2,3],[4,5,6]] is [2,3]. Lists of unequal lengths or depths
+ * are ERROR_BAD_SHAPE with line and column. *count_r is the product. */
+int span_shape(const struct json_span *s, struct shape *shape_r, int64_t *count_r, struct error *e);
+
+enum span_type {
+    SPAN_FLOAT,
+    SPAN_DOUBLE,
+    SPAN_INT64,
+    SPAN_UINT64,
+    SPAN_BOOL /* one byte, 0 or 1 */
+};
+size_t span_type_size(enum span_type t);
+
+/* Parses `count` elements into `out`. The nesting must be that of `shape` (numeric sizes; its count
+ * is `count`), or flat. Sentences name line and column of the body.
+ *   ERROR_BAD_JSON   what RFC 8259 forbids: 01, NaN, trailing commas
+ *   ERROR_BAD_TYPE   true in a tensor of numbers, 1.5 in one of integers, null
+ *   ERROR_BAD_VALUE  numbers that are too large for the type
+ *   ERROR_BAD_SHAPE  nesting or count is not the shape's */
+int span_read(const struct json_span *s, enum span_type t, const struct shape *shape, void *out,
+              int64_t count, struct error *e);
+
+#endif

@@ -1,0 +1,31 @@
+/* json_scan.h: what json_in.c, json_scan.c and span.c share. */
+#ifndef BACKPROPD_JSON_SCAN_H
+#define BACKPROPD_JSON_SCAN_H
+
+#include "json_in.h"
+
+/* Finds the spans of a body, and refuses bodies that are nested too deeply, hold too many values
+ * outside of spans, or have spans that do not end or hold strings or objects. Everything else that
+ * is wrong is left for jansson to find. */
+int json_scan(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
+              struct error *e);
+
+/* Line and column of a place in the body, from 1; columns count characters. */
+void json_position(const char *body, const char *at, long *line_r, long *column_r);
+
+/* error_set with "line 3, column 17: " before the sentence; `at` lies in the span. */
+int span_error(const struct json_span *s, const char *at, struct error *e, enum error_code code,
+               const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+static inline bool json_is_space(char c)
+{
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+static inline const char *json_skip_space(const char *p, const char *end)
+{
+    while (p < end && json_is_space(*p))
+        p++;
+    return p;
+}
+
+#endif

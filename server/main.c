@@ -1,0 +1,109 @@
+/* main.c: backpropd. Starts the engine, the workers, the store, the models and the HTTP server,
+ * waits for SIGINT or SIGTERM, and stops them in the opposite order. */
+#define _GNU_SOURCE
+#include "api.h"
+#include "http.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Before there are threads, which inherit the mask: signals are waited for, not handled. */
+static void signals_block(sigset_t *stop)
+{
+    sigemptyset(stop);
+    sigaddset(stop, SIGINT);
+    sigaddset(stop, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, stop, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* "host:port" under a name of its own, then renamed: a reader sees all of it or nothing. */
+static int port_file_write(const char *path, const char *address, struct error *e)
+{
+    char *temp = NULL;
+    if (!path)
+        return 0;
+    if (asprintf(&temp, "%s.%ld", path, (long)getpid()) < 0)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    FILE *f = fopen(temp, "we");
+    bool written = f && fprintf(f, "%s\n", address) > 0;
+    written = f && !fclose(f) && written && !rename(temp, path);
+    int why = errno;
+    if (f && !written)
+        unlink(temp);
+    free(temp);
+    return written ? 0
+                   : error_set(e, ERROR_STORAGE, "cannot write --port-file %s: %s", path,
+                               strerror(why));
+}
+
+static int server_start(struct server *s, struct error *e)
+{
+    const struct config *c = s->config;
+    engine_start();
+    s->pool = pool_create((int)c->threads, e);
+    if (!s->pool)
+        return -1;
+    s->work = work_create((int)c->workers, (size_t)c->max_queue, e);
+    if (!s->work)
+        return -1;
+    s->store = store_open(c->data, e);
+    if (!s->store)
+        return -1;
+    s->models = models_create(s->store, s->work, s->pool, (size_t)c->max_memory, c->max_models,
+                              c->max_queue, e);
+    if (!s->models || models_load(s->models, e))
+        return -1;
+    s->http = http_create(s, e);
+    if (!s->http)
+        return -1;
+    return port_file_write(c->port_file, http_address(s->http), e);
+}
+
+/* Every model that has changed is saved: -1 when that failed. */
+static int server_stop(struct server *s, struct error *e)
+{
+    http_destroy(&s->http);
+    int status = models_destroy(&s->models, e);
+    status |= store_close(&s->store, e);
+    work_destroy(&s->work);
+    pool_destroy(&s->pool);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    struct error e = {0};
+    sigset_t stop;
+    int status = config_parse(&config, argc, argv, stdout, stderr), signal_number = 0;
+    if (status >= 0)
+        return status;
+    signals_block(&stop);
+    struct server s = {.config = &config,
+                       .log = {config.log_level, STDERR_FILENO},
+                       .routes = routes,
+                       .find_model = api_find_model,
+                       .release_model = api_release_model,
+                       .started = time(NULL)};
+    if (server_start(&s, &e)) {
+        fprintf(stderr, "backpropd: %s\n", e.text);
+        server_stop(&s, NULL);
+        return 1;
+    }
+    log_line(&s.log, LOG_INFO, "listening", LOG_STR("address", http_address(s.http)),
+             LOG_INT("threads", config.threads), LOG_INT("workers", config.workers),
+             LOG_STR("version", BACKPROPD_VERSION));
+    sigwait(&stop, &signal_number);
+    log_line(&s.log, LOG_INFO, "stopping", LOG_INT("signal", signal_number));
+    status = server_stop(&s, &e);
+    if (status)
+        log_line(&s.log, LOG_ERROR, "not saved", LOG_STR("error", e.text));
+    log_line(&s.log, LOG_INFO, "stopped");
+    return status ? 1 : 0;
+}

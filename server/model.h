@@ -1,0 +1,147 @@
+/* model.h: a live model.
+ *
+ * Its numbers are generations (backprop.h): immutable blocks of parameters, buffers and optimiser
+ * state. `live` is the published one. A step computes gradients from it, writes the next one, and
+ * publishes that by swapping one pointer, so predictions run meanwhile, each on exactly one
+ * generation.
+ *
+ * The order of a step (DESIGN.md section 3): forward, backward, check that loss and gradients are
+ * finite, write the next generation and check it, append to the log, publish, answer. Whatever
+ * fails before the append leaves everything as it was. (The redo log has its place in model_commit;
+ * until it is there, what survives a kill is the last checkpoint.)
+ *
+ * Counters: `step` optimiser steps taken, goes back when a version is restored; `revision` counts
+ * every change and never goes back; `draw` training forwards, keys the random numbers.
+ *
+ * Threads: functions of the first group are for the job that runs in the model's queue, one at a
+ * time. All others may be called by any thread that holds the model. */
+#ifndef BACKPROPD_MODEL_H
+#define BACKPROPD_MODEL_H
+
+#include "digest.h"
+#include "program.h"
+#include "store.h"
+#include "work.h"
+
+#include <jansson.h>
+#include <pthread.h>
+
+enum { MODEL_MAX_NAME = 128, MODEL_PENDING_PARTS = 4 };
+
+struct models;
+
+struct counters {
+    uint64_t step, revision, draw;
+};
+
+struct model {
+    struct models *models;
+    char name[MODEL_MAX_NAME + 1];
+    int64_t id, created_ms;
+    int refs; /* atomic */
+    struct work_queue *queue;
+
+    pthread_mutex_t lock; /* guards the next group: held for moments only */
+    struct program *program;
+    struct generation *live;
+    struct counters at;
+    json_t *given;    /* as created, expanded; immutable */
+    json_t *settings; /* what PATCH changed; replaced, never modified */
+    bool pending;     /* gradients are pending */
+    bool gone;        /* deleted: steps are refused */
+    bool dirty;       /* changed since the last checkpoint */
+    double last_loss; /* of the last training forward; NaN: none yet */
+
+    pthread_mutex_t writing;  /* held while a job changes the next group, and to hash it */
+    struct generation *spare; /* the next one is written here */
+    real *grads;              /* of the last backward */
+    real *sum;                /* pending gradients */
+    real *buffers[2];         /* moved statistics that are not published yet: [0] holds them when */
+    bool moved;               /* this is set; [1] is where the next forward writes */
+    size_t reserved;          /* bytes taken from the budget */
+};
+
+/* One batch: a pointer for each input leaf of the graph, inputs then targets. */
+struct batch {
+    int64_t n;
+    const void *data[2 * NETWORK_MAX_IO];
+};
+
+struct step_options {
+    double lr;           /* of this call; NaN: the schedule's */
+    bool keep_gradients; /* optim_step: do not clear */
+};
+
+struct step_result {
+    double loss, grad_norm, lr, accuracy; /* NaN: does not apply */
+    int64_t samples;
+    struct counters at; /* after it */
+};
+
+/* ---- in the model's queue -------------------------------------------------------------------- */
+
+int model_train_step(struct model *m, const struct batch *b, const struct step_options *o,
+                     struct step_result *r, struct error *e);
+int model_forward_backward(struct model *m, const struct batch *b, struct step_result *r,
+                           struct error *e);
+int model_optim_step(struct model *m, const struct step_options *o, struct step_result *r,
+                     struct error *e);
+int model_zero_grad(struct model *m, struct step_result *r, struct error *e);
+
+/* Changes settings; `patch` holds fields of the description (optimizer, schedule, clip_grad_norm,
+ * clip_grad_value, frozen, labels), null takes one back to what the model was created with. The
+ * optimiser's state is kept when the optimiser stays the same, else it begins anew. */
+int model_patch(struct model *m, const json_t *patch, struct error *e);
+
+/* Saves the present state as a version; sets v->version and the rest. */
+int model_version_save(struct model *m, const char *note, struct store_version *v, struct error *e);
+/* Returns to a version: parameters, buffers, optimiser state, pending gradients, step and draw. */
+int model_version_restore(struct model *m, int64_t version, struct error *e);
+/* Takes over the state of `from`, a model with the same parameters; or only the parameters and
+ * buffers that the globs in `layers` match. */
+int model_take_state(struct model *m, struct model *from, struct error *e);
+int model_take_layers(struct model *m, struct model *from, const json_t *layers, struct error *e);
+/* Writes the checkpoint if anything has changed since the last one. Also at the end, when no
+ * queue runs any more. */
+int model_checkpoint(struct model *m, struct error *e);
+
+/* ---- anywhere -------------------------------------------------------------------------------- */
+
+/* A published state that stays as it is until it is released. */
+struct snapshot {
+    struct program *program;
+    struct generation *generation;
+    struct counters at;
+    bool pending;
+    double last_loss;
+    json_t *description; /* effective */
+};
+int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e);
+void snapshot_release(struct snapshot *s);
+
+/* SHA-256 of the whole training state. In this order: the bytes of step, draw, optimizer_step and
+ * the number of pending sums (0 or 1) as little-endian uint64, then the parameters, buffers,
+ * optimiser state and, if there are any, pending gradients. `revision` is not part of it: a
+ * restored state has the hash that it had. Waits for a running step. */
+int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error *e);
+
+/* Loss and accuracy of a labelled batch by evaluation rules, on this snapshot. */
+int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                      struct step_result *r, struct error *e);
+
+/* What train_step would compute: the lease holds the gradients of the inputs until it is released;
+ * those of the parameters are written to `grads`. `training` false: by evaluation rules. */
+int snapshot_gradients(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                       bool training, bool inputs, real *grads, struct program_lease *l,
+                       struct step_result *r, struct error *e);
+
+/* Runs inference slice by slice; `f` gets the outputs of each: out[i] for the i-th bit of
+ * `outputs`, for samples [begin, begin + n). */
+typedef void infer_fn(void *arg, int64_t begin, int64_t n, const real *const *out);
+int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                   unsigned outputs, infer_fn *f, void *arg, struct error *e);
+
+/* A version of the model as a snapshot, from a small cache or the store. UNKNOWN_VERSION. */
+int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e);
+
+#endif

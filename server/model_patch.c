@@ -1,0 +1,127 @@
+/* model_patch.c: the settings of a model: fields of its description that may change while it lives.
+ * They are kept apart from the description that it was created with, so that the same PUT again
+ * finds the same model. The store has them in the description of the checkpoint: settings and the
+ * optimiser's state, which must fit together, are saved by one transaction. */
+#include "model_private.h"
+
+#include <string.h>
+
+json_t *description_effective(const json_t *given, const json_t *settings)
+{
+    json_t *d = json_copy((json_t *)given);
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)settings, key, value)
+    {
+        json_object_set(d, key, value);
+    }
+    return d;
+}
+
+json_t *description_settings(const json_t *given, const json_t *effective)
+{
+    json_t *settings = json_object();
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)effective, key, value)
+    {
+        if (!json_equal(json_object_get(given, key), value))
+            json_object_set(settings, key, value);
+    }
+    return settings;
+}
+
+/* The new settings: `patch` over the old ones, null takes a setting back; with their defaults
+ * written out, as in the description that they are part of. */
+static json_t *settings_merge(const struct model *m, const json_t *patch, struct error *e)
+{
+    json_t *merged = json_copy(m->settings);
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)patch, key, value)
+    {
+        if (json_is_null(value))
+            json_object_del(merged, key);
+        else
+            json_object_set(merged, key, value);
+    }
+    json_t *effective = description_effective(m->given, merged);
+    json_t *expanded = describe_expand(effective, e);
+    json_t *settings = expanded ? description_settings(m->given, expanded) : NULL;
+    json_decref(merged);
+    json_decref(effective);
+    json_decref(expanded);
+    return settings;
+}
+
+static bool same_optimizer(const struct network *a, const struct network *b)
+{
+    if (!a->optimizer || !b->optimizer)
+        return a->optimizer == b->optimizer;
+    return strcmp(optimizer_name(a->optimizer), optimizer_name(b->optimizer)) == 0 &&
+           optimizer_slots(a->optimizer) == optimizer_slots(b->optimizer);
+}
+
+struct generation *model_regenerate(const struct model *m, const struct network *net,
+                                    struct error *e)
+{
+    const struct network *old = program_network(m->program);
+    struct generation *g = generation_create(net, e);
+    if (!g)
+        return NULL;
+    size_t params = graph_params_size(net->graph) * sizeof(real);
+    memcpy(g->params, m->live->params, params);
+    memcpy(g->buffers, m->live->buffers, graph_buffers_size(net->graph) * sizeof(real));
+    if (same_optimizer(old, net) && net->optimizer) {
+        memcpy(g->slots, m->live->slots, (size_t)optimizer_slots(net->optimizer) * params);
+        g->optimizer_step = m->live->optimizer_step;
+    }
+    return g;
+}
+
+void model_swap_program(struct model *m, struct program *program, json_t *settings)
+{
+    pthread_mutex_lock(&m->lock);
+    struct program *old = m->program;
+    json_t *old_settings = m->settings;
+    m->program = program;
+    m->settings = settings;
+    pthread_mutex_unlock(&m->lock);
+    generation_unref(&m->spare); /* of the old one's size */
+    program_unref(&old);
+    json_decref(old_settings);
+}
+
+/* Saved before it is published: settings that were answered are there after any restart. */
+static int patch_commit(struct model *m, struct program *program, struct generation *next,
+                        const json_t *settings, struct error *e)
+{
+    struct model_state s = model_state(m);
+    s.net = program_network(program);
+    s.generation = next;
+    s.settings = settings;
+    s.c.at.revision++;
+    if (model_check_there(m, e) || model_state_checkpoint(m, &s, e))
+        return -1;
+    return model_commit(m, next, &s.c, e);
+}
+
+int model_patch(struct model *m, const json_t *patch, struct error *e)
+{
+    json_t *settings = settings_merge(m, patch, e);
+    struct program *program = settings ? model_compile(m->models, m->given, settings, e) : NULL;
+    struct generation *next = program ? model_regenerate(m, program_network(program), e) : NULL;
+    pthread_mutex_lock(&m->writing);
+    int status = next ? patch_commit(m, program, next, settings, e) : -1;
+    if (!status) {
+        model_swap_program(m, program, settings);
+        m->dirty = false;
+    }
+    pthread_mutex_unlock(&m->writing);
+    if (!status)
+        return 0;
+    generation_unref(&next);
+    program_unref(&program);
+    json_decref(settings);
+    return -1;
+}

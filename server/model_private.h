@@ -1,0 +1,55 @@
+/* model_private.h: what model.c, model_step.c and model_versions.c share. For the model's queue. */
+#ifndef BACKPROPD_MODEL_PRIVATE_H
+#define BACKPROPD_MODEL_PRIVATE_H
+
+#include "describe.h"
+#include "models.h"
+
+/* How the state looks after a change. */
+struct commit {
+    struct counters at;
+    bool pending, moved;
+    double loss; /* NaN: no new one */
+};
+struct commit model_commit_begin(const struct model *m); /* as it is now */
+
+/* A whole state, present or about to be: what a checkpoint or a version is made of. */
+struct model_state {
+    const struct network *net;
+    const struct generation *generation;
+    struct commit c;
+    real *moved, *sum; /* used if c says so */
+    const json_t *settings;
+};
+struct model_state model_state(struct model *m); /* the present one */
+int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e);
+
+/* Makes a change visible: appends it to the log, publishes `next` (NULL: the generation stays) and
+ * the counters. Takes over `next` when it works. -1: nothing has changed. */
+int model_commit(struct model *m, struct generation *next, const struct commit *c, struct error *e);
+
+/* Statistics that the next training forward starts from. */
+const real *model_training_buffers(const struct model *m);
+/* A generation nobody reads, to be written whole. */
+struct generation *model_next(struct model *m, struct error *e);
+/* Keeps a generation for model_next, or gives it up. Nulls it. */
+void model_keep_spare(struct model *m, struct generation **g);
+int model_check_there(const struct model *m, struct error *e);
+
+struct program *model_compile(struct models *ms, const json_t *given, const json_t *settings,
+                              struct error *e);
+/* The live numbers laid out for another network of the same graph. */
+struct generation *model_regenerate(const struct model *m, const struct network *net,
+                                    struct error *e);
+/* Takes over both. */
+void model_swap_program(struct model *m, struct program *program, json_t *settings);
+
+/* A run on one generation; buffers_out and grads are the caller's to set. */
+struct run_args model_run_args(const struct network *net, struct pool *pool, const struct batch *b,
+                               const struct generation *g, uint64_t draw);
+/* Forward, backward into args->grads, and the checks: loss and gradients finite. Output 0 of the
+ * run must be what the first loss compares with its target. */
+int gradients_run(const struct network *net, struct run *run, const struct run_args *args,
+                  const struct batch *b, struct step_result *r, struct error *e);
+
+#endif

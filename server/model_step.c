@@ -1,0 +1,237 @@
+/* model_step.c: the verbs that train, in the order that DESIGN.md section 3 promises: forward,
+ * backward, check, write the next generation and check it, commit, answer. A verb that is refused
+ * has changed nothing, and used up no counter. */
+#include "model_private.h"
+
+#include "metrics.h"
+#include "score.h"
+
+#include <math.h>
+#include <string.h>
+
+static int check_trainable(const struct model *m, const struct network *net, struct error *e)
+{
+    if (model_check_there(m, e))
+        return -1;
+    if (!net->loss || !net->optimizer)
+        return error_set(e, ERROR_CONFLICT,
+                         "model '%s' was created without a loss, so it cannot be trained", m->name);
+    return 0;
+}
+
+static size_t buffers_bytes(const struct network *net)
+{
+    return graph_buffers_size(net->graph) * sizeof(real);
+}
+
+struct run_args model_run_args(const struct network *net, struct pool *pool, const struct batch *b,
+                               const struct generation *g, uint64_t draw)
+{
+    return (struct run_args){.pool = pool,
+                             .n = b->n,
+                             .inputs = b->data,
+                             .params = g->params,
+                             .buffers = g->buffers,
+                             .seed = net->seed,
+                             .draw = draw};
+}
+
+/* Forward, backward, and the checks of what came out. */
+int gradients_run(const struct network *net, struct run *run, const struct run_args *args,
+                  const struct batch *b, struct step_result *r, struct error *e)
+{
+    if (run_execute(run, args, e))
+        return -1;
+    r->loss = (double)run_loss(run);
+    r->grad_norm = gradients_norm(net, args->pool, args->grads);
+    r->samples = b->n;
+    r->accuracy = score_accuracy(net, b, run_output(run, 0));
+    if (!isfinite(r->loss) || !isfinite(r->grad_norm))
+        return run_explain_nonfinite(run, args, e);
+    return 0;
+}
+
+/* Gradients of the batch into m->grads; moved statistics into `buffers_out`. */
+static int model_gradients(struct model *m, const struct batch *b, real *buffers_out,
+                           struct step_result *r, struct error *e)
+{
+    const struct network *net = program_network(m->program);
+    struct program_use use = {.training = true,
+                              .loss = true,
+                              .params_wrt = true,
+                              .outputs = OUTPUT_PREDICTIONS,
+                              .n = b->n};
+    struct program_lease lease = {0};
+    if (program_acquire(m->program, &use, &lease, e))
+        return -1;
+    struct run_args args = model_run_args(net, m->models->pool, b, m->live, m->at.draw);
+    args.buffers = model_training_buffers(m);
+    memcpy(buffers_out, args.buffers, buffers_bytes(net));
+    args.buffers_out = buffers_out;
+    args.grads = m->grads;
+    int status = gradients_run(net, lease.run, &args, b, r, e);
+    program_release(&lease);
+    return status;
+}
+
+static double step_lr(const struct model *m, const struct network *net, double asked)
+{
+    if (!isnan(asked))
+        return asked;
+    return schedule_lr(net->schedule, optimizer_lr(net->optimizer), m->at.step);
+}
+
+static int train_step(struct model *m, const struct batch *b, const struct step_options *o,
+                      struct step_result *r, struct error *e)
+{
+    const struct network *net = program_network(m->program);
+    if (check_trainable(m, net, e))
+        return -1;
+    if (m->pending)
+        return error_set(e, ERROR_CONFLICT,
+                         "gradients of forward_backward are pending: call optim_step or zero_grad "
+                         "before train_step");
+    struct generation *next = model_next(m, e);
+    if (!next)
+        return -1;
+    struct commit c = model_commit_begin(m);
+    r->lr = step_lr(m, net, o->lr);
+    c.at = (struct counters){c.at.step + 1, c.at.revision + 1, c.at.draw + 1};
+    c.moved = false;
+    if (model_gradients(m, b, next->buffers, r, e) ||
+        network_apply(net, m->models->pool, m->live, m->grads, r->grad_norm, r->lr, next, e)) {
+        model_keep_spare(m, &next);
+        return -1;
+    }
+    c.loss = r->loss;
+    if (model_commit(m, next, &c, e)) {
+        model_keep_spare(m, &next);
+        return -1;
+    }
+    return 0;
+}
+
+static void swap_buffers(struct model *m)
+{
+    real *b = m->buffers[0];
+    m->buffers[0] = m->buffers[1];
+    m->buffers[1] = b;
+}
+
+static int forward_backward(struct model *m, const struct batch *b, struct step_result *r,
+                            struct error *e)
+{
+    const struct network *net = program_network(m->program);
+    if (check_trainable(m, net, e) || model_gradients(m, b, m->buffers[1], r, e))
+        return -1;
+    struct commit c = model_commit_begin(m);
+    bool first = !m->pending;
+    c.at.revision++;
+    c.at.draw++;
+    c.pending = true;
+    c.moved = graph_buffers_size(net->graph) > 0;
+    c.loss = r->loss;
+    r->lr = step_lr(m, net, NAN);
+    if (model_commit(m, NULL, &c, e))
+        return -1;
+    swap_buffers(m);
+    if (first)
+        memcpy(m->sum, m->grads, graph_params_size(net->graph) * sizeof(real));
+    else
+        gradients_add(net, m->models->pool, m->sum, m->grads);
+    return 0;
+}
+
+static int optim_step(struct model *m, const struct step_options *o, struct step_result *r,
+                      struct error *e)
+{
+    const struct network *net = program_network(m->program);
+    if (check_trainable(m, net, e))
+        return -1;
+    if (!m->pending)
+        return error_set(e, ERROR_CONFLICT,
+                         "no gradients are pending: call forward_backward before optim_step");
+    struct generation *next = model_next(m, e);
+    if (!next)
+        return -1;
+    /* Clipping writes into the gradients: the pending ones may have to stay. */
+    memcpy(m->grads, m->sum, graph_params_size(net->graph) * sizeof(real));
+    memcpy(next->buffers, model_training_buffers(m), buffers_bytes(net));
+    r->lr = step_lr(m, net, o->lr);
+    r->grad_norm = gradients_norm(net, m->models->pool, m->grads);
+    struct commit c = model_commit_begin(m);
+    c.at.step++;
+    c.at.revision++;
+    c.pending = o->keep_gradients;
+    c.moved = false;
+    int status = isfinite(r->grad_norm) ? network_apply(net, m->models->pool, m->live, m->grads,
+                                                        r->grad_norm, r->lr, next, e)
+                                        : error_set(e, ERROR_NOT_FINITE,
+                                                    "the sum of the pending gradients is not "
+                                                    "finite; zero_grad clears it");
+    if (status || model_commit(m, next, &c, e)) {
+        model_keep_spare(m, &next);
+        return -1;
+    }
+    return 0;
+}
+
+static int zero_grad(struct model *m, struct error *e)
+{
+    if (model_check_there(m, e))
+        return -1;
+    struct commit c = model_commit_begin(m);
+    c.at.revision++;
+    c.pending = false;
+    return model_commit(m, NULL, &c, e);
+}
+
+/* ---- what callers see: the same with the state locked, and the metrics recorded -------------- */
+
+static struct step_result no_result(void)
+{
+    return (struct step_result){NAN, NAN, NAN, NAN, 0, {0}};
+}
+
+static int model_end_step(struct model *m, int status, struct step_result *r)
+{
+    r->at = m->at;
+    pthread_mutex_unlock(&m->writing);
+    if (!status)
+        metrics_record_step(m, r);
+    return status;
+}
+
+int model_train_step(struct model *m, const struct batch *b, const struct step_options *o,
+                     struct step_result *r, struct error *e)
+{
+    *r = no_result();
+    pthread_mutex_lock(&m->writing);
+    return model_end_step(m, train_step(m, b, o, r, e), r);
+}
+
+int model_forward_backward(struct model *m, const struct batch *b, struct step_result *r,
+                           struct error *e)
+{
+    *r = no_result();
+    pthread_mutex_lock(&m->writing);
+    return model_end_step(m, forward_backward(m, b, r, e), r);
+}
+
+int model_optim_step(struct model *m, const struct step_options *o, struct step_result *r,
+                     struct error *e)
+{
+    *r = no_result();
+    pthread_mutex_lock(&m->writing);
+    return model_end_step(m, optim_step(m, o, r, e), r);
+}
+
+int model_zero_grad(struct model *m, struct step_result *r, struct error *e)
+{
+    *r = no_result();
+    pthread_mutex_lock(&m->writing);
+    int status = zero_grad(m, e);
+    r->at = m->at;
+    pthread_mutex_unlock(&m->writing);
+    return status;
+}

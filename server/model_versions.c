@@ -1,0 +1,339 @@
+/* model_versions.c: a model's state as the parts that the store keeps: versions, the checkpoint,
+ * and coming back from either.
+ *
+ *   params   the published parameters          slots    the optimiser's state
+ *   buffers  the published buffers             moved    statistics not published yet, if any
+ *   pending  the sum of pending gradients, if any */
+#include "model_private.h"
+
+#include <fnmatch.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_PARTS = 5 };
+
+struct parts {
+    struct store_part part[MAX_PARTS];
+    int n;
+};
+
+static void parts_add(struct parts *p, const char *name, void *data, size_t count)
+{
+    p->part[p->n++] = (struct store_part){name, data, count * sizeof(real)};
+}
+
+/* Those of a generation of this network. */
+static void parts_of(struct parts *p, const struct network *net, const struct generation *g)
+{
+    size_t params = graph_params_size(net->graph);
+    size_t slots = net->optimizer ? (size_t)optimizer_slots(net->optimizer) : 0;
+    parts_add(p, "params", g->params, params);
+    parts_add(p, "buffers", g->buffers, graph_buffers_size(net->graph));
+    parts_add(p, "slots", g->slots, slots * params);
+}
+
+static void parts_of_state(struct parts *p, const struct model_state *s)
+{
+    parts_of(p, s->net, s->generation);
+    if (s->c.moved)
+        parts_add(p, "moved", s->moved, graph_buffers_size(s->net->graph));
+    if (s->c.pending)
+        parts_add(p, "pending", s->sum, graph_params_size(s->net->graph));
+}
+
+struct model_state model_state(struct model *m)
+{
+    return (struct model_state){.net = program_network(m->program),
+                                .generation = m->live,
+                                .c = model_commit_begin(m),
+                                .moved = m->buffers[0],
+                                .sum = m->sum,
+                                .settings = m->settings};
+}
+
+typedef int save_fn(struct store *s, int64_t model_id, struct store_version *v,
+                    const struct store_part *parts, int n, struct error *e);
+
+/* In the model's queue nothing changes while the store reads the parts. */
+static int save_state(struct model *m, const struct model_state *s, save_fn *save, const char *note,
+                      struct store_version *v, struct error *e)
+{
+    struct parts parts = {.n = 0};
+    json_t *d = description_effective(m->given, s->settings);
+    char *description = d ? json_dumps(d, JSON_COMPACT) : NULL;
+    json_decref(d);
+    if (!description)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    parts_of_state(&parts, s);
+    *v = (struct store_version){.step = s->c.at.step,
+                                .revision = s->c.at.revision,
+                                .draw = s->c.at.draw,
+                                .optimizer_step = s->generation->optimizer_step,
+                                .pending = s->c.pending,
+                                .fingerprint = engine_fingerprint(),
+                                .description = description,
+                                .note = note};
+    int status = save(m->models->store, m->id, v, parts.part, parts.n, e);
+    v->description = NULL;
+    free(description);
+    return status;
+}
+
+int model_version_save(struct model *m, const char *note, struct store_version *v, struct error *e)
+{
+    struct model_state s = model_state(m);
+    return model_check_there(m, e) ? -1 : save_state(m, &s, store_version_save, note, v, e);
+}
+
+int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e)
+{
+    struct store_version v;
+    return save_state(m, s, store_checkpoint_save, "", &v, e);
+}
+
+int model_checkpoint(struct model *m, struct error *e)
+{
+    struct model_state s = model_state(m);
+    if (!m->dirty || m->gone)
+        return 0;
+    if (model_state_checkpoint(m, &s, e))
+        return -1;
+    m->dirty = false;
+    return 0;
+}
+
+/* ---- coming back ----------------------------------------------------------------------------- */
+
+static const struct store_part_info *part_find(const struct store_version *v, const char *name)
+{
+    for (int i = 0; i < v->n_parts; i++)
+        if (strcmp(v->parts[i].name, name) == 0)
+            return &v->parts[i];
+    return NULL;
+}
+
+/* Reads a stored state: the generation `g` of `net`, and into the model what is not published. */
+static int load_state(struct model *m, const struct network *net, const struct store_version *v,
+                      struct generation *g, bool *moved_r, struct error *e)
+{
+    struct parts parts = {.n = 0};
+    parts_of(&parts, net, g);
+    *moved_r = part_find(v, "moved") != NULL;
+    if (*moved_r)
+        parts_add(&parts, "moved", m->buffers[1], graph_buffers_size(net->graph));
+    if (v->pending)
+        parts_add(&parts, "pending", m->grads, graph_params_size(net->graph));
+    g->optimizer_step = v->optimizer_step;
+    return store_version_load(m->models->store, m->id, v->version, parts.part, parts.n, e);
+}
+
+/* load_state read into the places for scratch; they become the state when nothing can fail. */
+static void adopt_unpublished(struct model *m, bool pending, bool moved)
+{
+    if (pending) {
+        real *sum = m->sum;
+        m->sum = m->grads;
+        m->grads = sum;
+    }
+    if (moved) {
+        real *b = m->buffers[0];
+        m->buffers[0] = m->buffers[1];
+        m->buffers[1] = b;
+    }
+}
+
+/* The settings under which a version's state makes sense: the model's, but with the version's
+ * optimiser where the state of another one would be loaded into it. */
+static json_t *settings_for(const struct model *m, const struct store_version *v, bool *other_r)
+{
+    json_t *then = json_loads(v->description, 0, NULL);
+    json_t *now = description_effective(m->given, m->settings);
+    json_t *settings = json_copy(m->settings);
+    const char *op_then =
+        json_string_value(json_object_get(json_object_get(then, "optimizer"), "op"));
+    const char *op_now =
+        json_string_value(json_object_get(json_object_get(now, "optimizer"), "op"));
+    const struct store_part_info *slots = part_find(v, "slots");
+    const struct network *net = program_network(m->program);
+    int64_t bytes = net->optimizer ? (int64_t)(optimizer_slots(net->optimizer) *
+                                               graph_params_size(net->graph) * sizeof(real))
+                                   : 0;
+    *other_r =
+        op_then && op_now && (strcmp(op_then, op_now) != 0 || (slots && slots->bytes != bytes));
+    if (*other_r && settings)
+        json_object_set(settings, "optimizer", json_object_get(then, "optimizer"));
+    json_decref(then);
+    json_decref(now);
+    return settings;
+}
+
+struct restoring {
+    struct store_version v;
+    json_t *settings;
+    bool other_optimizer, moved;
+    struct program *program; /* NULL: the model's own */
+    struct generation *next;
+};
+
+static int restore_prepare(struct model *m, struct restoring *r, struct error *e)
+{
+    r->settings = settings_for(m, &r->v, &r->other_optimizer);
+    if (!r->settings)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    if (r->other_optimizer && !(r->program = model_compile(m->models, m->given, r->settings, e)))
+        return -1;
+    const struct network *net = program_network(r->program ? r->program : m->program);
+    r->next = generation_create(net, e);
+    return r->next ? load_state(m, net, &r->v, r->next, &r->moved, e) : -1;
+}
+
+/* The checkpoint first: what was restored is there after any restart. */
+static int restore_commit(struct model *m, struct restoring *r, struct error *e)
+{
+    struct commit c = {.at = {r->v.step, m->at.revision + 1, r->v.draw},
+                       .pending = r->v.pending,
+                       .moved = r->moved,
+                       .loss = NAN};
+    struct model_state s = {.net = program_network(r->program ? r->program : m->program),
+                            .generation = r->next,
+                            .c = c,
+                            .moved = m->buffers[1],
+                            .sum = m->grads,
+                            .settings = r->settings};
+    if (model_state_checkpoint(m, &s, e) || model_commit(m, r->next, &c, e))
+        return -1;
+    r->next = NULL;
+    adopt_unpublished(m, r->v.pending, r->moved);
+    if (r->program) {
+        model_swap_program(m, r->program, r->settings);
+        r->program = NULL;
+        r->settings = NULL;
+    }
+    m->dirty = false;
+    return 0;
+}
+
+int model_version_restore(struct model *m, int64_t version, struct error *e)
+{
+    struct arena *a = arena_create(4096);
+    struct restoring r = {.settings = NULL};
+    if (!a)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    pthread_mutex_lock(&m->writing);
+    int status = model_check_there(m, e) ||
+                 store_version_info(m->models->store, m->id, version, a, &r.v, e) ||
+                 restore_prepare(m, &r, e) || restore_commit(m, &r, e);
+    pthread_mutex_unlock(&m->writing);
+    json_decref(r.settings);
+    program_unref(&r.program);
+    generation_unref(&r.next);
+    arena_destroy(&a);
+    return status ? -1 : 0;
+}
+
+int model_load_checkpoint(struct model *m, const struct store_model *row,
+                          const struct store_version *v, struct error *e)
+{
+    m->id = row->id;
+    m->created_ms = row->created_ms;
+    if (load_state(m, program_network(m->program), v, m->live, &m->moved, e))
+        return -1;
+    m->at = (struct counters){v->step, v->revision, v->draw};
+    m->pending = v->pending;
+    adopt_unpublished(m, m->pending, m->moved);
+    return 0;
+}
+
+int model_take_state(struct model *m, struct model *from, struct error *e)
+{
+    pthread_mutex_lock(&from->writing);
+    const struct network *net = program_network(m->program);
+    size_t params = graph_params_size(net->graph) * sizeof(real);
+    size_t buffers = graph_buffers_size(net->graph) * sizeof(real);
+    struct generation *next = model_regenerate(from, net, e);
+    struct commit c = model_commit_begin(from);
+    c.at.revision = m->at.revision + 1;
+    int status = next ? model_commit(m, next, &c, e) : -1;
+    if (status)
+        generation_unref(&next);
+    if (!status && c.pending)
+        memcpy(m->sum, from->sum, params);
+    if (!status && c.moved)
+        memcpy(m->buffers[0], from->buffers[0], buffers);
+    pthread_mutex_unlock(&from->writing);
+    return status;
+}
+
+/* "conv1" stands for all of its parameters. */
+static bool glob_matches(const char *glob, const char *name)
+{
+    char all[256];
+    snprintf(all, sizeof all, "%s.*", glob);
+    return fnmatch(glob, name, 0) == 0 || fnmatch(all, name, 0) == 0;
+}
+
+/* Copies what one glob names; the number of parameters and buffers. */
+static int take_glob(struct model *m, const struct snapshot *s, const char *glob)
+{
+    const struct graph *g = program_network(m->program)->graph;
+    int taken = 0;
+    for (int i = 0; i < graph_param_count(g); i++) {
+        const struct param *p = graph_param(g, i);
+        real *to = p->buffer ? m->live->buffers : m->live->params;
+        const real *from = p->buffer ? s->generation->buffers : s->generation->params;
+        if (!glob_matches(glob, p->name))
+            continue;
+        memcpy(to + p->offset, from + p->offset, p->count * sizeof(real));
+        taken++;
+    }
+    return taken;
+}
+
+int model_take_layers(struct model *m, struct model *from, const json_t *layers, struct error *e)
+{
+    struct snapshot s;
+    size_t i;
+    json_t *item;
+    int status = 0;
+    if (model_snapshot(from, &s, e))
+        return -1;
+    json_array_foreach((json_t *)layers, i, item)
+    {
+        if (!json_is_string(item))
+            status = error_set(e, ERROR_BAD_TYPE, "layers[%zu] must be a string", i);
+        else if (!status && !take_glob(m, &s, json_string_value(item)))
+            status = error_set(e, ERROR_BAD_VALUE, "layers[%zu]: no parameter matches '%.60s'", i,
+                               json_string_value(item));
+    }
+    snapshot_release(&s);
+    return status;
+}
+
+int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e)
+{
+    struct arena *a = arena_create(4096);
+    struct store_version v;
+    if (!a)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    int status =
+        store_version_info(m->models->store, m->id, version, a, &v, e) || model_snapshot(m, s_r, e);
+    arena_destroy(&a);
+    if (status)
+        return -1;
+    const struct network *net = program_network(s_r->program);
+    struct generation *g = generation_create(net, e);
+    size_t n = graph_params_size(net->graph), nb = graph_buffers_size(net->graph);
+    struct store_part parts[] = {{"params", g ? g->params : NULL, n * sizeof(real)},
+                                 {"buffers", g ? g->buffers : NULL, nb * sizeof(real)}};
+    if (!g || store_version_load(m->models->store, m->id, version, parts, 2, e)) {
+        generation_unref(&g);
+        snapshot_release(s_r);
+        return -1;
+    }
+    generation_unref(&s_r->generation);
+    s_r->generation = g;
+    s_r->at = (struct counters){v.step, v.revision, v.draw};
+    return 0;
+}

@@ -1,0 +1,350 @@
+/* models.c: the table of models, sorted by name. Creating holds the table's lock from the check of
+ * the name to the insertion, so that of two clients who create at once one gets the other's model.
+ */
+#include "models.h"
+
+#include "describe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void reclaim_one(void *arg, struct model *m)
+{
+    (void)arg;
+    pthread_mutex_lock(&m->lock);
+    struct program *p = program_ref(m->program);
+    pthread_mutex_unlock(&m->lock);
+    program_reclaim(p);
+    program_unref(&p);
+}
+
+/* The table may be locked by the very thread that asks (it is creating a model), or by one that
+ * waits for a lock of the asker's: so it is only tried. */
+static void reclaim(void *arg)
+{
+    struct models *ms = arg;
+    if (pthread_mutex_trylock(&ms->lock))
+        return;
+    models_each(ms, reclaim_one, NULL);
+    pthread_mutex_unlock(&ms->lock);
+}
+
+struct models *models_create(struct store *store, struct work *work, struct pool *pool,
+                             size_t max_memory, int64_t max_models, int64_t max_queue,
+                             struct error *e)
+{
+    struct models *ms = calloc(1, sizeof *ms);
+    if (!ms) {
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+        return NULL;
+    }
+    *ms = (struct models){.store = store,
+                          .work = work,
+                          .pool = pool,
+                          .max_models = max_models,
+                          .max_queue = max_queue};
+    ms->budget = (struct budget){.limit = max_memory, .reclaim = reclaim, .reclaim_arg = ms};
+    pthread_mutexattr_t recursive;
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&ms->lock, &recursive);
+    pthread_mutexattr_destroy(&recursive);
+    return ms;
+}
+
+int models_destroy(struct models **models, struct error *e)
+{
+    struct models *ms = *models;
+    int status = 0;
+    *models = NULL;
+    if (!ms)
+        return 0;
+    for (int i = 0; i < ms->n; i++) {
+        status |= model_checkpoint(ms->table[i], e);
+        model_release(&ms->table[i]);
+    }
+    free(ms->table);
+    pthread_mutex_destroy(&ms->lock);
+    free(ms);
+    return status;
+}
+
+/* ---- the table, under its lock --------------------------------------------------------------- */
+
+/* Where `name` is, or would be. */
+static int table_place(const struct models *ms, const char *name, bool *found_r)
+{
+    int low = 0, high = ms->n;
+    while (low < high) {
+        int mid = (low + high) / 2;
+        if (strcmp(ms->table[mid]->name, name) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    *found_r = low < ms->n && strcmp(ms->table[low]->name, name) == 0;
+    return low;
+}
+
+static int table_insert(struct models *ms, struct model *m, struct error *e)
+{
+    bool found;
+    if (ms->n == ms->cap) {
+        int cap = ms->cap ? 2 * ms->cap : 16;
+        struct model **more = realloc(ms->table, (size_t)cap * sizeof *more);
+        if (!more)
+            return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+        ms->table = more;
+        ms->cap = cap;
+    }
+    int at = table_place(ms, m->name, &found);
+    memmove(ms->table + at + 1, ms->table + at, (size_t)(ms->n - at) * sizeof *ms->table);
+    ms->table[at] = m;
+    ms->n++;
+    return 0;
+}
+
+static struct model *model_hold(struct model *m)
+{
+    __atomic_fetch_add(&m->refs, 1, __ATOMIC_RELAXED);
+    return m;
+}
+
+struct model *models_find(struct models *ms, const char *name, struct error *e)
+{
+    bool found;
+    pthread_mutex_lock(&ms->lock);
+    int at = table_place(ms, name, &found);
+    struct model *m = found ? model_hold(ms->table[at]) : NULL;
+    if (!m) {
+        struct nearest near = {.given = name};
+        for (int i = 0; i < ms->n; i++)
+            nearest_offer(&near, ms->table[i]->name);
+        error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'%s%s%s", name,
+                  near.best ? "; did you mean '" : "", near.best ? near.best : "",
+                  near.best ? "'?" : "");
+    }
+    pthread_mutex_unlock(&ms->lock);
+    return m;
+}
+
+void models_each(struct models *ms, models_fn *f, void *arg)
+{
+    pthread_mutex_lock(&ms->lock);
+    for (int i = 0; i < ms->n; i++)
+        f(arg, ms->table[i]);
+    pthread_mutex_unlock(&ms->lock);
+}
+
+/* ---- creating -------------------------------------------------------------------------------- */
+
+static int store_new(struct models *ms, struct model *m, struct error *e)
+{
+    char *text = json_dumps(m->given, JSON_COMPACT);
+    struct store_model row = {.name = m->name, .description = text};
+    int status = text ? store_model_insert(ms->store, &row, e)
+                      : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    free(text);
+    m->id = row.id;
+    m->created_ms = row.created_ms;
+    return status;
+}
+
+/* What a new model begins with. */
+struct origin {
+    json_t *given, *settings;
+    struct model *from;   /* NULL: the initialisers */
+    const json_t *layers; /* of `from`; NULL: the whole state */
+};
+
+static int initialise(struct model *m)
+{
+    const struct network *net = program_network(m->program);
+    graph_init(net->graph, net->seed, m->live->params, m->live->buffers);
+    return 0;
+}
+
+/* The first state, and its checkpoint: from then on the model is there after any restart. */
+static int give_state(struct model *m, const struct origin *o, struct error *e)
+{
+    if (!o->from)
+        initialise(m);
+    else if (o->layers ? initialise(m) || model_take_layers(m, o->from, o->layers, e)
+                       : model_take_state(m, o->from, e))
+        return -1;
+    m->dirty = true;
+    return model_checkpoint(m, e);
+}
+
+/* Under the table's lock; the name is free. */
+static struct model *create(struct models *ms, const char *name, const struct origin *o,
+                            struct error *e)
+{
+    if (ms->n >= ms->max_models) {
+        error_set(e, ERROR_OUT_OF_MEMORY, "there are %d models already (--max-models)", ms->n);
+        return NULL;
+    }
+    struct model *m = model_create(ms, name, o->given, o->settings, e);
+    if (!m)
+        return NULL;
+    if (store_new(ms, m, e)) {
+        model_release(&m);
+        return NULL;
+    }
+    if (give_state(m, o, e) || table_insert(ms, m, e)) {
+        store_model_delete(ms->store, m->id, NULL);
+        model_release(&m);
+        return NULL;
+    }
+    return model_hold(m);
+}
+
+static struct model *refuse_name(const char *name, struct error *e)
+{
+    error_set(e, ERROR_MODEL_EXISTS,
+              "a model '%s' with another description exists; DELETE it first", name);
+    return NULL;
+}
+
+struct model *models_put(struct models *ms, const char *name, const json_t *description,
+                         bool *created_r, struct error *e)
+{
+    struct origin o = {.given = describe_expand(description, e), .settings = json_object()};
+    struct model *m = NULL;
+    bool found;
+    if (o.given) {
+        pthread_mutex_lock(&ms->lock);
+        int at = table_place(ms, name, &found);
+        *created_r = !found;
+        if (!found)
+            m = create(ms, name, &o, e);
+        else if (json_equal(o.given, ms->table[at]->given))
+            m = model_hold(ms->table[at]);
+        else
+            m = refuse_name(name, e);
+        pthread_mutex_unlock(&ms->lock);
+    }
+    json_decref(o.given);
+    json_decref(o.settings);
+    return m;
+}
+
+struct model *models_clone(struct models *ms, const char *name, struct model *from,
+                           const json_t *layers, struct error *e)
+{
+    bool found;
+    pthread_mutex_lock(&from->lock);
+    struct origin o = {json_incref(from->given), json_incref(from->settings), from, layers};
+    pthread_mutex_unlock(&from->lock);
+    pthread_mutex_lock(&ms->lock);
+    table_place(ms, name, &found);
+    struct model *m = found ? refuse_name(name, e) : create(ms, name, &o, e);
+    pthread_mutex_unlock(&ms->lock);
+    json_decref(o.given);
+    json_decref(o.settings);
+    return m;
+}
+
+int models_delete(struct models *ms, struct model *m, struct error *e)
+{
+    bool found;
+    pthread_mutex_lock(&ms->lock);
+    int at = table_place(ms, m->name, &found);
+    found = found && ms->table[at] == m;
+    int status = found ? store_model_delete(ms->store, m->id, e)
+                       : error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", m->name);
+    if (!status) {
+        memmove(ms->table + at, ms->table + at + 1, (size_t)(--ms->n - at) * sizeof *ms->table);
+        pthread_mutex_lock(&m->lock);
+        m->gone = true;
+        pthread_mutex_unlock(&m->lock);
+        struct model *held = m;
+        model_release(&held); /* the table's */
+    }
+    pthread_mutex_unlock(&ms->lock);
+    return status;
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+struct loading {
+    struct models *ms;
+    struct store_model *rows; /* copies: the store must not be called from its callback */
+    int n, cap;
+    struct arena *arena;
+};
+
+static int collect_row(void *arg, const struct store_model *row)
+{
+    struct loading *l = arg;
+    if (l->n == l->cap) {
+        int cap = l->cap ? 2 * l->cap : 64;
+        struct store_model *more = realloc(l->rows, (size_t)cap * sizeof *more);
+        if (!more)
+            return -1;
+        l->rows = more;
+        l->cap = cap;
+    }
+    struct store_model *copy = &l->rows[l->n++];
+    *copy = *row;
+    copy->name = arena_strdup(l->arena, row->name);
+    copy->description = arena_strdup(l->arena, row->description);
+    return copy->name && copy->description ? 0 : -1;
+}
+
+/* Metrics above the checkpoint are those of steps that were lost with the process; their revisions
+ * are not used again. */
+static int settle_metrics(struct models *ms, struct model *m, struct error *e)
+{
+    uint64_t last;
+    if (store_metrics_max_revision(ms->store, m->id, &last, e))
+        return -1;
+    if (last <= m->at.revision)
+        return 0;
+    if (store_metrics_trim(ms->store, m->id, m->at.revision, e))
+        return -1;
+    m->at.revision = last;
+    m->dirty = true;
+    return 0;
+}
+
+/* A row without a checkpoint is what is left of a creation that a kill cut short; nobody was told
+ * of that model. */
+static int drop_unfinished(struct models *ms, const struct store_model *row, struct error *e)
+{
+    return e->code == ERROR_UNKNOWN_VERSION ? store_model_delete(ms->store, row->id, e) : -1;
+}
+
+/* The model as its checkpoint describes it; the row holds how it was created. */
+static int load_model(struct models *ms, const struct store_model *row, struct arena *a,
+                      struct error *e)
+{
+    struct store_version v;
+    if (store_version_info(ms->store, row->id, STORE_CHECKPOINT, a, &v, e))
+        return drop_unfinished(ms, row, e);
+    json_t *given = json_loads(row->description, 0, NULL);
+    json_t *then = json_loads(v.description, 0, NULL);
+    json_t *settings = given && then ? description_settings(given, then) : NULL;
+    struct model *m = settings ? model_create(ms, row->name, given, settings, e) : NULL;
+    json_decref(given);
+    json_decref(then);
+    json_decref(settings);
+    if (m && (model_load_checkpoint(m, row, &v, e) || settle_metrics(ms, m, e) ||
+              table_insert(ms, m, e)))
+        model_release(&m);
+    return m ? 0 : -1;
+}
+
+int models_load(struct models *ms, struct error *e)
+{
+    struct loading l = {.ms = ms, .arena = arena_create(4096)};
+    if (!l.arena)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    int status = store_model_list(ms->store, collect_row, &l, e);
+    for (int i = 0; i < l.n && !status; i++)
+        if (load_model(ms, &l.rows[i], l.arena, e))
+            status = error_prefix(e, "model '%s'", l.rows[i].name);
+    free(l.rows);
+    arena_destroy(&l.arena);
+    return status;
+}

@@ -1,0 +1,58 @@
+/* models.h: all models by name: creating, finding, deleting, loading at start and saving at the
+ * end. Any thread may call; models_load and models_destroy are for the start and the end. */
+#ifndef BACKPROPD_MODELS_H
+#define BACKPROPD_MODELS_H
+
+#include "model.h"
+
+struct models {
+    struct store *store;
+    struct work *work;
+    struct pool *pool;
+    struct budget budget;
+    int64_t max_models, max_queue;
+    pthread_mutex_t lock; /* guards the table and creating */
+    struct model **table; /* sorted by name */
+    int n, cap;
+};
+
+struct models *models_create(struct store *store, struct work *work, struct pool *pool,
+                             size_t max_memory, int64_t max_models, int64_t max_queue,
+                             struct error *e);
+/* Saves what has changed (-1 when that failed) and frees. Nobody may hold a model any more. */
+int models_destroy(struct models **ms, struct error *e);
+/* Brings back every model of the store from its checkpoint. */
+int models_load(struct models *ms, struct error *e);
+
+/* Held until model_release. NULL: UNKNOWN_MODEL with the nearest name. */
+struct model *models_find(struct models *ms, const char *name, struct error *e);
+void model_release(struct model **m);
+
+/* Creates a model. The same description under the same name gives that model and *created_r false;
+ * another one MODEL_EXISTS. Held. */
+struct model *models_put(struct models *ms, const char *name, const json_t *description,
+                         bool *created_r, struct error *e);
+/* Creates a model like `from`, with its whole state; or, with a list of globs, with only the
+ * parameters and buffers whose names they match ("conv1" stands for "conv1.*") and all else as in a
+ * new model. Held. MODEL_EXISTS; BAD_VALUE when a glob matches nothing. */
+struct model *models_clone(struct models *ms, const char *name, struct model *from,
+                           const json_t *layers, struct error *e);
+/* Refuses further work on it, and removes it from table and store. Running reads end normally. */
+int models_delete(struct models *ms, struct model *m, struct error *e);
+
+/* Calls f for each model in the order of names, which it must not keep. */
+typedef void models_fn(void *arg, struct model *m);
+void models_each(struct models *ms, models_fn *f, void *arg);
+
+/* Of model.c, for models.c: a model in memory with zeroed state, not in the table. */
+struct model *model_create(struct models *ms, const char *name, json_t *given, json_t *settings,
+                           struct error *e);
+/* Reads the checkpoint, which is `v`, into a fresh model. */
+int model_load_checkpoint(struct model *m, const struct store_model *row,
+                          const struct store_version *v, struct error *e);
+/* The description with the settings in it, and back: what `effective` says differently from
+ * `given`. New references. */
+json_t *description_effective(const json_t *given, const json_t *settings);
+json_t *description_settings(const json_t *given, const json_t *effective);
+
+#endif

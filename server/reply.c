@@ -1,0 +1,81 @@
+/* reply.c: filling in responses. Every reply replaces one that was there before; the headers that
+ * were added stay. */
+#include "request.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int reply_bytes(struct request *q, int status, const char *content_type, const void *bytes,
+                size_t size, enum body_kind kind)
+{
+    struct response *r = &q->response;
+    if (r->kind == BODY_MALLOC && r->body != bytes)
+        free((void *)(uintptr_t)r->body);
+    r->content_type = content_type;
+    r->body = bytes;
+    r->size = size;
+    r->kind = kind;
+    return q->status = status;
+}
+
+int reply_text(struct request *q, int status, const char *content_type, const char *text)
+{
+    return reply_bytes(q, status, content_type, text, strlen(text), BODY_ARENA);
+}
+
+int reply_json_text(struct request *q, int status, const char *json)
+{
+    return reply_text(q, status, NULL, json);
+}
+
+/* When there is no memory even for an error. */
+static int reply_out_of_memory(struct request *q)
+{
+    return reply_json_text(
+        q, error_status(ERROR_OUT_OF_MEMORY),
+        "{\"error\":\"out of memory for the answer\",\"code\":\"out_of_memory\"}");
+}
+
+int reply_json(struct request *q, int status, struct json_out *w)
+{
+    char *data = w->data;
+    size_t size = w->size;
+    if (w->failed) {
+        out_free(w);
+        return reply_out_of_memory(q);
+    }
+    *w = JSON_OUT_INIT;
+    return reply_bytes(q, status, NULL, data, size, BODY_MALLOC);
+}
+
+int reply_error(struct request *q, const struct error *e)
+{
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "error", e->text);
+    out_put_string(&w, "code", error_slug(e->code));
+    out_close(&w);
+    if (e->code == ERROR_QUEUE_FULL)
+        reply_header(q, "Retry-After", "1");
+    return reply_json(q, error_status(e->code), &w);
+}
+
+int reply_errorf(struct request *q, enum error_code code, const char *format, ...)
+{
+    struct error e = {.code = code};
+    va_list args;
+    va_start(args, format);
+    vsnprintf(e.text, sizeof e.text, format, args);
+    va_end(args);
+    return reply_error(q, &e);
+}
+
+void reply_header(struct request *q, const char *name, const char *value)
+{
+    struct response *r = &q->response;
+    char *copy = r->n_headers < RESPONSE_MAX_HEADERS ? arena_strdup(q->arena, value) : NULL;
+    if (copy)
+        r->headers[r->n_headers++] = (struct name_value){name, copy};
+}

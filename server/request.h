@@ -1,0 +1,124 @@
+/* request.h: one request and its response, as handlers see them.
+ *
+ * A handler is a straight line: read with helpers that fill the response when they fail, do the
+ * work, reply, return the status.
+ *
+ *     int64_t limit;
+ *     if (query_int(q, "limit", 100, 1, 1000, &limit))
+ *         return q->status;
+ *     ...
+ *     return reply_json(q, 200, &w);
+ *
+ * All memory of a request is in its arena, freed with it; handlers free nothing. A request is used
+ * by one thread at a time: the HTTP thread, then a worker, then the HTTP thread. It knows nothing
+ * of libmicrohttpd: tests build their own. */
+#ifndef BACKPROPD_REQUEST_H
+#define BACKPROPD_REQUEST_H
+
+#include "json_in.h"
+#include "json_out.h"
+#include "routes.h"
+#include "server.h"
+#include "work.h"
+
+enum { REQUEST_MAX_PARAMS = 6, RESPONSE_MAX_HEADERS = 8 };
+
+struct name_value {
+    const char *name, *value;
+};
+struct header {
+    const char *name, *value;
+    struct header *next;
+};
+
+enum body_kind {
+    BODY_ARENA,  /* in the request's arena, or static: lives as long as the request */
+    BODY_MALLOC, /* freed with free() when the answer is out */
+};
+struct response {
+    const char *content_type; /* NULL: application/json */
+    struct name_value headers[RESPONSE_MAX_HEADERS];
+    int n_headers;
+    const void *body;
+    size_t size;
+    enum body_kind kind;
+};
+
+struct request {
+    struct server *server;
+    struct arena *arena;
+    const char *method;
+    const char *path;  /* as sent, %-encoded, without the query */
+    const char *query; /* as sent, after '?'; "" when there is none */
+    struct header *headers;
+    int64_t content_length; /* -1: not given */
+    bool chunked;
+
+    const struct route *route;                    /* NULL: no such path */
+    struct name_value params[REQUEST_MAX_PARAMS]; /* {model} and so on, decoded */
+    int n_params;
+
+    char *body;         /* contiguous, followed by a NUL that is not counted; malloc'd */
+    size_t body_size;   /* all of it */
+    size_t json_size;   /* the JSON at its start; what follows are binary tensors */
+    size_t binary_used; /* bytes of those that tensors_read has given away */
+    bool raw_tensor;    /* Inference-Header-Content-Length: 0: the body is one tensor, no JSON */
+    struct json_in json;
+
+    void *model;              /* of server.find_model */
+    struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */
+
+    int status; /* of the response; 0: not answered yet */
+    struct response response;
+};
+
+/* `method`, `path` and `query` are copied. NULL: out of memory. */
+struct request *request_create(struct server *s, const char *method, const char *path,
+                               const char *query);
+void request_destroy(struct request **q); /* releases the model, frees the body and the JSON */
+
+/* The strings are kept, not copied. -1: out of memory. */
+int request_add_header(struct request *q, const char *name, const char *value);
+
+/* NULL when it is not there. Header names are compared without regard to case; of several headers
+ * with one name the first is given. */
+const char *request_header(const struct request *q, const char *name);
+const char *request_param(const struct request *q, const char *name);
+
+/* A query parameter, decoded ('+' is a space), in the arena; the first of its name. NULL: not
+ * there. NULL with q->status set: %-encoding that is broken, or %00. */
+const char *request_query(struct request *q, const char *name);
+
+/* Decodes %XX in place of `size` bytes of text; '+' too if `form`. NULL: broken, or a NUL. */
+char *request_decode(struct arena *a, const char *text, size_t size, bool form);
+
+/* ---- read or reply: 0, or -1 with the response filled and q->status set ---------------------- */
+
+int query_int(struct request *q, const char *name, int64_t fallback, int64_t min, int64_t max,
+              int64_t *value_r);
+int query_bool(struct request *q, const char *name, bool fallback, bool *value_r); /* 1/0 too */
+/* `choices`: "eval|train"; the place of the one that was given. */
+int query_choice(struct request *q, const char *name, const char *choices, int fallback,
+                 int *choice_r);
+/* Refuses query parameters whose names are not among these ("since|max_points"). */
+int query_known(struct request *q, const char *names);
+/* A version or another whole number in the path. */
+int param_int(struct request *q, const char *name, int64_t min, int64_t *value_r);
+
+/* ---- replies: fill the response, set q->status and return it --------------------------------- */
+
+/* {"error":"...","code":"..."}; adds Retry-After to 429. */
+int reply_error(struct request *q, const struct error *e);
+int reply_errorf(struct request *q, enum error_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Takes the writer's buffer. A writer that ran out of memory becomes a 507. */
+int reply_json(struct request *q, int status, struct json_out *w);
+/* Text that is static or in the arena. */
+int reply_json_text(struct request *q, int status, const char *json);
+int reply_text(struct request *q, int status, const char *content_type, const char *text);
+int reply_bytes(struct request *q, int status, const char *content_type, const void *bytes,
+                size_t size, enum body_kind kind);
+/* Before or after the reply. `value` is copied. Too many: dropped. */
+void reply_header(struct request *q, const char *name, const char *value);
+
+#endif

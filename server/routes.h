@@ -1,0 +1,37 @@
+/* routes.h: a row a route. The dispatcher uses the row's flags to answer what can be answered once
+ * for all routes, before the handler is called. To add a path, add a row in routes.c and write its
+ * handler. */
+#ifndef BACKPROPD_ROUTES_H
+#define BACKPROPD_ROUTES_H
+
+struct request;
+
+enum route_flags {
+    ROUTE_BODY = 1 << 0,          /* a body that is JSON must be there: request.json is read */
+    ROUTE_BODY_OPTIONAL = 1 << 1, /* the same, if there is one: request.json.root may be NULL */
+    ROUTE_RAW = 1 << 2,           /* a body of any media type must be there; it is not looked at */
+    ROUTE_BINARY = 1 << 3,        /* with one of the first two: a request of tensors. Arrays of
+                                     numbers are kept as spans (json_in.h) and
+                                     application/octet-stream framing is accepted */
+    ROUTE_MODEL = 1 << 4,   /* {model} is a well-formed name, and server.find_model knows it */
+    ROUTE_CREATES = 1 << 5, /* find_model is not asked: the model need not be there yet */
+    ROUTE_WRITES = 1 << 6,  /* runs in request.queue, one at a time, if find_model set one */
+    ROUTE_QUICK = 1 << 7,   /* runs in the HTTP thread: must take microseconds and never wait */
+    ROUTE_FIRST = 1 << 8,   /* among reads, goes before those without it: predictions */
+};
+
+enum role { ROLE_NONE, ROLE_READ, ROLE_TRAIN, ROLE_ADMIN };
+
+struct route {
+    const char *method;  /* GET also answers HEAD */
+    const char *pattern; /* "/v2/models/{model}/train_step": a {name} matches one segment */
+    int (*handle)(struct request *q); /* fills the response, returns the HTTP status */
+    unsigned flags;
+    enum role role;
+    const char *request_schema, *response_schema; /* names in openapi.yaml; NULL: none */
+    const char *doc;                              /* one line */
+};
+
+extern const struct route routes[]; /* ends with method NULL */
+
+#endif

@@ -1,0 +1,191 @@
+/* store.h: what the daemon keeps in its data folder, in one SQLite file.
+ *
+ *   model       a name, the description that it was created with, its counters. Has an id, never used again.
+ *   version     a whole state of a model, as named parts ("params", "buffers", "slots", ...). Its
+ *               number counts up from 1 for each model and is never used again.
+ *   checkpoint  the one hidden version of a model that the daemon starts from; a new one replaces
+ *               the older one. Where a function takes a version, STORE_CHECKPOINT means it.
+ *   series      a named sequence of numbers of a model, one a revision at most: its metrics.
+ *
+ * What is promised: a version is there whole or not at all, also after kill -9. A model, a version
+ * and a checkpoint survive the loss of power once the call has returned. Metrics rows are written
+ * in groups: those of the last quarter of a second may be lost with the process, never twice there.
+ *
+ * Threads: any thread may call any function but store_open and store_close, at any time. Callbacks
+ * run with a lock held: they must not call the store and should be quick. Functions take the
+ * strings that they are given for the length of the call.
+ *
+ * Errors: ERROR_STORAGE says what was being done and what SQLite said; the disk being full and a
+ * damaged file have their own sentences. Others are named at the functions. */
+#ifndef SERVER_STORE_H
+#define SERVER_STORE_H
+
+#include "backprop.h"
+#include "digest.h"
+
+struct store;
+
+/* Opens DIR/backpropd.db, creating DIR (one level) and the file when they are missing, and brings
+ * an older file to the present schema. Refuses, and changes nothing, when another daemon has the
+ * folder, when the file is from a newer backpropd, another program's, or no database. NULL: `e`. */
+struct store *store_open(const char *dir, struct error *e);
+
+/* Writes the metrics rows that wait, and closes. -1 when they could not be written; closed anyway.
+ * `*s` may be NULL. No other call may be running. */
+int store_close(struct store **s, struct error *e);
+
+/* The last failure of the background work (metrics rows, removal of what was deleted): -1 until
+ * that work, which is tried again every second, succeeds. */
+int store_health(struct store *s, struct error *e);
+
+/* Returns when all metrics rows are written and the space of what was deleted has been given back.
+ */
+int store_settle(struct store *s, struct error *e);
+
+/* Bytes of the database file's pages, and of those that are free. */
+int store_size(struct store *s, int64_t *bytes_r, int64_t *free_r, struct error *e);
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+struct store_model {
+    int64_t id;
+    const char *name;        /* 1 to 128 bytes */
+    const char *description; /* JSON, expanded */
+    int64_t created_ms;      /* Unix time */
+    uint64_t step, revision, draw;
+    bool pending; /* gradients are pending */
+};
+
+/* Adds it; sets m->id and m->created_ms. MODEL_EXISTS. */
+int store_model_insert(struct store *s, struct store_model *m, struct error *e);
+/* The model, its versions and metrics are gone when this returns; their space follows. */
+int store_model_delete(struct store *s, int64_t model_id, struct error *e);
+
+/* Calls f for each model in the order of their names; a result other than 0 ends it. */
+typedef int store_model_fn(void *arg, const struct store_model *m);
+int store_model_list(struct store *s, store_model_fn *f, void *arg, struct error *e);
+
+/* ---- versions -------------------------------------------------------------------------------- */
+
+enum { STORE_CHECKPOINT = 0, STORE_PART_NAME = 64 /* with the final NUL */ };
+
+/* A part to save or to load. Belongs to the caller; must not change during the call. */
+struct store_part {
+    const char *name;
+    void *data; /* read by save, written by load */
+    size_t bytes;
+};
+
+struct store_part_info {
+    const char *name;
+    int64_t bytes;
+    char sha256[DIGEST_HEX];
+};
+
+struct store_version {
+    int64_t version; /* 1, 2, ...; STORE_CHECKPOINT */
+    uint64_t step, revision, draw, optimizer_step;
+    bool pending;            /* gradients are among the parts */
+    const char *fingerprint; /* engine_fingerprint() of the engine that computed it */
+    const char *description; /* JSON of the model at that time */
+    const char *note;        /* a client's words; "" when none */
+    /* Set by the store: */
+    char sha256[DIGEST_HEX]; /* store_state_sha256 of the parts */
+    int64_t bytes;           /* of all parts */
+    int64_t created_ms;
+    const struct store_part_info *parts; /* store_version_info only; else NULL */
+    int n_parts;
+};
+
+/* The hash of a whole state: SHA-256 over, for each part in the order given, its name with a final
+ * NUL, its number of bytes (8 bytes, little-endian), and the 32 bytes of its own SHA-256. */
+int store_state_sha256(const struct store_part *parts, int n, char sha256_r[DIGEST_HEX],
+                       struct error *e);
+
+/* Saves a state as the model's next version: sets v->version, sha256, bytes, created_ms.
+ * The other calls go on meanwhile. UNKNOWN_MODEL; after a failure nothing is left to see. */
+int store_version_save(struct store *s, int64_t model_id, struct store_version *v,
+                       const struct store_part *parts, int n, struct error *e);
+
+/* The same for the checkpoint; in one transaction it replaces the older one and writes the model's
+ * counters. One call for a model at a time. */
+int store_checkpoint_save(struct store *s, int64_t model_id, struct store_version *v,
+                          const struct store_part *parts, int n, struct error *e);
+
+/* Reads these parts, which may be some of the stored ones, into the caller's memory.
+ * UNKNOWN_VERSION; STORAGE when a part is missing or has another size, or when its SHA-256 shows
+ * that it is damaged: then what was read is not to be used. */
+int store_version_load(struct store *s, int64_t model_id, int64_t version,
+                       const struct store_part *parts, int n, struct error *e);
+
+/* Fills v_r, whose strings and parts are made in `a`. UNKNOWN_VERSION. */
+int store_version_info(struct store *s, int64_t model_id, int64_t version, struct arena *a,
+                       struct store_version *v_r, struct error *e);
+
+/* Calls f for each version (not the checkpoint) in the order of their numbers; a result other than
+ * 0 ends it. */
+typedef int store_version_fn(void *arg, const struct store_version *v);
+int store_version_list(struct store *s, int64_t model_id, store_version_fn *f, void *arg,
+                       struct error *e);
+
+/* Gone when this returns; its space follows. UNKNOWN_VERSION. */
+int store_version_delete(struct store *s, int64_t model_id, int64_t version, struct error *e);
+
+/* ---- metrics --------------------------------------------------------------------------------- */
+
+enum {
+    STORE_SERIES_NAME = 64,       /* bytes, with the final NUL */
+    STORE_MAX_POINTS = 100000,    /* of a series in one query */
+    STORE_METRICS_WAITING = 65536 /* rows in memory, at most */
+};
+
+struct store_metric {
+    int64_t model_id;   /* not set in answers to queries */
+    const char *series; /* 1 to 63 bytes, no control characters */
+    uint64_t revision, step;
+    double value;    /* stored as null when not finite, read back as NaN */
+    int64_t time_ms; /* Unix time */
+};
+
+/* Takes the rows into memory, all or none; they are written soon. A second row of the same series
+ * and revision replaces the first; rows of models that are gone are dropped. Waits while
+ * STORE_METRICS_WAITING rows wait. BAD_NAME; STORAGE when they wait because writing fails. */
+int store_metrics_append(struct store *s, const struct store_metric *rows, int n, struct error *e);
+
+/* Writes what waits, now. */
+int store_metrics_flush(struct store *s, struct error *e);
+
+struct store_metrics_query {
+    int64_t model_id;
+    const char *const *names; /* series; a name that does not exist gives no rows */
+    int n_names;              /* 0: all series */
+    uint64_t since;           /* revisions above this one; */
+    uint64_t until;           /* up to and with this one; 0: to the end */
+    int max_points;           /* of each series, 1 to STORE_MAX_POINTS; 0: STORE_MAX_POINTS */
+};
+
+/* Calls f for each row in the order of revisions, then of names. A series with more rows than
+ * max_points is sampled: its first row, and the last one of each of max_points - 1 equal ranges of
+ * revisions, so the last row is always there. max_points 1 gives the last. A result other than 0
+ * ends it. */
+typedef int store_metric_fn(void *arg, const struct store_metric *row);
+int store_metrics_query(struct store *s, const struct store_metrics_query *q, store_metric_fn *f,
+                        void *arg, struct error *e);
+
+struct store_series {
+    const char *name;
+    uint64_t first_revision, last_revision;
+};
+/* Calls f for each series of the model, by name. */
+typedef int store_series_fn(void *arg, const struct store_series *series);
+int store_metrics_names(struct store *s, int64_t model_id, store_series_fn *f, void *arg,
+                        struct error *e);
+
+/* The highest revision that has a row; 0 when there is none. */
+int store_metrics_max_revision(struct store *s, int64_t model_id, uint64_t *revision_r,
+                               struct error *e);
+
+/* Removes the rows above `revision`: at start, those of steps that were lost with the process. */
+int store_metrics_trim(struct store *s, int64_t model_id, uint64_t revision, struct error *e);
+
+#endif

@@ -1,0 +1,166 @@
+/* tensor_reply.c: which outputs a request wants and how, and writing them. The bytes of binary
+ * outputs go to the end of the buffer that holds the JSON. */
+#include "tensor_reply.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- what is wanted -------------------------------------------------------------------------- */
+
+static int read_flag(const json_t *object, const char *what, const char *key, bool *value_r,
+                     struct error *e)
+{
+    const json_t *v = json_object_get(object, key);
+    if (v && !json_is_boolean(v))
+        return error_set(e, ERROR_BAD_TYPE, "%s: '%s' must be true or false", what, key);
+    if (v)
+        *value_r = json_is_true(v);
+    return 0;
+}
+
+static int read_parameters(const json_t *parameters, const char *what, struct output_wish *w,
+                           struct error *e)
+{
+    const json_t *best = json_object_get(parameters, "classification");
+    if (parameters && !json_is_object(parameters))
+        return error_set(e, ERROR_BAD_TYPE, "%s: 'parameters' must be an object", what);
+    if (read_flag(parameters, what, "binary_data", &w->binary, e))
+        return -1;
+    if (best && (!json_is_integer(best) || json_integer_value(best) < 0))
+        return error_set(e, ERROR_BAD_TYPE, "%s: 'classification' must be a whole number", what);
+    w->classification = best ? json_integer_value(best) : 0;
+    return 0;
+}
+
+static int read_wish(const json_t *object, size_t i, struct output_wish *w, struct error *e)
+{
+    char what[40];
+    const char *key;
+    json_t *v;
+    snprintf(what, sizeof what, "outputs[%zu]", i);
+    if (!json_is_object(object))
+        return error_set(e, ERROR_BAD_TYPE, "%s must be an object with a name", what);
+    json_object_foreach((json_t *)(uintptr_t)object, key, v)
+    {
+        if (strcmp(key, "name") && strcmp(key, "parameters"))
+            return error_set(e, ERROR_UNKNOWN_FIELD, "%s: unknown field '%.40s'", what, key);
+    }
+    const json_t *name = json_object_get(object, "name");
+    if (!name)
+        return error_set(e, ERROR_MISSING_FIELD, "%s has no name", what);
+    if (!json_is_string(name))
+        return error_set(e, ERROR_BAD_TYPE, "%s: 'name' must be a string", what);
+    w->name = json_string_value(name);
+    return read_parameters(json_object_get(object, "parameters"), what, w, e);
+}
+
+int output_wishes_read(struct request *q, struct output_wishes *w, struct error *e)
+{
+    const json_t *list = json_object_get(q->json.root, "outputs");
+    *w = (struct output_wishes){.all = !list, .binary = q->raw_tensor};
+    if (read_flag(json_object_get(q->json.root, "parameters"), "parameters", "binary_data_output",
+                  &w->binary, e))
+        return -1;
+    if (list && !json_is_array(list))
+        return error_set(e, ERROR_BAD_TYPE, "'outputs' must be an array of objects");
+    w->list = arena_array(q->arena, json_array_size(list) + 1, sizeof *w->list);
+    if (!w->list)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the list of outputs");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        w->list[i].binary = w->binary;
+        if (read_wish(json_array_get(list, i), i, &w->list[i], e))
+            return -1;
+        w->n++;
+    }
+    return 0;
+}
+
+const struct output_wish *output_wish_find(const struct output_wishes *w, const char *name,
+                                           struct output_wish *store)
+{
+    for (int i = 0; i < w->n; i++)
+        if (!strcmp(w->list[i].name, name))
+            return &w->list[i];
+    *store = (struct output_wish){name, w->binary, 0};
+    return w->all ? store : NULL;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+void tensor_reply_begin(struct tensor_reply *r, struct request *q)
+{
+    *r = (struct tensor_reply){.q = q, .json = JSON_OUT_INIT};
+    r->last = &r->first;
+    out_open_object(&r->json);
+}
+
+static void add_blob(struct tensor_reply *r, const void *data, size_t size)
+{
+    struct tensor_blob *b = arena_alloc(r->q->arena, sizeof *b);
+    if (!b) {
+        r->json.failed = true;
+        return;
+    }
+    *b = (struct tensor_blob){data, size, NULL};
+    *r->last = b;
+    r->last = &b->next;
+}
+
+static void add_data(struct tensor_reply *r, const struct tensor_out *t)
+{
+    out_key(&r->json, "data");
+    if (t->dtype == DTYPE_INT64)
+        out_int64s(&r->json, t->data, (size_t)t->count);
+    else if (sizeof(real) == sizeof(float))
+        out_floats(&r->json, t->data, (size_t)t->count);
+    else
+        out_doubles(&r->json, t->data, (size_t)t->count);
+}
+
+void tensor_reply_fields(struct tensor_reply *r, const struct tensor_out *t, bool binary)
+{
+    struct json_out *w = &r->json;
+    size_t size = (size_t)t->count * dtype_size(t->dtype);
+    out_put_string(w, "name", t->name);
+    out_put_string(w, "datatype", datatype_of(t->dtype)->name);
+    out_put_int64s(w, "shape", t->shape.dim, (size_t)t->shape.rank);
+    if (!binary) {
+        add_data(r, t);
+        return;
+    }
+    out_key(w, "parameters");
+    out_open_object(w);
+    out_put_uint(w, "binary_data_size", size);
+    out_close(w);
+    add_blob(r, t->data, size);
+}
+
+void tensor_reply_add(struct tensor_reply *r, const struct tensor_out *t, bool binary)
+{
+    out_open_object(&r->json);
+    tensor_reply_fields(r, t, binary);
+    out_close(&r->json);
+}
+
+int tensor_reply_end(struct tensor_reply *r, int status)
+{
+    char size[24];
+    out_put_non_finite(&r->json);
+    out_close(&r->json);
+    snprintf(size, sizeof size, "%zu", r->json.size);
+    for (const struct tensor_blob *b = r->first; b; b = b->next)
+        out_append_bytes(&r->json, b->data, b->size);
+    bool failed = r->json.failed;
+    status = reply_json(r->q, status, &r->json);
+    if (r->first && !failed) {
+        r->q->response.content_type = "application/octet-stream";
+        reply_header(r->q, "Inference-Header-Content-Length", size);
+    }
+    return status;
+}
+
+int tensor_reply_fail(struct tensor_reply *r, const struct error *e)
+{
+    out_free(&r->json);
+    return reply_error(r->q, e);
+}

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Runs test programs and checks, and counts: BUILD=build tests/run.sh [program...]
+#
+# Without arguments: every program under $BUILD/tests. Programs speak TAP (cmocka's), and so do the
+# checks, which are shell scripts. One line each in a fixed order, failures in full, every skip by
+# its name, and last "N passed, N failed, N skipped". A program that crashes, ends with another
+# status than its tests explain, stops early, takes too long or tests nothing is a failure too.
+#
+#   TEST_JOBS=2        programs that run at the same time
+#   TEST_TIMEOUT=300   seconds for each
+#   TEST_CHECKS="..."  scripts to run as well; empty: none
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+export BUILD=${BUILD:-build}
+export CMOCKA_MESSAGE_OUTPUT=TAP
+jobs=${TEST_JOBS:-2}
+limit=${TEST_TIMEOUT:-300}
+checks=${TEST_CHECKS-tests/demo.sh}
+
+if [ $# -gt 0 ]; then
+    programs=("$@")
+else
+    mapfile -t programs < <(find "$BUILD/tests" -name '*.test' 2>/dev/null | sort)
+fi
+# shellcheck disable=SC2206  # a list of words
+programs=($checks ${programs[@]+"${programs[@]}"})
+
+# What a sanitizer finds is a failure at once; its report is shown with the test.
+suppressions() {
+    local file=$PWD/tests/support/$1.supp
+    [ -f "$file" ] && printf ':suppressions=%s' "$file"
+}
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:exitcode=99}
+export LSAN_OPTIONS=${LSAN_OPTIONS:-exitcode=99:print_suppressions=0$(suppressions leak)}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-exitcode=99:second_deadlock_stack=1$(suppressions thread)}
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/backpropd-run-XXXXXX") || exit 2
+# Temporary files of the tests lie there too, so that those of a crash go as well.
+mkdir "$work/tmp" && export TMPDIR=$work/tmp
+trap 'rm -rf "$work"' EXIT
+interrupt() {
+    for file in "$work"/*.pid; do
+        [ -f "$file" ] && kill "$(cat "$file")" 2>/dev/null
+    done
+    exit 130
+}
+trap interrupt INT TERM
+
+# run_program PLACE PROGRAM: leaves PLACE.log and PLACE.end (exit status, seconds).
+run_program() {
+    local begin=$EPOCHREALTIME end status command=("$2")
+    [[ $2 == *.sh ]] && command=(env DEMO_CHECK=1 bash "$2")
+    timeout -k 10 "$limit" "${command[@]}" >"$work/$1.log" 2>&1 </dev/null &
+    echo $! >"$work/$1.pid"
+    wait $!
+    status=$?
+    end=$EPOCHREALTIME
+    rm -f "$work/$1.pid"
+    awk -v s="$status" -v a="$begin" -v b="$end" 'BEGIN { printf "%d %.1f\n", s, b - a }' >"$work/$1.end.part"
+    mv "$work/$1.end.part" "$work/$1.end"
+}
+
+# Reads TAP on its input. Prints "passed failed skipped reason", then a line for each skip.
+count_tap() {
+    awk -v status="$1" -v limit="$limit" '
+        /^[ \t]*1\.\.[0-9]+/ { sub(/^[ \t]*1\.\./, ""); planned += $0 + 0; next }
+        # cmocka writes "not ok 3 # SKIP name".
+        /^(not )?ok .*# *SKIP/ { name = $0; sub(/.*# *SKIP */, "", name); skips[skipped++] = name; next }
+        /^not ok / { failed++; next }
+        /^ok / { passed++ }
+        END {
+            seen = passed + failed + skipped
+            if (status == 124 || status == 137)
+                reason = "still running after " limit " seconds"
+            else if (status > 128)
+                reason = "ended by signal " status - 128
+            else if (seen < planned)
+                reason = "stopped after " seen " of " planned " tests, exit status " status
+            else if (status && !failed)
+                reason = "exit status " status
+            else if (!seen)
+                reason = "no test ran"
+            if (reason)
+                failed++
+            printf "%d %d %d %s\n", passed, failed, skipped, reason
+            for (i = 0; i < skipped; i++)
+                print skips[i]
+        }'
+}
+
+passed=0 failed=0 skipped=0
+report() {
+    local name=$2 status seconds p f s reason skips
+    name=${name#"$BUILD"/tests/}
+    name=${name#tests/}
+    read -r status seconds <"$work/$1.end"
+    { read -r p f s reason && mapfile -t skips; } < <(count_tap "$status" <"$work/$1.log")
+    printf '%-44s %4d passed %3d failed %3d skipped %7ss\n' "${name%.test}" "$p" "$f" "$s" "$seconds"
+    for skip in ${skips[@]+"${skips[@]}"}; do
+        printf '    skipped: %s\n' "$skip"
+    done
+    if [ "$f" -gt 0 ]; then
+        sed 's/^/    | /' "$work/$1.log"
+        [ -n "$reason" ] && printf '    | FAILED: %s\n' "$reason"
+    fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    rm -f "$work/$1.log"
+}
+
+# Reports what has ended, in order; `next` is the first that has not been reported.
+next=0
+report_ended() {
+    while [ -f "$work/$next.end" ]; do
+        report "$next" "${programs[next]}"
+        next=$((next + 1))
+    done
+}
+
+running=0
+for i in "${!programs[@]}"; do
+    if [ "$running" -ge "$jobs" ]; then
+        wait -n
+        running=$((running - 1))
+        report_ended
+    fi
+    run_program "$i" "${programs[i]}" &
+    running=$((running + 1))
+done
+wait
+report_ended
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
