@@ -8,14 +8,20 @@
 CC ?= gcc
 SANITIZER ?=
 BUILD := build$(if $(SANITIZER),-$(SANITIZER))
-PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls
+PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls libxxhash
 TEST_PACKAGES := $(PACKAGES) libcurl cmocka
+
+# As many jobs as there are cores, unless -j is given.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+  MAKEFLAGS += -j$(shell nproc)
+endif
 
 # V=1 shows the commands.
 Q := $(if $(V),,@)
 
 OPT ?= -O3
-WARN := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes -Wno-unknown-warning-option
+WARN := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
+  $(if $(findstring clang,$(CC)),-Wno-unknown-warning-option)
 CFLAGS ?= -g
 # -ffp-contract=off: the plain C of a formula gives the same bits whatever the instruction set;
 # only the kernels are compiled with fused multiply-adds.

@@ -22,12 +22,13 @@ int error_prefix(struct error *e, const char *format, ...)
         return -1;
     char rest[sizeof e->text];
     memcpy(rest, e->text, sizeof rest);
+    rest[sizeof rest - 1] = 0;
     va_list args;
     va_start(args, format);
     int n = vsnprintf(e->text, sizeof e->text, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof e->text)
-        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", rest);
+    if (n >= 0 && (size_t)n + 3 < sizeof e->text)
+        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %.*s", (int)sizeof e->text - n - 3, rest);
     return -1;
 }
 

@@ -63,7 +63,7 @@ static void write_bytes(struct json_out *w, const char *key, struct program *p,
 }
 
 /* What the model takes for as long as it lives, and what one request takes besides. */
-static void write_memory(struct json_out *w, const struct model *m, struct program *p)
+static void write_memory(struct json_out *w, struct program *p)
 {
     const struct network *net = program_network(p);
     unsigned outputs = (1u << net->n_outputs) - 1;
@@ -72,7 +72,7 @@ static void write_memory(struct json_out *w, const struct model *m, struct progr
         .training = true, .loss = true, .params_wrt = true, .outputs = OUTPUT_PREDICTIONS, .n = 1};
     out_key(w, "memory_bytes");
     out_open_object(w);
-    out_put_uint(w, "model", m->reserved);
+    out_put_uint(w, "model", model_bytes(net));
     write_bytes(w, "infer_batch_1", p, &infer);
     infer.n = 32;
     write_bytes(w, "infer_batch_32", p, &infer);
@@ -95,6 +95,18 @@ static void write_size(struct json_out *w, const struct network *net)
     out_put_double(w, "flops_per_sample", flops);
 }
 
+/* What the redo log gave back at start. On another engine the numbers are equal but for rounding.
+ */
+static void write_replay(struct json_out *w, const struct model *m)
+{
+    out_key(w, "replayed");
+    out_open_object(w);
+    out_put_uint(w, "records", m->replayed);
+    out_put_uint(w, "records_of_another_engine", m->replayed_other_engine);
+    out_put_uint(w, "torn_bytes", m->torn_bytes);
+    out_close(w);
+}
+
 static int write_metadata(struct json_out *w, struct request *q, struct model *m, struct error *e)
 {
     struct snapshot s;
@@ -115,8 +127,10 @@ static int write_metadata(struct json_out *w, struct request *q, struct model *m
     out_put_bool(w, "gradients_pending", s.pending);
     out_put_double(w, "last_loss", s.last_loss);
     out_put_int(w, "created_ms", m->created_ms);
+    out_put_string(w, "durability", durability_name(m->durability));
+    write_replay(w, m);
     write_size(w, net);
-    write_memory(w, m, s.program);
+    write_memory(w, s.program);
     const json_t *labels = json_object_get(s.description, "labels");
     if (labels)
         api_put_json(w, "labels", labels);
@@ -287,10 +301,11 @@ static const struct field patch_fields[] = {
     {"clip_grad_value", IS_NUMBER | IS_NULL, "a number", false},
     {"frozen", IS_LIST | IS_NULL, "a list of globs", false},
     {"labels", IS_LIST | IS_NULL, "a list of strings", false},
+    {"durability", IS_STRING | IS_NULL, "\"process\", \"power\" or \"none\"", false},
     {0},
 };
 
-/* "lr" alone changes the present optimiser's. */
+/* "lr" alone changes the present optimiser's; null takes it back to what it was created with. */
 static int patch_lr(const struct model *m, json_t *patch, struct error *e)
 {
     json_t *lr = json_object_get(patch, "lr");
@@ -304,6 +319,8 @@ static int patch_lr(const struct model *m, json_t *patch, struct error *e)
     json_decref(now);
     if (!optimizer)
         return error_set(e, ERROR_CONFLICT, "the model has no optimizer");
+    if (json_is_null(lr))
+        lr = json_object_get(json_object_get(m->given, "optimizer"), "lr");
     json_object_set(optimizer, "lr", lr);
     json_object_set_new(patch, "optimizer", optimizer);
     json_object_del(patch, "lr");

@@ -169,11 +169,25 @@ static int frozen_read(struct describe *d)
     return 0;
 }
 
+static int durability_read(struct describe *d)
+{
+    static const char *const choices[] = {"process", "power", "none"};
+    const char *given = describe_get_string(d->given, "durability");
+    for (size_t i = 0; given && i < sizeof choices / sizeof choices[0]; i++)
+        if (strcmp(given, choices[i]) == 0)
+            return describe_put(d->expanded, "durability", json_string(given), d->e);
+    if (!given)
+        return 0;
+    return error_set(d->e, ERROR_BAD_VALUE,
+                     "durability: expected \"process\", \"power\" or \"none\", found \"%.40s\"",
+                     given);
+}
+
 int describe_settings(struct describe *d)
 {
     if (clip_read(d, "clip_grad_norm", &d->net->clip_grad_norm) ||
         clip_read(d, "clip_grad_value", &d->net->clip_grad_value) || seed_read(d) ||
-        strings_read(d, "labels"))
+        strings_read(d, "labels") || durability_read(d))
         return -1;
     return frozen_read(d);
 }

@@ -55,8 +55,7 @@ static int server_start(struct server *s, struct error *e)
     s->store = store_open(c->data, e);
     if (!s->store)
         return -1;
-    s->models = models_create(s->store, s->work, s->pool, (size_t)c->max_memory, c->max_models,
-                              c->max_queue, e);
+    s->models = models_create(s, e);
     if (!s->models || models_load(s->models, e))
         return -1;
     s->http = http_create(s, e);

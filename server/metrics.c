@@ -25,19 +25,18 @@ static double number(const struct step_result *r, int i)
     return *(const double *)((const char *)r + series[i].offset);
 }
 
-static int64_t now_ms(void)
+int64_t metrics_now_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-void metrics_record_step(struct model *m, const struct step_result *r)
+void metrics_record_at(struct model *m, const struct step_result *r, int64_t time_ms)
 {
     struct store_metric rows[SERIES + 1];
     struct error ignored;
     int n = 0;
-    int64_t time_ms = now_ms();
     for (int i = 0; i < SERIES; i++)
         if (!isnan(number(r, i)))
             rows[n++] = (struct store_metric){m->id,      series[i].name, r->at.revision,

@@ -6,8 +6,10 @@
 #include "model.h"
 
 /* Rows for what the result holds: loss, accuracy, grad_norm, lr, samples. What is NaN has none. A
- * failure is the store's to report (store_health): the step itself is done. */
-void metrics_record_step(struct model *m, const struct step_result *r);
+ * failure is the store's to report (store_health): the step itself is done. The rows of a step that
+ * is replayed replace those that are there. */
+void metrics_record_at(struct model *m, const struct step_result *r, int64_t time_ms);
+int64_t metrics_now_ms(void); /* Unix time */
 
 /* "loss" and "metrics":{...} of an answer: the same names; what does not apply is left out. */
 void metrics_write(struct json_out *w, const struct step_result *r);

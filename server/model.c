@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes that a model takes for as long as it lives: the published generation, the one that is being
- * written, one that readers may still hold, gradients twice and moved statistics twice. */
-static size_t model_bytes(const struct network *net)
+/* The published generation, the one that is being written, one that readers may still hold,
+ * gradients twice and moved statistics twice. */
+size_t model_bytes(const struct network *net)
 {
     size_t generation = generation_bytes(net), sum;
     size_t rest = 2 * (graph_params_size(net->graph) + graph_buffers_size(net->graph));
@@ -24,13 +24,29 @@ static real *block_create(size_t count)
     return calloc(count ? count : 1, sizeof(real));
 }
 
+int model_reserve(struct model *m, const struct network *net, struct error *e)
+{
+    size_t need = model_bytes(net), more = need > m->reserved ? need - m->reserved : 0;
+    if (budget_take(&m->models->budget, more, "the model", e))
+        return -1;
+    m->reserved += more;
+    return 0;
+}
+
+void model_reserve_settle(struct model *m)
+{
+    size_t need = model_bytes(program_network(m->program));
+    if (need >= m->reserved)
+        return;
+    budget_give(&m->models->budget, m->reserved - need);
+    m->reserved = need;
+}
+
 static int model_allocate(struct model *m, struct error *e)
 {
     const struct network *net = program_network(m->program);
-    size_t bytes = model_bytes(net);
-    if (budget_take(&m->models->budget, bytes, "the model", e))
+    if (model_reserve(m, net, e))
         return -1;
-    m->reserved = bytes;
     m->live = generation_create(net, e);
     if (!m->live)
         return -1;
@@ -66,9 +82,11 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     m->last_loss = NAN;
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->writing, NULL);
+    pthread_mutex_init(&m->checkpoint_lock, NULL);
     strncpy(m->name, name, MODEL_MAX_NAME);
     m->given = json_incref(given);
     m->settings = json_incref(settings);
+    m->durability = model_durability(given, settings);
     m->program = model_compile(ms, given, settings, e);
     m->queue = m->program ? work_queue_create(ms->work, (size_t)ms->max_queue, e) : NULL;
     if (!m->queue || model_allocate(m, e))
@@ -96,6 +114,8 @@ void model_release(struct model **model)
     budget_give(&m->models->budget, m->reserved);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->writing);
+    pthread_mutex_destroy(&m->checkpoint_lock);
+    redo_close(&m->redo);
     free(m);
 }
 
@@ -159,14 +179,16 @@ int model_check_there(const struct model *m, struct error *e)
     return 0;
 }
 
-int model_commit(struct model *m, struct generation *next, const struct commit *c, struct error *e)
+int model_commit(struct model *m, struct generation *next, const struct commit *c,
+                 const struct logged *l, struct error *e)
 {
-    /* The redo log's record is appended here, before anything can be seen. */
+    bool log = l && !m->replaying && m->durability != DURABILITY_NONE;
     pthread_mutex_lock(&m->lock);
-    if (model_check_there(m, e)) {
-        pthread_mutex_unlock(&m->lock);
+    int status = model_check_there(m, e);
+    pthread_mutex_unlock(&m->lock);
+    if (status || (log && model_redo_append(m, l, c, e)))
         return -1;
-    }
+    pthread_mutex_lock(&m->lock);
     struct generation *old = next ? m->live : NULL;
     if (next)
         m->live = next;

@@ -7,8 +7,8 @@
  *
  * The order of a step (DESIGN.md section 3): forward, backward, check that loss and gradients are
  * finite, write the next generation and check it, append to the log, publish, answer. Whatever
- * fails before the append leaves everything as it was. (The redo log has its place in model_commit;
- * until it is there, what survives a kill is the last checkpoint.)
+ * fails before the append leaves everything as it was. After a kill the model is its last checkpoint
+ * with the log replayed on it (redo.h); checkpoints are made in the background when the log grows.
  *
  * Counters: `step` optimiser steps taken, goes back when a version is restored; `revision` counts
  * every change and never goes back; `draw` training forwards, keys the random numbers.
@@ -19,6 +19,7 @@
 #define BACKPROPD_MODEL_H
 
 #include "digest.h"
+#include "redo.h"
 #include "program.h"
 #include "store.h"
 #include "work.h"
@@ -26,9 +27,14 @@
 #include <jansson.h>
 #include <pthread.h>
 
-enum { MODEL_MAX_NAME = 128, MODEL_PENDING_PARTS = 4 };
+enum { MODEL_MAX_NAME = 128 };
 
 struct models;
+
+/* What an answer means. `process`: the change survives the process (kill -9); `power`: also the
+ * loss of power; `none`: it survives a clean stop. */
+enum durability { DURABILITY_PROCESS, DURABILITY_POWER, DURABILITY_NONE };
+#define DURABILITY_CHOICES "process|power|none"
 
 struct counters {
     uint64_t step, revision, draw;
@@ -58,7 +64,16 @@ struct model {
     real *sum;                /* pending gradients */
     real *buffers[2];         /* moved statistics that are not published yet: [0] holds them when */
     bool moved;               /* this is set; [1] is where the next forward writes */
-    size_t reserved;          /* bytes taken from the budget */
+    size_t reserved;          /* bytes taken from the budget: model_bytes of its network */
+
+    struct redo *redo;
+    enum durability durability;
+    bool replaying;      /* at start: nothing is logged */
+    double redo_seconds; /* that the steps since the last checkpoint took */
+    uint64_t replayed, replayed_other_engine, torn_bytes; /* at start */
+    bool saving;                     /* atomic: a checkpoint is being made in the background */
+    pthread_mutex_t checkpoint_lock; /* one at a time, never an older over a newer */
+    uint64_t checkpoint_revision;
 };
 
 /* One batch: a pointer for each input leaf of the graph, inputs then targets. */
@@ -118,6 +133,9 @@ struct snapshot {
 };
 int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e);
 void snapshot_release(struct snapshot *s);
+
+/* Bytes that a model of this network takes for as long as it lives; SIZE_MAX: too many to count. */
+size_t model_bytes(const struct network *net);
 
 /* SHA-256 of the whole training state. In this order: the bytes of step, draw, optimizer_step and
  * the number of pending sums (0 or 1) as little-endian uint64, then the parameters, buffers,

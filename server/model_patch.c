@@ -54,6 +54,23 @@ static json_t *settings_merge(const struct model *m, const json_t *patch, struct
     return settings;
 }
 
+static const char *const durability_names[] = {"process", "power", "none"};
+
+const char *durability_name(enum durability d)
+{
+    return durability_names[d];
+}
+
+enum durability model_durability(const json_t *given, const json_t *settings)
+{
+    const json_t *set = json_object_get(settings, "durability");
+    const char *name = json_string_value(set ? set : json_object_get(given, "durability"));
+    for (int i = 0; name && i < 3; i++)
+        if (strcmp(name, durability_names[i]) == 0)
+            return (enum durability)i;
+    return DURABILITY_PROCESS;
+}
+
 static bool same_optimizer(const struct network *a, const struct network *b)
 {
     if (!a->optimizer || !b->optimizer)
@@ -86,6 +103,7 @@ void model_swap_program(struct model *m, struct program *program, json_t *settin
     json_t *old_settings = m->settings;
     m->program = program;
     m->settings = settings;
+    m->durability = model_durability(m->given, settings);
     pthread_mutex_unlock(&m->lock);
     generation_unref(&m->spare); /* of the old one's size */
     program_unref(&old);
@@ -103,20 +121,23 @@ static int patch_commit(struct model *m, struct program *program, struct generat
     s.c.at.revision++;
     if (model_check_there(m, e) || model_state_checkpoint(m, &s, e))
         return -1;
-    return model_commit(m, next, &s.c, e);
+    return model_commit(m, next, &s.c, NULL, e);
 }
 
 int model_patch(struct model *m, const json_t *patch, struct error *e)
 {
     json_t *settings = settings_merge(m, patch, e);
     struct program *program = settings ? model_compile(m->models, m->given, settings, e) : NULL;
-    struct generation *next = program ? model_regenerate(m, program_network(program), e) : NULL;
+    struct generation *next = NULL;
+    if (program && !model_reserve(m, program_network(program), e))
+        next = model_regenerate(m, program_network(program), e);
     pthread_mutex_lock(&m->writing);
     int status = next ? patch_commit(m, program, next, settings, e) : -1;
     if (!status) {
         model_swap_program(m, program, settings);
         m->dirty = false;
     }
+    model_reserve_settle(m);
     pthread_mutex_unlock(&m->writing);
     if (!status)
         return 0;

@@ -11,6 +11,24 @@ struct commit {
     bool pending, moved;
     double loss; /* NaN: no new one */
 };
+/* A verb that trains: its name in the log, and how it is carried out again. */
+enum verb { VERB_TRAIN_STEP, VERB_FORWARD_BACKWARD, VERB_OPTIM_STEP, VERB_ZERO_GRAD };
+struct model_verb {
+    const char *name;
+    bool has_batch;
+    int (*redo)(struct model *m, const struct batch *b, const struct step_options *o,
+                struct step_result *r, struct error *e);
+};
+extern const struct model_verb model_verbs[]; /* by enum verb */
+
+/* What the log is told of a change. */
+struct logged {
+    enum verb verb;
+    const struct batch *batch;          /* NULL: none */
+    const struct step_options *options; /* NULL: none */
+    const struct step_result *result;
+};
+
 struct commit model_commit_begin(const struct model *m); /* as it is now */
 
 /* A whole state, present or about to be: what a checkpoint or a version is made of. */
@@ -24,9 +42,19 @@ struct model_state {
 struct model_state model_state(struct model *m); /* the present one */
 int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e);
 
-/* Makes a change visible: appends it to the log, publishes `next` (NULL: the generation stays) and
- * the counters. Takes over `next` when it works. -1: nothing has changed. */
-int model_commit(struct model *m, struct generation *next, const struct commit *c, struct error *e);
+/* Makes a change visible: appends it to the log (`l` NULL: a checkpoint has it already), publishes
+ * `next` (NULL: the generation stays) and the counters. Takes over `next` when it works. -1:
+ * nothing has changed. */
+int model_commit(struct model *m, struct generation *next, const struct commit *c,
+                 const struct logged *l, struct error *e);
+
+/* Appends to the log; model_redo.c. */
+int model_redo_append(struct model *m, const struct logged *l, const struct commit *c,
+                      struct error *e);
+/* Opens the log of a model that has its id; with `replay` carries out what its checkpoint lacks. */
+int model_redo_open(struct model *m, bool replay, struct error *e);
+/* After a step: begins a checkpoint in the background when the log is long enough. */
+void model_checkpoint_when_due(struct model *m, double step_seconds);
 
 /* Statistics that the next training forward starts from. */
 const real *model_training_buffers(const struct model *m);
@@ -38,6 +66,10 @@ int model_check_there(const struct model *m, struct error *e);
 
 struct program *model_compile(struct models *ms, const json_t *given, const json_t *settings,
                               struct error *e);
+/* Takes from the budget what a model of this network needs more than this one has taken; and gives
+ * back what the model's own network does not need. */
+int model_reserve(struct model *m, const struct network *net, struct error *e);
+void model_reserve_settle(struct model *m);
 /* The live numbers laid out for another network of the same graph. */
 struct generation *model_regenerate(const struct model *m, const struct network *net,
                                     struct error *e);

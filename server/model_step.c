@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 static int check_trainable(const struct model *m, const struct network *net, struct error *e)
 {
@@ -104,7 +105,8 @@ static int train_step(struct model *m, const struct batch *b, const struct step_
         return -1;
     }
     c.loss = r->loss;
-    if (model_commit(m, next, &c, e)) {
+    struct logged l = {VERB_TRAIN_STEP, b, o, r};
+    if (model_commit(m, next, &c, &l, e)) {
         model_keep_spare(m, &next);
         return -1;
     }
@@ -131,8 +133,8 @@ static int forward_backward(struct model *m, const struct batch *b, struct step_
     c.pending = true;
     c.moved = graph_buffers_size(net->graph) > 0;
     c.loss = r->loss;
-    r->lr = step_lr(m, net, NAN);
-    if (model_commit(m, NULL, &c, e))
+    struct logged l = {VERB_FORWARD_BACKWARD, b, NULL, r};
+    if (model_commit(m, NULL, &c, &l, e))
         return -1;
     swap_buffers(m);
     if (first)
@@ -169,37 +171,49 @@ static int optim_step(struct model *m, const struct step_options *o, struct step
                                         : error_set(e, ERROR_NOT_FINITE,
                                                     "the sum of the pending gradients is not "
                                                     "finite; zero_grad clears it");
-    if (status || model_commit(m, next, &c, e)) {
+    struct logged l = {VERB_OPTIM_STEP, NULL, o, r};
+    if (status || model_commit(m, next, &c, &l, e)) {
         model_keep_spare(m, &next);
         return -1;
     }
     return 0;
 }
 
-static int zero_grad(struct model *m, struct error *e)
+static int zero_grad(struct model *m, struct step_result *r, struct error *e)
 {
     if (model_check_there(m, e))
         return -1;
     struct commit c = model_commit_begin(m);
     c.at.revision++;
     c.pending = false;
-    return model_commit(m, NULL, &c, e);
+    struct logged l = {VERB_ZERO_GRAD, NULL, NULL, r};
+    return model_commit(m, NULL, &c, &l, e);
 }
 
 /* ---- what callers see: the same with the state locked, and the metrics recorded -------------- */
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
 
 static struct step_result no_result(void)
 {
     return (struct step_result){NAN, NAN, NAN, NAN, 0, {0}};
 }
 
-static int model_end_step(struct model *m, int status, struct step_result *r)
+/* Times the step too: what the steps since a checkpoint took is about what their replay takes. */
+static int model_end_step(struct model *m, int status, struct step_result *r, double begun)
 {
     r->at = m->at;
     pthread_mutex_unlock(&m->writing);
-    if (!status)
-        metrics_record_step(m, r);
-    return status;
+    if (status || m->replaying)
+        return status;
+    metrics_record_at(m, r, metrics_now_ms());
+    model_checkpoint_when_due(m, seconds_now() - begun);
+    return 0;
 }
 
 int model_train_step(struct model *m, const struct batch *b, const struct step_options *o,
@@ -207,7 +221,8 @@ int model_train_step(struct model *m, const struct batch *b, const struct step_o
 {
     *r = no_result();
     pthread_mutex_lock(&m->writing);
-    return model_end_step(m, train_step(m, b, o, r, e), r);
+    double begun = seconds_now();
+    return model_end_step(m, train_step(m, b, o, r, e), r, begun);
 }
 
 int model_forward_backward(struct model *m, const struct batch *b, struct step_result *r,
@@ -215,7 +230,8 @@ int model_forward_backward(struct model *m, const struct batch *b, struct step_r
 {
     *r = no_result();
     pthread_mutex_lock(&m->writing);
-    return model_end_step(m, forward_backward(m, b, r, e), r);
+    double begun = seconds_now();
+    return model_end_step(m, forward_backward(m, b, r, e), r, begun);
 }
 
 int model_optim_step(struct model *m, const struct step_options *o, struct step_result *r,
@@ -223,14 +239,15 @@ int model_optim_step(struct model *m, const struct step_options *o, struct step_
 {
     *r = no_result();
     pthread_mutex_lock(&m->writing);
-    return model_end_step(m, optim_step(m, o, r, e), r);
+    double begun = seconds_now();
+    return model_end_step(m, optim_step(m, o, r, e), r, begun);
 }
 
 int model_zero_grad(struct model *m, struct step_result *r, struct error *e)
 {
     *r = no_result();
     pthread_mutex_lock(&m->writing);
-    int status = zero_grad(m, e);
+    int status = zero_grad(m, r, e);
     r->at = m->at;
     pthread_mutex_unlock(&m->writing);
     return status;

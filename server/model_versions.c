@@ -90,7 +90,17 @@ int model_version_save(struct model *m, const char *note, struct store_version *
 int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e)
 {
     struct store_version v;
-    return save_state(m, s, store_checkpoint_save, "", &v, e);
+    int status = 0;
+    pthread_mutex_lock(&m->checkpoint_lock);
+    if (s->c.at.revision >= m->checkpoint_revision) /* one that was overtaken is not saved */
+        status = save_state(m, s, store_checkpoint_save, "", &v, e);
+    if (!status && s->c.at.revision >= m->checkpoint_revision) {
+        m->checkpoint_revision = s->c.at.revision;
+        if (m->redo)
+            redo_forget(m->redo, s->c.at.revision);
+    }
+    pthread_mutex_unlock(&m->checkpoint_lock);
+    return status;
 }
 
 int model_checkpoint(struct model *m, struct error *e)
@@ -185,6 +195,8 @@ static int restore_prepare(struct model *m, struct restoring *r, struct error *e
     if (r->other_optimizer && !(r->program = model_compile(m->models, m->given, r->settings, e)))
         return -1;
     const struct network *net = program_network(r->program ? r->program : m->program);
+    if (model_reserve(m, net, e))
+        return -1;
     r->next = generation_create(net, e);
     return r->next ? load_state(m, net, &r->v, r->next, &r->moved, e) : -1;
 }
@@ -202,7 +214,7 @@ static int restore_commit(struct model *m, struct restoring *r, struct error *e)
                             .moved = m->buffers[1],
                             .sum = m->grads,
                             .settings = r->settings};
-    if (model_state_checkpoint(m, &s, e) || model_commit(m, r->next, &c, e))
+    if (model_state_checkpoint(m, &s, e) || model_commit(m, r->next, &c, NULL, e))
         return -1;
     r->next = NULL;
     adopt_unpublished(m, r->v.pending, r->moved);
@@ -225,6 +237,7 @@ int model_version_restore(struct model *m, int64_t version, struct error *e)
     int status = model_check_there(m, e) ||
                  store_version_info(m->models->store, m->id, version, a, &r.v, e) ||
                  restore_prepare(m, &r, e) || restore_commit(m, &r, e);
+    model_reserve_settle(m);
     pthread_mutex_unlock(&m->writing);
     json_decref(r.settings);
     program_unref(&r.program);
@@ -241,6 +254,7 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
     if (load_state(m, program_network(m->program), v, m->live, &m->moved, e))
         return -1;
     m->at = (struct counters){v->step, v->revision, v->draw};
+    m->checkpoint_revision = v->revision;
     m->pending = v->pending;
     adopt_unpublished(m, m->pending, m->moved);
     return 0;
@@ -255,7 +269,7 @@ int model_take_state(struct model *m, struct model *from, struct error *e)
     struct generation *next = model_regenerate(from, net, e);
     struct commit c = model_commit_begin(from);
     c.at.revision = m->at.revision + 1;
-    int status = next ? model_commit(m, next, &c, e) : -1;
+    int status = next ? model_commit(m, next, &c, NULL, e) : -1;
     if (status)
         generation_unref(&next);
     if (!status && c.pending)

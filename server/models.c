@@ -1,10 +1,14 @@
 /* models.c: the table of models, sorted by name. Creating holds the table's lock from the check of
  * the name to the insertion, so that of two clients who create at once one gets the other's model.
  */
+#define _GNU_SOURCE
 #include "models.h"
 
 #include "describe.h"
+#include "model_private.h"
 
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,27 +33,42 @@ static void reclaim(void *arg)
     pthread_mutex_unlock(&ms->lock);
 }
 
-struct models *models_create(struct store *store, struct work *work, struct pool *pool,
-                             size_t max_memory, int64_t max_models, int64_t max_queue,
-                             struct error *e)
+struct models *models_create(const struct server *s, struct error *e)
 {
+    const struct config *c = s->config;
     struct models *ms = calloc(1, sizeof *ms);
     if (!ms) {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
         return NULL;
     }
-    *ms = (struct models){.store = store,
-                          .work = work,
-                          .pool = pool,
-                          .max_models = max_models,
-                          .max_queue = max_queue};
-    ms->budget = (struct budget){.limit = max_memory, .reclaim = reclaim, .reclaim_arg = ms};
+    *ms = (struct models){.store = s->store,
+                          .work = s->work,
+                          .pool = s->pool,
+                          .log = &s->log,
+                          .max_models = c->max_models,
+                          .max_queue = c->max_queue,
+                          .redo_max_bytes = (uint64_t)c->redo_bytes,
+                          .redo_max_seconds = (double)c->redo_seconds};
+    ms->budget =
+        (struct budget){.limit = (size_t)c->max_memory, .reclaim = reclaim, .reclaim_arg = ms};
     pthread_mutexattr_t recursive;
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&ms->lock, &recursive);
     pthread_mutexattr_destroy(&recursive);
-    return ms;
+    if (asprintf(&ms->redo_root, "%s/redo", c->data) >= 0)
+        return ms;
+    ms->redo_root = NULL;
+    error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    models_destroy(&ms, NULL);
+    return NULL;
+}
+
+void models_log_failure(const struct models *ms, const char *model, const char *what,
+                        const struct error *e)
+{
+    log_line((struct log *)ms->log, LOG_ERROR, what, LOG_STR("model", model),
+             LOG_STR("error", e->text));
 }
 
 int models_destroy(struct models **models, struct error *e)
@@ -64,6 +83,7 @@ int models_destroy(struct models **models, struct error *e)
         model_release(&ms->table[i]);
     }
     free(ms->table);
+    free(ms->redo_root);
     pthread_mutex_destroy(&ms->lock);
     free(ms);
     return status;
@@ -104,7 +124,7 @@ static int table_insert(struct models *ms, struct model *m, struct error *e)
     return 0;
 }
 
-static struct model *model_hold(struct model *m)
+struct model *model_hold(struct model *m)
 {
     __atomic_fetch_add(&m->refs, 1, __ATOMIC_RELAXED);
     return m;
@@ -173,7 +193,7 @@ static int give_state(struct model *m, const struct origin *o, struct error *e)
                        : model_take_state(m, o->from, e))
         return -1;
     m->dirty = true;
-    return model_checkpoint(m, e);
+    return model_checkpoint(m, e) || model_redo_open(m, false, e) ? -1 : 0;
 }
 
 /* Under the table's lock; the name is free. */
@@ -254,6 +274,7 @@ int models_delete(struct models *ms, struct model *m, struct error *e)
     int status = found ? store_model_delete(ms->store, m->id, e)
                        : error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", m->name);
     if (!status) {
+        redo_remove(ms->redo_root, m->id, NULL); /* what is left is swept at the next start */
         memmove(ms->table + at, ms->table + at + 1, (size_t)(--ms->n - at) * sizeof *ms->table);
         pthread_mutex_lock(&m->lock);
         m->gone = true;
@@ -292,8 +313,8 @@ static int collect_row(void *arg, const struct store_model *row)
     return copy->name && copy->description ? 0 : -1;
 }
 
-/* Metrics above the checkpoint are those of steps that were lost with the process; their revisions
- * are not used again. */
+/* Metrics above the state are those of steps that were lost with the process, of a model that asked
+ * for no durability; their revisions are not used again. */
 static int settle_metrics(struct models *ms, struct model *m, struct error *e)
 {
     uint64_t last;
@@ -305,7 +326,7 @@ static int settle_metrics(struct models *ms, struct model *m, struct error *e)
         return -1;
     m->at.revision = last;
     m->dirty = true;
-    return 0;
+    return model_checkpoint(m, e); /* or the log that follows would not fit the checkpoint */
 }
 
 /* A row without a checkpoint is what is left of a creation that a kill cut short; nobody was told
@@ -329,10 +350,32 @@ static int load_model(struct models *ms, const struct store_model *row, struct a
     json_decref(given);
     json_decref(then);
     json_decref(settings);
-    if (m && (model_load_checkpoint(m, row, &v, e) || settle_metrics(ms, m, e) ||
-              table_insert(ms, m, e)))
+    if (m && (model_load_checkpoint(m, row, &v, e) || model_redo_open(m, true, e) ||
+              settle_metrics(ms, m, e) || table_insert(ms, m, e)))
         model_release(&m);
     return m ? 0 : -1;
+}
+
+/* A log that is left of a delete which a kill cut short. */
+static bool log_has_model(const struct models *ms, int64_t id)
+{
+    for (int i = 0; i < ms->n; i++)
+        if (ms->table[i]->id == id)
+            return true;
+    return false;
+}
+
+static void models_sweep(struct models *ms)
+{
+    DIR *d = opendir(ms->redo_root);
+    for (struct dirent *f; d && (f = readdir(d));) {
+        char *end;
+        long long id = strtoll(f->d_name, &end, 10);
+        if (end != f->d_name && !*end && !log_has_model(ms, id))
+            redo_remove(ms->redo_root, id, NULL);
+    }
+    if (d)
+        closedir(d);
 }
 
 int models_load(struct models *ms, struct error *e)
@@ -346,5 +389,7 @@ int models_load(struct models *ms, struct error *e)
             status = error_prefix(e, "model '%s'", l.rows[i].name);
     free(l.rows);
     arena_destroy(&l.arena);
+    if (!status)
+        models_sweep(ms);
     return status;
 }

@@ -4,6 +4,7 @@
 #define BACKPROPD_MODELS_H
 
 #include "model.h"
+#include "server.h"
 
 struct models {
     struct store *store;
@@ -11,22 +12,26 @@ struct models {
     struct pool *pool;
     struct budget budget;
     int64_t max_models, max_queue;
+    char *redo_root;          /* folder of the redo logs */
+    uint64_t redo_max_bytes;  /* of one log: then a checkpoint is made */
+    double redo_max_seconds;  /* of the steps in it, which is about what a replay takes */
+    const struct log *log;
     pthread_mutex_t lock; /* guards the table and creating */
     struct model **table; /* sorted by name */
     int n, cap;
 };
 
-struct models *models_create(struct store *store, struct work *work, struct pool *pool,
-                             size_t max_memory, int64_t max_models, int64_t max_queue,
-                             struct error *e);
+struct models *models_create(const struct server *s, struct error *e);
 /* Saves what has changed (-1 when that failed) and frees. Nobody may hold a model any more. */
 int models_destroy(struct models **ms, struct error *e);
 /* Brings back every model of the store from its checkpoint. */
 int models_load(struct models *ms, struct error *e);
 
+
 /* Held until model_release. NULL: UNKNOWN_MODEL with the nearest name. */
 struct model *models_find(struct models *ms, const char *name, struct error *e);
 void model_release(struct model **m);
+struct model *model_hold(struct model *m);
 
 /* Creates a model. The same description under the same name gives that model and *created_r false;
  * another one MODEL_EXISTS. Held. */
@@ -44,6 +49,10 @@ int models_delete(struct models *ms, struct model *m, struct error *e);
 typedef void models_fn(void *arg, struct model *m);
 void models_each(struct models *ms, models_fn *f, void *arg);
 
+/* Tells the log of something in the background that failed and will be tried again. */
+void models_log_failure(const struct models *ms, const char *model, const char *what,
+                        const struct error *e);
+
 /* Of model.c, for models.c: a model in memory with zeroed state, not in the table. */
 struct model *model_create(struct models *ms, const char *name, json_t *given, json_t *settings,
                            struct error *e);
@@ -53,6 +62,8 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
 /* The description with the settings in it, and back: what `effective` says differently from
  * `given`. New references. */
 json_t *description_effective(const json_t *given, const json_t *settings);
+const char *durability_name(enum durability d);
+enum durability model_durability(const json_t *given, const json_t *settings);
 json_t *description_settings(const json_t *given, const json_t *effective);
 
 #endif

@@ -7,7 +7,7 @@ set -eu
 
 # package, or alternatives of which one will do
 build_packages='gcc make libc6-dev pkg-config|pkgconf curl libmicrohttpd-dev libjansson-dev
-    libopenblas-dev libsqlite3-dev libgnutls28-dev'
+    libopenblas-dev libsqlite3-dev libgnutls28-dev libxxhash-dev'
 test_packages='libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev libcmocka-dev'
 # The same as pkg-config and the shell know them.
 build_libraries='libmicrohttpd jansson openblas sqlite3 gnutls'

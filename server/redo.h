@@ -1,0 +1,69 @@
+/* redo.h: the redo log of one model: what was done to it since its last checkpoint.
+ *
+ * A record is the request that was carried out, not its result: replaying the records on the state
+ * of the checkpoint gives the state again, byte for byte on the same engine. A step is appended
+ * before it is published and answered, so what was answered is in the log.
+ *
+ * The log is a folder DATA/redo/ID of segments, files that are only ever appended to, each called
+ * after the revision of its first record. Layout, little-endian:
+ *
+ *   segment  "bpredo01", uint64 model id, uint32 length of the fingerprint, the fingerprint of the
+ *            engine that computed the steps, zeros up to a multiple of 8; uint64 random salt;
+ *            uint64 XXH3 of all that
+ *   record   uint64 XXH3, seeded with the salt, of the rest of the record without its padding (no
+ *            client can send numbers that look like a record), uint64 revision,
+ *            uint64 bytes of the payload, the payload, zeros up to a multiple of 8
+ *
+ * Invariants: revisions in a log rise without gaps but for those that a checkpoint took over; a
+ * record whose bytes or hash are not whole can only be the last one of the last segment, where a
+ * kill or the loss of power cut an append short that was never answered: it is cut off. Anywhere
+ * else it is damage, and the log is refused.
+ *
+ * Threads: a struct redo may be used by several threads; appends come from one. */
+#ifndef BACKPROPD_REDO_H
+#define BACKPROPD_REDO_H
+
+#include "error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct redo;
+
+/* The log of a model in the folder `root` (made if missing). Nothing is read or written yet. */
+struct redo *redo_open(const char *root, int64_t model_id, const char *fingerprint,
+                       struct error *e);
+void redo_close(struct redo **r);
+
+/* A record that is read. `same_engine`: its segment has the fingerprint of redo_open. */
+struct redo_record {
+    uint64_t revision;
+    const void *payload; /* for the call; aligned to 8 */
+    size_t bytes;
+    bool same_engine;
+};
+typedef int redo_fn(void *arg, const struct redo_record *record, struct error *e);
+
+/* Calls f for every record above `revision`, in order, and cuts off a torn tail (*torn_r bytes). To
+ * be called before the first append. -1: STORAGE for damage, or what f said. */
+int redo_replay(struct redo *r, uint64_t revision, redo_fn *f, void *arg, uint64_t *torn_r,
+                struct error *e);
+
+/* Appends a record; when it returns 0 the record survives the process, and with `sync` the loss of
+ * power. After a failure the log is as it was before (STORAGE). */
+int redo_append(struct redo *r, uint64_t revision, const struct iovec *parts, int n, bool sync,
+                struct error *e);
+
+/* A checkpoint holds everything up to `revision`: segments that hold nothing newer are deleted, and
+ * the next append begins a new one. */
+void redo_forget(struct redo *r, uint64_t revision);
+
+/* Bytes appended since the last redo_forget, those of replayed records included. */
+uint64_t redo_bytes(struct redo *r);
+
+/* Deletes the log of a model. A missing one is no error. */
+int redo_remove(const char *root, int64_t model_id, struct error *e);
+
+#endif
