@@ -92,15 +92,18 @@ int model_state_checkpoint(struct model *m, const struct model_state *s, struct 
     struct store_version v;
     int status = 0;
     pthread_mutex_lock(&m->checkpoint_lock);
-    if (s->c.at.revision >= m->checkpoint_revision) /* one that was overtaken is not saved */
-        status = save_state(m, s, store_checkpoint_save, "", &v, e);
+    /* One that was overtaken is not saved. The rows that wait go first: the log, from which they
+     * could be completed, is let go of. */
+    if (s->c.at.revision >= m->checkpoint_revision)
+        status = store_metrics_flush(m->models->store, e) ||
+                 save_state(m, s, store_checkpoint_save, "", &v, e);
     if (!status && s->c.at.revision >= m->checkpoint_revision) {
         m->checkpoint_revision = s->c.at.revision;
         if (m->redo)
             redo_forget(m->redo, s->c.at.revision);
     }
     pthread_mutex_unlock(&m->checkpoint_lock);
-    return status;
+    return status ? -1 : 0;
 }
 
 int model_checkpoint(struct model *m, struct error *e)
