@@ -39,6 +39,7 @@
     X(ERROR_BAD_SHAPE, 422, "bad_shape", "a shape that does not fit")                              \
     X(ERROR_BAD_DTYPE, 422, "bad_datatype", "a datatype that does not fit")                        \
     X(ERROR_BAD_VALUE, 422, "bad_value", "a value that is out of range")                           \
+    X(ERROR_KEY_REUSED, 422, "key_reused", "an idempotency key or seq of another request")         \
     X(ERROR_EMPTY_BATCH, 422, "empty_batch", "a batch without examples")                           \
     X(ERROR_NOT_FINITE, 422, "not_finite", "a NaN or an infinity, given or computed")              \
     X(ERROR_TOO_LARGE, 422, "too_large", "sizes that overflow when multiplied")                    \

@@ -1,5 +1,5 @@
 /* api.c: what the handlers share. */
-#include "api.h"
+#include "api_once.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +11,16 @@ int api_find_model(struct request *q, struct error *e)
         return -1;
     q->model = m;
     q->queue = m->queue;
-    return 0;
+    if (!api_once_begin(q, e))
+        return 0;
+    api_release_model(q);
+    return -1;
 }
 
 void api_release_model(struct request *q)
 {
     struct model *m = q->model;
+    api_once_end(q);
     q->model = NULL;
     model_release(&m);
 }

@@ -1,6 +1,6 @@
 /* api_train.c: the verbs that train. Each runs in its model's queue: read the batch, take the step,
  * answer with the counters after it. */
-#include "api.h"
+#include "api_once.h"
 
 #include <math.h>
 
@@ -18,18 +18,26 @@ static const struct field bare_fields[] = {
     {0},
 };
 
+#define ONCE_FIELDS                                                                                \
+    {"seq", IS_INT, "a whole number", false},                                                      \
+    {                                                                                              \
+        "expect_step", IS_INT, "a whole number", false                                             \
+    }
+
 static const struct field step_parameters[] = {
     {"lr", IS_NUMBER, "a number", false},
+    ONCE_FIELDS,
     {0},
 };
 
 static const struct field optim_parameters[] = {
     {"lr", IS_NUMBER, "a number", false},
     {"keep_gradients", IS_BOOL, "true or false", false},
+    ONCE_FIELDS,
     {0},
 };
 
-static const struct field no_parameters[] = {{0}};
+static const struct field no_parameters[] = {ONCE_FIELDS, {0}};
 
 /* The body's fields, its parameters, and what they say. */
 static int read_options(struct request *q, const struct field *fields,
@@ -73,49 +81,73 @@ static int read_batch(struct request *q, const struct field *parameters, struct 
     return api_read_batch(q, program_network(request_model(q)->program), true, b_r, e);
 }
 
-int api_train_step(struct request *q)
+/* What a verb does with the batch, if it has one. */
+typedef int verb_fn(struct model *m, const struct batch *b, const struct step_options *o,
+                    struct step_result *r, struct error *e);
+
+/* Carries out what was read, unless it was answered before. */
+static int reply_once(struct request *q, verb_fn *verb, const struct batch *b,
+                      struct step_options *o)
+{
+    struct step_result r;
+    struct error e;
+    int known = api_once_check(q, o, &r, &e);
+    if (known < 0 || (!known && verb(request_model(q), b, o, &r, &e)))
+        return reply_error(q, &e);
+    if (!known)
+        api_once_done(q, o, &r);
+    return reply_step(q, &r);
+}
+
+static int reply_batch(struct request *q, const struct field *parameters, verb_fn *verb)
 {
     struct batch b;
     struct step_options o;
-    struct step_result r;
     struct error e;
-    if (read_batch(q, step_parameters, &b, &o, &e) ||
-        model_train_step(request_model(q), &b, &o, &r, &e))
+    if (read_batch(q, parameters, &b, &o, &e))
         return reply_error(q, &e);
-    return reply_step(q, &r);
+    return reply_once(q, verb, &b, &o);
+}
+
+static int reply_bare(struct request *q, const struct field *parameters, verb_fn *verb)
+{
+    struct step_options o;
+    struct error e;
+    if (read_options(q, bare_fields, parameters, &o, &e))
+        return reply_error(q, &e);
+    return reply_once(q, verb, NULL, &o);
+}
+
+int api_train_step(struct request *q)
+{
+    return reply_batch(q, step_parameters, model_train_step);
 }
 
 int api_forward_backward(struct request *q)
 {
-    struct batch b;
-    struct step_options o;
-    struct step_result r;
-    struct error e;
-    if (read_batch(q, no_parameters, &b, &o, &e) ||
-        model_forward_backward(request_model(q), &b, &r, &e))
-        return reply_error(q, &e);
-    r.lr = NAN; /* none was used */
-    return reply_step(q, &r);
+    return reply_batch(q, no_parameters, model_forward_backward);
+}
+
+static int optim_step(struct model *m, const struct batch *b, const struct step_options *o,
+                      struct step_result *r, struct error *e)
+{
+    (void)b;
+    return model_optim_step(m, o, r, e);
 }
 
 int api_optim_step(struct request *q)
 {
-    struct step_options o;
-    struct step_result r;
-    struct error e;
-    if (read_options(q, bare_fields, optim_parameters, &o, &e) ||
-        model_optim_step(request_model(q), &o, &r, &e))
-        return reply_error(q, &e);
-    return reply_step(q, &r);
+    return reply_bare(q, optim_parameters, optim_step);
+}
+
+static int zero_grad(struct model *m, const struct batch *b, const struct step_options *o,
+                     struct step_result *r, struct error *e)
+{
+    (void)b;
+    return model_zero_grad(m, o, r, e);
 }
 
 int api_zero_grad(struct request *q)
 {
-    struct step_options o;
-    struct step_result r;
-    struct error e;
-    if (read_options(q, bare_fields, no_parameters, &o, &e) ||
-        model_zero_grad(request_model(q), &r, &e))
-        return reply_error(q, &e);
-    return reply_step(q, &r);
+    return reply_bare(q, no_parameters, zero_grad);
 }

@@ -2,6 +2,8 @@
  * what goes to the store and comes back in model_versions.c, questions in snapshot.c. */
 #include "model_private.h"
 
+#include "answers.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,8 +89,10 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     m->given = json_incref(given);
     m->settings = json_incref(settings);
     m->durability = model_durability(given, settings);
+    m->answers = answers_create();
     m->program = model_compile(ms, given, settings, e);
-    m->queue = m->program ? work_queue_create(ms->work, (size_t)ms->max_queue, e) : NULL;
+    m->queue =
+        m->program && m->answers ? work_queue_create(ms->work, (size_t)ms->max_queue, e) : NULL;
     if (!m->queue || model_allocate(m, e))
         model_release(&m);
     return m;
@@ -116,6 +120,7 @@ void model_release(struct model **model)
     pthread_mutex_destroy(&m->writing);
     pthread_mutex_destroy(&m->checkpoint_lock);
     redo_close(&m->redo);
+    answers_destroy(&m->answers);
     free(m);
 }
 

@@ -30,6 +30,7 @@
 enum { MODEL_MAX_NAME = 128 };
 
 struct models;
+struct answers;
 
 /* What an answer means. `process`: the change survives the process (kill -9); `power`: also the
  * loss of power; `none`: it survives a clean stop. */
@@ -66,6 +67,7 @@ struct model {
     bool moved;               /* this is set; [1] is where the next forward writes */
     size_t reserved;          /* bytes taken from the budget: model_bytes of its network */
 
+    struct answers *answers;
     struct redo *redo;
     enum durability durability;
     bool replaying;      /* at start: nothing is logged */
@@ -85,6 +87,8 @@ struct batch {
 struct step_options {
     double lr;           /* of this call; NaN: the schedule's */
     bool keep_gradients; /* optim_step: do not clear */
+    const char *key;     /* under which the answer is remembered (answers.h); NULL: none */
+    uint64_t request;    /* hash of the request, with a key */
 };
 
 struct step_result {
@@ -97,11 +101,12 @@ struct step_result {
 
 int model_train_step(struct model *m, const struct batch *b, const struct step_options *o,
                      struct step_result *r, struct error *e);
-int model_forward_backward(struct model *m, const struct batch *b, struct step_result *r,
-                           struct error *e);
+int model_forward_backward(struct model *m, const struct batch *b, const struct step_options *o,
+                           struct step_result *r, struct error *e);
 int model_optim_step(struct model *m, const struct step_options *o, struct step_result *r,
                      struct error *e);
-int model_zero_grad(struct model *m, struct step_result *r, struct error *e);
+int model_zero_grad(struct model *m, const struct step_options *o, struct step_result *r,
+                    struct error *e);
 
 /* Changes settings; `patch` holds fields of the description (optimizer, schedule, clip_grad_norm,
  * clip_grad_value, frozen, labels), null takes one back to what the model was created with. The

@@ -25,7 +25,7 @@ extern const struct model_verb model_verbs[]; /* by enum verb */
 struct logged {
     enum verb verb;
     const struct batch *batch;          /* NULL: none */
-    const struct step_options *options; /* NULL: none */
+    const struct step_options *options;
     const struct step_result *result;
 };
 

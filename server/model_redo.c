@@ -9,9 +9,10 @@
  * restore, clone) writes a checkpoint before it is answered, which holds all the log up to then. */
 #include "model_private.h"
 
+#include "answers.h"
 #include "metrics.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,26 +22,14 @@ struct entry_head {
     char verb[24];
     uint64_t n, tensors; /* samples in the batch; tensors that follow */
     uint64_t keep_gradients;
-    double lr_asked; /* NaN: the schedule's */
+    uint64_t request;         /* hash, with a key */
+    char key[ANSWER_KEY + 4]; /* "" without one */
+    double lr_asked;          /* NaN: the schedule's */
     struct step_result answered;
     int64_t time_ms;
 };
 
 /* ---- verbs ----------------------------------------------------------------------------------- */
-
-static int redo_train(struct model *m, const struct batch *b, const struct step_options *o,
-                      struct step_result *r, struct error *e)
-{
-    return model_train_step(m, b, o, r, e);
-}
-
-static int redo_forward_backward(struct model *m, const struct batch *b,
-                                 const struct step_options *o, struct step_result *r,
-                                 struct error *e)
-{
-    (void)o;
-    return model_forward_backward(m, b, r, e);
-}
 
 static int redo_optim_step(struct model *m, const struct batch *b, const struct step_options *o,
                            struct step_result *r, struct error *e)
@@ -53,13 +42,12 @@ static int redo_zero_grad(struct model *m, const struct batch *b, const struct s
                           struct step_result *r, struct error *e)
 {
     (void)b;
-    (void)o;
-    return model_zero_grad(m, r, e);
+    return model_zero_grad(m, o, r, e);
 }
 
 const struct model_verb model_verbs[] = {
-    [VERB_TRAIN_STEP] = {"train_step", true, redo_train},
-    [VERB_FORWARD_BACKWARD] = {"forward_backward", true, redo_forward_backward},
+    [VERB_TRAIN_STEP] = {"train_step", true, model_train_step},
+    [VERB_FORWARD_BACKWARD] = {"forward_backward", true, model_forward_backward},
     [VERB_OPTIM_STEP] = {"optim_step", false, redo_optim_step},
     [VERB_ZERO_GRAD] = {"zero_grad", false, redo_zero_grad},
 };
@@ -89,14 +77,17 @@ int model_redo_append(struct model *m, const struct logged *l, const struct comm
 {
     const struct network *net = program_network(m->program);
     static const char zeros[8];
-    struct entry_head head = {.lr_asked = l->options ? l->options->lr : NAN,
-                              .keep_gradients = l->options && l->options->keep_gradients,
+    struct entry_head head = {.lr_asked = l->options->lr,
+                              .keep_gradients = l->options->keep_gradients,
+                              .request = l->options->request,
                               .answered = *l->result,
                               .time_ms = metrics_now_ms()};
     struct iovec v[2 + 2 * MAX_TENSORS] = {{&head, sizeof head}};
     uint64_t sizes[MAX_TENSORS];
     int parts = 2;
     strcpy(head.verb, model_verbs[l->verb].name);
+    if (l->options->key)
+        snprintf(head.key, sizeof head.key, "%s", l->options->key);
     head.answered.at = c->at;
     if (l->batch) {
         head.n = (uint64_t)l->batch->n;
@@ -171,6 +162,8 @@ static int replay_one(void *arg, const struct redo_record *record, struct error 
         return error_prefix(e, "model '%s': replaying revision %llu", m->name,
                             (unsigned long long)record->revision);
     metrics_record_at(m, &head->answered, head->time_ms);
+    if (head->key[0])
+        answers_add(m->answers, head->key, head->request, &head->answered);
     p->count++;
     p->other_engine += !record->same_engine;
     return 0;
@@ -182,6 +175,8 @@ int model_redo_open(struct model *m, bool replay, struct error *e)
     m->redo = redo_open(m->models->redo_root, m->id, engine_fingerprint(), e);
     if (!m->redo || !replay)
         return m->redo ? 0 : -1;
+    if (answers_load(m->answers, m->models->store, m->id, e))
+        return -1;
     m->replaying = true;
     int status = redo_replay(m->redo, m->at.revision, replay_one, &p, &m->torn_bytes, e);
     m->replaying = false;

@@ -120,8 +120,8 @@ static void swap_buffers(struct model *m)
     m->buffers[1] = b;
 }
 
-static int forward_backward(struct model *m, const struct batch *b, struct step_result *r,
-                            struct error *e)
+static int forward_backward(struct model *m, const struct batch *b, const struct step_options *o,
+                            struct step_result *r, struct error *e)
 {
     const struct network *net = program_network(m->program);
     if (check_trainable(m, net, e) || model_gradients(m, b, m->buffers[1], r, e))
@@ -133,7 +133,7 @@ static int forward_backward(struct model *m, const struct batch *b, struct step_
     c.pending = true;
     c.moved = graph_buffers_size(net->graph) > 0;
     c.loss = r->loss;
-    struct logged l = {VERB_FORWARD_BACKWARD, b, NULL, r};
+    struct logged l = {VERB_FORWARD_BACKWARD, b, o, r};
     if (model_commit(m, NULL, &c, &l, e))
         return -1;
     swap_buffers(m);
@@ -179,14 +179,15 @@ static int optim_step(struct model *m, const struct step_options *o, struct step
     return 0;
 }
 
-static int zero_grad(struct model *m, struct step_result *r, struct error *e)
+static int zero_grad(struct model *m, const struct step_options *o, struct step_result *r,
+                     struct error *e)
 {
     if (model_check_there(m, e))
         return -1;
     struct commit c = model_commit_begin(m);
     c.at.revision++;
     c.pending = false;
-    struct logged l = {VERB_ZERO_GRAD, NULL, NULL, r};
+    struct logged l = {VERB_ZERO_GRAD, NULL, o, r};
     return model_commit(m, NULL, &c, &l, e);
 }
 
@@ -225,13 +226,13 @@ int model_train_step(struct model *m, const struct batch *b, const struct step_o
     return model_end_step(m, train_step(m, b, o, r, e), r, begun);
 }
 
-int model_forward_backward(struct model *m, const struct batch *b, struct step_result *r,
-                           struct error *e)
+int model_forward_backward(struct model *m, const struct batch *b, const struct step_options *o,
+                           struct step_result *r, struct error *e)
 {
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, forward_backward(m, b, r, e), r, begun);
+    return model_end_step(m, forward_backward(m, b, o, r, e), r, begun);
 }
 
 int model_optim_step(struct model *m, const struct step_options *o, struct step_result *r,
@@ -243,12 +244,11 @@ int model_optim_step(struct model *m, const struct step_options *o, struct step_
     return model_end_step(m, optim_step(m, o, r, e), r, begun);
 }
 
-int model_zero_grad(struct model *m, struct step_result *r, struct error *e)
+int model_zero_grad(struct model *m, const struct step_options *o, struct step_result *r,
+                    struct error *e)
 {
     *r = no_result();
     pthread_mutex_lock(&m->writing);
-    int status = zero_grad(m, r, e);
-    r->at = m->at;
-    pthread_mutex_unlock(&m->writing);
-    return status;
+    double begun = seconds_now();
+    return model_end_step(m, zero_grad(m, o, r, e), r, begun);
 }

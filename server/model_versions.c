@@ -6,6 +6,8 @@
  *   pending  the sum of pending gradients, if any */
 #include "model_private.h"
 
+#include "answers.h"
+
 #include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
@@ -92,10 +94,11 @@ int model_state_checkpoint(struct model *m, const struct model_state *s, struct 
     struct store_version v;
     int status = 0;
     pthread_mutex_lock(&m->checkpoint_lock);
-    /* One that was overtaken is not saved. The rows that wait go first: the log, from which they
+    /* One that was overtaken is not saved. Metrics and answers go first: the log, from which they
      * could be completed, is let go of. */
     if (s->c.at.revision >= m->checkpoint_revision)
         status = store_metrics_flush(m->models->store, e) ||
+                 answers_save(m->answers, m->models->store, m->id, e) ||
                  save_state(m, s, store_checkpoint_save, "", &v, e);
     if (!status && s->c.at.revision >= m->checkpoint_revision) {
         m->checkpoint_revision = s->c.at.revision;

@@ -67,6 +67,7 @@ struct request {
 
     void *model;              /* of server.find_model */
     struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */
+    const char *once_key;     /* Idempotency-Key that is under way; NULL: none */
 
     int status; /* of the response; 0: not answered yet */
     struct response response;

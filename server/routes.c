@@ -9,7 +9,7 @@
 /* What most rows that carry tensors have in common. */
 enum {
     READS = ROUTE_MODEL | ROUTE_BODY | ROUTE_BINARY,
-    STEPS = ROUTE_MODEL | ROUTE_BODY | ROUTE_BINARY | ROUTE_WRITES,
+    STEPS = ROUTE_MODEL | ROUTE_BODY | ROUTE_BINARY | ROUTE_WRITES | ROUTE_ONCE,
     BARE = ROUTE_MODEL | ROUTE_BODY_OPTIONAL | ROUTE_WRITES,
 };
 
@@ -53,9 +53,9 @@ const struct route routes[] = {
      "one batch: forward, backward, optimiser step"},
     {"POST", MODEL "/forward_backward", api_forward_backward, STEPS, ROLE_TRAIN, "Step",
      "StepAnswer", "add the gradients of a batch to those that are pending"},
-    {"POST", MODEL "/optim_step", api_optim_step, BARE, ROLE_TRAIN, "OptimStep", "StepAnswer",
+    {"POST", MODEL "/optim_step", api_optim_step, BARE | ROUTE_ONCE, ROLE_TRAIN, "OptimStep", "StepAnswer",
      "apply the pending gradients and clear them"},
-    {"POST", MODEL "/zero_grad", api_zero_grad, BARE, ROLE_TRAIN, NULL, "StepAnswer",
+    {"POST", MODEL "/zero_grad", api_zero_grad, BARE | ROUTE_ONCE, ROLE_TRAIN, NULL, "StepAnswer",
      "clear the pending gradients"},
     {"POST", MODEL "/gradients", api_gradients, READS, ROLE_READ, "Gradients", "GradientsAnswer",
      "the gradients that train_step would compute now; changes nothing"},

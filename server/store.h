@@ -131,6 +131,25 @@ int store_version_list(struct store *s, int64_t model_id, store_version_fn *f, v
 /* Gone when this returns; its space follows. UNKNOWN_VERSION. */
 int store_version_delete(struct store *s, int64_t model_id, int64_t version, struct error *e);
 
+/* ---- answers --------------------------------------------------------------------------------- */
+
+/* What was answered to a request that carried a key. NaN: the answer has no such number. */
+struct store_answer {
+    const char *key;
+    uint64_t request; /* hash of the request */
+    uint64_t revision, step, draw;
+    double loss, grad_norm, lr, accuracy;
+    int64_t samples;
+};
+/* Adds or replaces them; of the model's answers the newest `keep` by revision stay. They survive the
+ * process when this returns. */
+int store_answers_save(struct store *s, int64_t model_id, const struct store_answer *rows, int n,
+                       int keep, struct error *e);
+/* Calls f for each, by revision; a result other than 0 ends it with -1. */
+typedef int store_answer_fn(void *arg, const struct store_answer *a);
+int store_answers_load(struct store *s, int64_t model_id, store_answer_fn *f, void *arg,
+                       struct error *e);
+
 /* ---- metrics --------------------------------------------------------------------------------- */
 
 enum {

@@ -9,7 +9,9 @@
 #include <stdio.h>
 
 /* One row a file: its number in three digits, and its name. */
-#define MIGRATIONS(X) X(001, "001_init.sql")
+#define MIGRATIONS(X)                                                                              \
+    X(001, "001_init.sql")                                                                         \
+    X(002, "002_answers.sql")
 
 #define MIGRATION_EMBED(number, file)                                                              \
     __asm__(".pushsection .rodata\n"                                                               \

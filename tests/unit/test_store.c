@@ -153,6 +153,62 @@ static void migration_is_whole(void **state)
     db_close(&db);
 }
 
+/* A file of every older version, with a model in it, is brought to the present one and keeps it. */
+static void every_older_version_comes_up(void **state)
+{
+    struct fixture *f = *state;
+    for (int old = 1; old < store_n_migrations; old++) {
+        struct db db;
+        struct models seen = {0};
+        unlink(f->db);
+        check(f, db_open(&db, f->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &f->e));
+        db_lock(&db, "testing");
+        check(f, store_schema_migrate(&db, 0, store_migrations, old, &f->e));
+        check(f, db_exec(&db,
+                         "INSERT INTO models (name, description, created_at, step, revision, draw,"
+                         " pending) VALUES ('old', '{}', 1, 2, 3, 4, 0)",
+                         &f->e));
+        assert_int_equal(number(f, "PRAGMA user_version"), old);
+        db_unlock(&db);
+        db_close(&db);
+        store_up(f);
+        assert_int_equal(number(f, "PRAGMA user_version"), store_n_migrations);
+        check(f, store_model_list(f->s, model_seen, &seen, &f->e));
+        assert_int_equal(seen.n, 1);
+        assert_int_equal(seen.last.revision, 3);
+        store_down(f);
+    }
+}
+
+/* Keyed answers: replaced by key, the newest kept, numbers that are not there come back as NaN. */
+static int answer_seen(void *arg, const struct store_answer *a)
+{
+    uint64_t *seen = arg;
+    seen[0]++;
+    seen[1] = a->revision;
+    assert_true(a->loss == 0.5 && isnan(a->accuracy));
+    return a->request == UINT64_MAX - 1 ? 0 : -1;
+}
+
+static void answers_are_kept(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t seen[2] = {0};
+    store_up(f);
+    struct store_model m = model_add(f, "m");
+    struct store_answer a = {"key a", UINT64_MAX - 1, 1, 1, 1, 0.5, 1, 0.1, NAN, 8};
+    for (a.revision = 1; a.revision <= 5; a.revision++) {
+        char key[16];
+        snprintf(key, sizeof key, "seq %d", (int)a.revision / 2);
+        a.key = key;
+        check(f, store_answers_save(f->s, m.id, &a, 1, 2, &f->e));
+    }
+    store_again(f);
+    check(f, store_answers_load(f->s, m.id, answer_seen, seen, &f->e));
+    assert_int_equal(seen[0], 2); /* of "seq 0", "seq 1" and "seq 2" */
+    assert_int_equal(seen[1], 5);
+}
+
 static void migrations_are_numbered(void **state)
 {
     (void)state;
@@ -169,8 +225,8 @@ static void models_keep(void **state)
     struct fixture *f = *state;
     struct models seen = {0};
     store_up(f);
-    struct store_model b = {.name = "b", .description = "{}", .step = 5, .revision = 7, .draw = 9,
-                            .pending = true};
+    struct store_model b = {
+        .name = "b", .description = "{}", .step = 5, .revision = 7, .draw = 9, .pending = true};
     check(f, store_model_insert(f->s, &b, &f->e));
     struct store_model a = model_add(f, "a");
     struct store_model again = {.name = "a", .description = "{}"};
@@ -290,10 +346,20 @@ static void threads_share(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(digest_is_sha256),        TEST(fresh_and_again),       TEST(newer_is_refused),
-        TEST(foreign_is_refused),      TEST(rubbish_is_refused),    TEST(empty_file_is_new),
-        TEST(second_is_refused),       TEST(bad_folder_is_refused), TEST(migration_is_whole),
-        TEST(migrations_are_numbered), TEST(models_keep),           TEST(model_delete_removes_all),
+        TEST(digest_is_sha256),
+        TEST(fresh_and_again),
+        TEST(newer_is_refused),
+        TEST(foreign_is_refused),
+        TEST(rubbish_is_refused),
+        TEST(empty_file_is_new),
+        TEST(second_is_refused),
+        TEST(bad_folder_is_refused),
+        TEST(migration_is_whole),
+        TEST(migrations_are_numbered),
+        TEST(every_older_version_comes_up),
+        TEST(answers_are_kept),
+        TEST(models_keep),
+        TEST(model_delete_removes_all),
         TEST(threads_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,183 @@
+/* answers.c: a ring of the newest answers, searched from its newest end: a retry comes soon. */
+#include "answers.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_RUNNING = 512 };
+
+struct answered {
+    char key[ANSWER_KEY];
+    uint64_t request;
+    struct step_result result;
+};
+
+struct answers {
+    pthread_mutex_t lock;  /* guards the rest */
+    struct answered *ring; /* made when first needed */
+    uint64_t n, n_saved;   /* ever added; of those, in the store */
+    uint64_t last_seq;
+    char *running[MAX_RUNNING];
+    int n_running;
+};
+
+struct answers *answers_create(void)
+{
+    struct answers *a = calloc(1, sizeof *a);
+    if (a)
+        pthread_mutex_init(&a->lock, NULL);
+    return a;
+}
+
+void answers_destroy(struct answers **answers)
+{
+    struct answers *a = *answers;
+    *answers = NULL;
+    if (!a)
+        return;
+    for (int i = 0; i < a->n_running; i++)
+        free(a->running[i]);
+    pthread_mutex_destroy(&a->lock);
+    free(a->ring);
+    free(a);
+}
+
+/* ---- what was answered ----------------------------------------------------------------------- */
+
+void answers_add(struct answers *a, const char *key, uint64_t request, const struct step_result *r)
+{
+    unsigned long long seq;
+    pthread_mutex_lock(&a->lock);
+    if (!a->ring)
+        a->ring = calloc(ANSWERS_KEPT, sizeof *a->ring);
+    if (a->ring) { /* else a retry will be carried out again; nothing else can be done */
+        struct answered *at = &a->ring[a->n++ % ANSWERS_KEPT];
+        snprintf(at->key, sizeof at->key, "%s", key);
+        at->request = request;
+        at->result = *r;
+    }
+    if (sscanf(key, "seq %llu", &seq) == 1 && seq > a->last_seq)
+        a->last_seq = seq;
+    pthread_mutex_unlock(&a->lock);
+}
+
+bool answers_find(struct answers *a, const char *key, uint64_t *request_r,
+                  struct step_result *result_r)
+{
+    bool found = false;
+    pthread_mutex_lock(&a->lock);
+    uint64_t known = a->n < ANSWERS_KEPT ? a->n : ANSWERS_KEPT;
+    for (uint64_t i = 1; i <= known && !found; i++) {
+        const struct answered *at = &a->ring[(a->n - i) % ANSWERS_KEPT];
+        found = strcmp(at->key, key) == 0;
+        if (found) {
+            *request_r = at->request;
+            *result_r = at->result;
+        }
+    }
+    pthread_mutex_unlock(&a->lock);
+    return found;
+}
+
+uint64_t answers_last_seq(struct answers *a)
+{
+    pthread_mutex_lock(&a->lock);
+    uint64_t last = a->last_seq;
+    pthread_mutex_unlock(&a->lock);
+    return last;
+}
+
+/* ---- what is under way ----------------------------------------------------------------------- */
+
+static int running_find(const struct answers *a, const char *key)
+{
+    for (int i = 0; i < a->n_running; i++)
+        if (strcmp(a->running[i], key) == 0)
+            return i;
+    return -1;
+}
+
+bool answers_begin(struct answers *a, const char *key)
+{
+    pthread_mutex_lock(&a->lock);
+    char *copy = running_find(a, key) < 0 && a->n_running < MAX_RUNNING ? strdup(key) : NULL;
+    if (copy)
+        a->running[a->n_running++] = copy;
+    pthread_mutex_unlock(&a->lock);
+    return copy != NULL;
+}
+
+void answers_end(struct answers *a, const char *key)
+{
+    pthread_mutex_lock(&a->lock);
+    int i = running_find(a, key);
+    if (i >= 0) {
+        free(a->running[i]);
+        a->running[i] = a->running[--a->n_running];
+    }
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* ---- the store ------------------------------------------------------------------------------- */
+
+static int load_one(void *arg, const struct store_answer *s)
+{
+    struct step_result r = {.loss = s->loss,
+                            .grad_norm = s->grad_norm,
+                            .lr = s->lr,
+                            .accuracy = s->accuracy,
+                            .samples = s->samples,
+                            .at = {s->step, s->revision, s->draw}};
+    answers_add(arg, s->key, s->request, &r);
+    return 0;
+}
+
+int answers_load(struct answers *a, struct store *s, int64_t model_id, struct error *e)
+{
+    int status = store_answers_load(s, model_id, load_one, a, e);
+    a->n_saved = a->n;
+    return status;
+}
+
+/* Copies of those that the store does not have, in their order. */
+static struct answered *unsaved(struct answers *a, uint64_t *n_r, uint64_t *upto_r)
+{
+    pthread_mutex_lock(&a->lock);
+    uint64_t n = a->n - a->n_saved;
+    n = n < ANSWERS_KEPT ? n : ANSWERS_KEPT;
+    struct answered *copies = malloc((n ? n : 1) * sizeof *copies);
+    for (uint64_t i = 0; copies && i < n; i++)
+        copies[i] = a->ring[(a->n - n + i) % ANSWERS_KEPT];
+    *n_r = n;
+    *upto_r = a->n;
+    pthread_mutex_unlock(&a->lock);
+    return copies;
+}
+
+static struct store_answer store_row(const struct answered *at)
+{
+    const struct step_result *r = &at->result;
+    return (struct store_answer){at->key, at->request,  r->at.revision, r->at.step,  r->at.draw,
+                                 r->loss, r->grad_norm, r->lr,          r->accuracy, r->samples};
+}
+
+int answers_save(struct answers *a, struct store *s, int64_t model_id, struct error *e)
+{
+    uint64_t n, upto;
+    struct answered *copies = unsaved(a, &n, &upto);
+    struct store_answer *rows = malloc((n ? n : 1) * sizeof *rows);
+    int status = copies && rows ? 0 : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    for (uint64_t i = 0; !status && i < n; i++)
+        rows[i] = store_row(&copies[i]);
+    if (!status)
+        status = store_answers_save(s, model_id, rows, (int)n, ANSWERS_KEPT, e);
+    free(rows);
+    free(copies);
+    pthread_mutex_lock(&a->lock);
+    if (!status && upto > a->n_saved)
+        a->n_saved = upto;
+    pthread_mutex_unlock(&a->lock);
+    return status;
+}

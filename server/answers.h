@@ -1,0 +1,34 @@
+/* answers.h: what a model has answered to requests that may be sent again: those with an
+ * Idempotency-Key (draft-ietf-httpapi-idempotency-key-header) or a `seq`. A retry gets the first
+ * answer and is not carried out again, also after a restart: answers are in the redo log with their
+ * requests, and with each checkpoint go to the store. The newest ANSWERS_KEPT of a model are known.
+ *
+ * Any thread. */
+#ifndef BACKPROPD_ANSWERS_H
+#define BACKPROPD_ANSWERS_H
+
+#include "model.h"
+
+enum { ANSWERS_KEPT = 1000, ANSWER_KEY = 300 /* with the final NUL */ };
+
+struct answers;
+struct answers *answers_create(void); /* NULL: out of memory */
+void answers_destroy(struct answers **a);
+
+/* Remembers a result under a key; `request` is a hash of the request. */
+void answers_add(struct answers *a, const char *key, uint64_t request, const struct step_result *r);
+/* Whether it is known. *request_r is the hash that belongs to it. */
+bool answers_find(struct answers *a, const char *key, uint64_t *request_r,
+                  struct step_result *result_r);
+/* The highest seq that was carried out; 0: none. */
+uint64_t answers_last_seq(struct answers *a);
+
+/* A request with this key begins: false when another one is under way. */
+bool answers_begin(struct answers *a, const char *key);
+void answers_end(struct answers *a, const char *key);
+
+/* From and to the store: all that are known; those that were added since the last save. */
+int answers_load(struct answers *a, struct store *s, int64_t model_id, struct error *e);
+int answers_save(struct answers *a, struct store *s, int64_t model_id, struct error *e);
+
+#endif

@@ -1,0 +1,133 @@
+/* api_once.c: keys of requests that may be sent again; see api_once.h. The key of the header is
+ * kept as "key ...", a seq as "seq N", so that the two cannot meet. */
+#include "api_once.h"
+
+#include "answers.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <string.h>
+
+enum { MAX_KEY = 255 };
+
+/* A structured-field string (RFC 8941, 3.3.3): "..." with \" and \\ inside. The text in the arena;
+ * NULL: it is none. */
+static char *read_quoted(struct request *q, const char *value)
+{
+    size_t n = strlen(value), length = 0;
+    if (n < 3 || n > MAX_KEY || value[0] != '"' || value[n - 1] != '"')
+        return NULL;
+    char *key = arena_printf(q->arena, "key %s", value);
+    for (size_t i = 1; key && i < n - 1; i++) {
+        if (value[i] == '\\' && ++i == n - 1)
+            return NULL;
+        if (value[i] < 0x20 || value[i] > 0x7e || (value[i] == '"' && value[i - 1] != '\\'))
+            return NULL;
+        key[4 + length++] = value[i];
+    }
+    if (key)
+        key[4 + length] = 0;
+    return key;
+}
+
+static const char *header_key(struct request *q)
+{
+    const char *value = request_header(q, "Idempotency-Key");
+    return value ? read_quoted(q, value) : NULL;
+}
+
+int api_once_begin(struct request *q, struct error *e)
+{
+    if (!request_header(q, "Idempotency-Key") || !(q->route->flags & ROUTE_ONCE))
+        return 0;
+    const char *key = header_key(q);
+    if (!key)
+        return error_set(e, ERROR_BAD_HEADER,
+                         "Idempotency-Key must be a string in quotes of 1 to %d printable "
+                         "characters, as in Idempotency-Key: \"a1b2\"",
+                         MAX_KEY - 2);
+    if (!answers_begin(request_model(q)->answers, key))
+        return error_set(e, ERROR_CONFLICT,
+                         "a request with this Idempotency-Key is being carried out; try again when "
+                         "it is answered");
+    q->once_key = key;
+    return 0;
+}
+
+void api_once_end(struct request *q)
+{
+    if (q->once_key)
+        answers_end(request_model(q)->answers, q->once_key);
+    q->once_key = NULL;
+}
+
+static int read_seq(struct request *q, struct step_options *o, struct error *e)
+{
+    const json_t *seq = api_parameter(q, "seq");
+    if (!seq)
+        return 0;
+    if (!json_is_integer(seq) || json_integer_value(seq) < 1)
+        return error_set(e, ERROR_BAD_VALUE, "parameters.seq must be a whole number above 0");
+    if (o->key)
+        return error_set(e, ERROR_BAD_VALUE, "give parameters.seq or Idempotency-Key, not both");
+    o->key = arena_printf(q->arena, "seq %lld", (long long)json_integer_value(seq));
+    return 0;
+}
+
+/* Above the last one by one; the first may be any. */
+static int check_seq(struct request *q, struct error *e)
+{
+    const json_t *seq = api_parameter(q, "seq");
+    uint64_t last = answers_last_seq(request_model(q)->answers);
+    if (!seq || !last || (uint64_t)json_integer_value(seq) == last + 1)
+        return 0;
+    return error_set(e, ERROR_CONFLICT,
+                     "parameters.seq is %lld; the next one is %llu, and the answer to this one is "
+                     "not kept any more",
+                     (long long)json_integer_value(seq), (unsigned long long)last + 1);
+}
+
+static int check_expected(struct request *q, struct error *e)
+{
+    const json_t *expected = api_parameter(q, "expect_step");
+    uint64_t step = request_model(q)->at.step;
+    if (!expected ||
+        (json_is_integer(expected) && json_integer_value(expected) == (json_int_t)step))
+        return 0;
+    if (!json_is_integer(expected))
+        return error_set(e, ERROR_BAD_TYPE, "parameters.expect_step must be a whole number");
+    return error_set(e, ERROR_PRECONDITION, "the model is at step %llu, expected was %lld",
+                     (unsigned long long)step, (long long)json_integer_value(expected));
+}
+
+/* Of what is asked for and all its bytes. */
+static uint64_t request_hash(const struct request *q)
+{
+    uint64_t path = XXH3_64bits(q->path, strlen(q->path));
+    return q->body_size ? XXH3_64bits_withSeed(q->body, q->body_size, path) : path;
+}
+
+int api_once_check(struct request *q, struct step_options *o, struct step_result *r,
+                   struct error *e)
+{
+    uint64_t request;
+    o->key = q->once_key;
+    if (read_seq(q, o, e))
+        return -1;
+    if (o->key)
+        o->request = request_hash(q);
+    if (o->key && answers_find(request_model(q)->answers, o->key, &request, r)) {
+        if (request == o->request)
+            return 1;
+        return error_set(e, ERROR_KEY_REUSED, "this %s was used for another request",
+                         q->once_key ? "Idempotency-Key" : "seq");
+    }
+    return check_seq(q, e) || check_expected(q, e) ? -1 : 0;
+}
+
+void api_once_done(struct request *q, const struct step_options *o, const struct step_result *r)
+{
+    if (o->key)
+        answers_add(request_model(q)->answers, o->key, o->request, r);
+}

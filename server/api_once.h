@@ -1,0 +1,22 @@
+/* api_once.h: requests that may be sent again. With `Idempotency-Key: "..."` on any verb that
+ * trains, or "parameters":{"seq":N} on those with a batch, a retry gets the first answer and
+ * changes nothing, also after a restart. */
+#ifndef BACKPROPD_API_ONCE_H
+#define BACKPROPD_API_ONCE_H
+
+#include "api.h"
+
+/* In the HTTP thread, before the body is read: the header is well formed (400 bad_header), and no
+ * other request with this key is under way (409). Remembers that this one is. */
+int api_once_begin(struct request *q, struct error *e);
+void api_once_end(struct request *q);
+
+/* In the model's queue, with the body read: sets o->key and o->request. 1: this was answered
+ * before, *r is that answer; 0: carry it out; -1: 422 for a key with another request, 409 for a seq
+ * that is not the next one, 412 when parameters.expect_step is not the model's step. */
+int api_once_check(struct request *q, struct step_options *o, struct step_result *r,
+                   struct error *e);
+/* After it was carried out. */
+void api_once_done(struct request *q, const struct step_options *o, const struct step_result *r);
+
+#endif

@@ -1,0 +1,186 @@
+/* test_once.c: requests that are sent again. A retry gets the first answer and changes nothing: at
+ * once, after a kill -9, and after a checkpoint has let go of the log. */
+#include "../support/remote.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char step[] = "/v2/models/m/train_step";
+
+static struct answer *keyed(struct client *c, const char *path, const char *key, const char *body)
+{
+    char header[400];
+    snprintf(header, sizeof header, "Idempotency-Key: %s", key);
+    struct call call = {.method = "POST",
+                        .path = path,
+                        .body = body,
+                        .size = strlen(body),
+                        .headers = (const char *const[]){header, NULL}};
+    return client_send(c, &call);
+}
+
+static void assert_same_answer(struct answer *a, struct answer *b)
+{
+    answer_expect(a, 200);
+    answer_expect(b, 200);
+    assert_string_equal(a->body, b->body);
+}
+
+static void a_retry_gets_the_first_answer(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    const char *body = remote_batch(c, 1, 8, 4, NULL);
+    struct answer *first = keyed(c, step, "\"a\"", body);
+    struct answer *again = keyed(c, step, "\"a\"", body);
+    assert_same_answer(first, again);
+    assert_true(remote_number(c, "m", "step") == 1);
+    answer_expect(keyed(c, step, "\"b\"", body), 200);
+    assert_true(remote_number(c, "m", "step") == 2);
+    answer_refused(keyed(c, step, "\"a\"", remote_batch(c, 2, 8, 4, NULL)), 422, "key_reused",
+                   "used");
+    answer_refused(keyed(c, "/v2/models/m/forward_backward", "\"a\"", body), 422, "key_reused",
+                   NULL);
+    assert_true(remote_number(c, "m", "revision") == 2);
+}
+
+static void malformed_keys_are_refused(struct daemon *d)
+{
+    static const char *const keys[] = {"a", "\"\"", "\"a", "a\"", "\"a\\\"", "\"a\"b\"", "'a'"};
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    const char *body = remote_batch(c, 1, 8, 4, NULL);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        answer_refused(keyed(c, step, keys[i], body), 400, "bad_header", "quotes");
+    char large[300];
+    memset(large, 'x', sizeof large - 1);
+    large[0] = large[sizeof large - 2] = '"';
+    large[sizeof large - 1] = 0;
+    answer_refused(keyed(c, step, large, body), 400, "bad_header", "quotes");
+    assert_true(remote_number(c, "m", "revision") == 0);
+}
+
+static void refused_requests_leave_no_answer(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    answer_refused(keyed(c, "/v2/models/m/optim_step", "\"o\"", "{}"), 409, "conflict", "pending");
+    answer_expect(client_post(c, "/v2/models/m/forward_backward", remote_batch(c, 1, 8, 4, NULL)),
+                  200);
+    struct answer *a = keyed(c, "/v2/models/m/optim_step", "\"o\"", "{}");
+    assert_same_answer(a, keyed(c, "/v2/models/m/optim_step", "\"o\"", "{}"));
+    assert_same_answer(keyed(c, "/v2/models/m/zero_grad", "\"z\"", "{}"),
+                       keyed(c, "/v2/models/m/zero_grad", "\"z\"", "{}"));
+    assert_true(remote_number(c, "m", "revision") == 3);
+}
+
+static struct answer *sequenced(struct client *c, unsigned seed, int seq)
+{
+    char more[64];
+    snprintf(more, sizeof more, "\"parameters\":{\"seq\":%d}", seq);
+    return client_post(c, step, remote_batch(c, seed, 8, 4, more));
+}
+
+static void seq_is_in_order(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    struct answer *first = sequenced(c, 1, 7); /* any may be the first */
+    assert_same_answer(first, sequenced(c, 1, 7));
+    answer_expect(sequenced(c, 2, 8), 200);
+    assert_same_answer(first, sequenced(c, 1, 7));
+    answer_refused(sequenced(c, 3, 10), 409, "conflict", "the next one is 9");
+    answer_refused(sequenced(c, 3, 5), 409, "conflict", "5");
+    answer_refused(sequenced(c, 3, 8), 422, "key_reused", "seq");
+    answer_refused(sequenced(c, 3, 0), 422, "bad_value", "seq");
+    assert_true(remote_number(c, "m", "step") == 2);
+}
+
+static void expect_step_guards(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    const char *guarded = remote_batch(c, 1, 8, 4, "\"parameters\":{\"expect_step\":0}");
+    answer_expect(client_post(c, step, guarded), 200);
+    answer_refused(client_post(c, step, guarded), 412, "precondition_failed",
+                   "step 1, expected was 0");
+    assert_true(remote_number(c, "m", "step") == 1);
+}
+
+static void answers_survive(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    const char *body = remote_batch(c, 1, 8, 4, NULL);
+    char first[2][1024];
+    snprintf(first[0], sizeof first[0], "%s", keyed(c, step, "\"kept\"", body)->body);
+    snprintf(first[1], sizeof first[1], "%s", sequenced(c, 2, 1)->body);
+    for (int round = 0; round < 3; round++) {
+        if (round < 2)
+            daemon_kill(d);
+        else
+            daemon_stop(d);
+        daemon_start(d, d->flags);
+        c = d->client;
+        assert_string_equal(keyed(c, step, "\"kept\"", remote_batch(c, 1, 8, 4, NULL))->body,
+                            first[0]);
+        assert_string_equal(sequenced(c, 2, 1)->body, first[1]);
+        assert_true(remote_number(c, "m", "step") == 2);
+        if (round == 0) /* a checkpoint lets go of the log */
+            answer_expect(remote_call(c, "PATCH", "m", "", "{\"lr\":0.1}"), 200);
+    }
+}
+
+struct retry {
+    const char *address, *body;
+    int status;
+};
+
+static void *retry_main(void *arg)
+{
+    struct retry *r = arg;
+    struct client *c = client_create(r->address);
+    struct call call = {.method = "POST",
+                        .path = step,
+                        .body = r->body,
+                        .size = strlen(r->body),
+                        .headers = (const char *const[]){"Idempotency-Key: \"same\"", NULL}};
+    struct answer *a = client_try(c, &call);
+    r->status = a ? a->status : 0;
+    client_destroy(&c);
+    return NULL;
+}
+
+/* Of several at once one is carried out; the others are told so, or get its answer. */
+static void at_the_same_time(struct daemon *d)
+{
+    enum { CLIENTS = 6 };
+    pthread_t thread[CLIENTS];
+    struct retry retry[CLIENTS];
+    remote_create(d->client, "m", remote_mlp);
+    const char *body = remote_batch(d->client, 1, 2000, 4, NULL);
+    for (int i = 0; i < CLIENTS; i++) {
+        retry[i] = (struct retry){d->address, body, 0};
+        assert_int_equal(pthread_create(&thread[i], NULL, retry_main, &retry[i]), 0);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(thread[i], NULL);
+        assert_true(retry[i].status == 200 || retry[i].status == 409);
+    }
+    assert_true(remote_number(d->client, "m", "step") == 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(a_retry_gets_the_first_answer),
+        DAEMON_TEST(malformed_keys_are_refused),
+        DAEMON_TEST(refused_requests_leave_no_answer),
+        DAEMON_TEST(seq_is_in_order),
+        DAEMON_TEST(expect_step_guards),
+        DAEMON_TEST(answers_survive),
+        DAEMON_TEST(at_the_same_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
