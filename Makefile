@@ -8,7 +8,7 @@
 CC ?= gcc
 SANITIZER ?=
 BUILD := build$(if $(SANITIZER),-$(SANITIZER))
-PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls libxxhash
+PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls libxxhash libjpeg libpng
 TEST_PACKAGES := $(PACKAGES) libcurl cmocka
 
 # As many jobs as there are cores, unless -j is given.
@@ -133,12 +133,21 @@ $(BUILD)/%.float.test: $(BUILD)/%.o $(HELPER_OBJ) $(SERVER_LIB_OBJ) $(LIBS)
 $(BUILD)/%.double.test: $(BUILD)/%.double.o $(HELPER_DOUBLE_OBJ) $(DOUBLE_LIBS) $(LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
 
+$(BUILD)/tests/bench/bench_train $(BUILD)/tests/bench/bench_augment: %: %.o $(BUILD)/tests/support/trainer.o \
+  $(filter $(BUILD)/server/describe%,$(SERVER_LIB_OBJ)) $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+
+$(BUILD)/tests/bench/scenes: $(BUILD)/tests/bench/scenes.o \
+  $(filter $(BUILD)/server/image% $(BUILD)/server/budget.o,$(SERVER_LIB_OBJ)) $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+$(BUILD)/tests/bench/scenes.o: ALL_CFLAGS += -Iserver
+
 .PHONY: tests
 tests: $(TEST_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-crash demo run bench format clean help
+.PHONY: deps test-deps test test-crash demo demo-detect run bench format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -151,8 +160,13 @@ test-crash: test-deps $(BUILD)/backpropd $(BUILD)/tests/http/test_crash.float.te
 demo: deps ## build, start a daemon, train a CNN on handwritten digits over HTTP with curl
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) bash tests/demo.sh
+demo-detect: deps ## train a detector on scenes of digits over HTTP, score it, draw what it finds
+	@$(MAKE) --no-print-directory all $(BUILD)/tests/bench/scenes
+	@BUILD=$(BUILD) bash tests/demo_detect.sh
 run: all ## run the daemon on 127.0.0.1:8080 with its data in ./build/data
 	$(BUILD)/backpropd --listen 127.0.0.1:8080 --data $(BUILD)/data
+bench: $(BUILD)/tests/bench/bench_train ## training steps of some nets, beside PyTorch where it is there
+	@BUILD=$(BUILD) bash tests/bench/run.sh
 format: ## clang-format the tree
 	clang-format -i $$(git ls-files '*.c' '*.h')
 clean: ## remove what was built

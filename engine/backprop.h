@@ -125,7 +125,8 @@ struct attr_def {
     size_t offset;
     const char *fallback; /* as text ("1", "true", "none", "" = empty list); NULL: must be given */
     double min, max;      /* of a number or of each number in a list */
-    const char *choices;  /* CHOICE: "none|tanh"; REAL: what null stands for, or NULL: the fallback */
+    const char
+        *choices; /* CHOICE: "none|tanh"; REAL: what null stands for, or NULL: the fallback */
     const char *doc;
 };
 
@@ -196,6 +197,18 @@ bool node_is_loss(const struct node *n);
 /* The dtype and shape of the target that a loss wants for a prediction of this shape. */
 int loss_target(const char *op, const struct shape *prediction, enum dtype *dtype_r,
                 struct shape *shape_r, struct error *e);
+
+/* What a detector's loss says of the maps that it takes as its first inputs (detection.h). */
+enum { DETECTION_MAX_LEVELS = 8 };
+struct detection_spec {
+    int n_maps;
+    int64_t stride[DETECTION_MAX_LEVELS]; /* pixels a cell */
+    int64_t reg_max, classes;
+    int64_t width, height; /* of the network's image, pixels */
+};
+/* False when `n` is not the loss of a detector. Its last input is the target: [N, max_boxes, 5],
+ * rows (class, cx, cy, w, h) normalised by the image, padded with class -1. */
+bool node_detection(const struct node *n, struct detection_spec *spec_r);
 
 int graph_node_count(const struct graph *g);
 struct node *graph_node(const struct graph *g, int i);
@@ -293,6 +306,14 @@ const real *run_output(const struct run *r, int i);
 real run_loss(const struct run *r);
 const real *run_wrt_grad(const struct run *r, int i);
 
+/* What losses report besides their value ("box_loss"), of the last run_execute. */
+enum { RUN_MAX_PARTS = 8 };
+struct run_part {
+    const char *name; /* static */
+    double value;
+};
+int run_parts(const struct run *r, const struct run_part **parts_r);
+
 /* Executes again and says where the first number that is not finite appears. Always -1, with
  * ERROR_NOT_FINITE and a sentence that names the layer and whether forward or backward. */
 int run_explain_nonfinite(struct run *r, const struct run_args *args, struct error *e);
@@ -325,9 +346,61 @@ void schedule_destroy(struct schedule **s);
 /* The learning rate of the step after `step` steps were taken. `s` NULL: base. */
 double schedule_lr(const struct schedule *s, double base, uint64_t step);
 
-/* ---- networks and their steps ---------------------------------------------------------------- */
+/* ---- augmentation: training images, and with them boxes and soft targets, changed at random -- */
 
-enum { NETWORK_MAX_IO = 16 };
+enum { NETWORK_MAX_IO = 16 }; /* inputs, targets, outputs or losses of a network */
+
+/* A table of augmentations, like that of operators, under the names of Ultralytics and torchvision.
+ * What a batch becomes depends on the batch and on (seed, draw), not on threads. */
+struct augment_info {
+    struct optimizer_info row; /* name, doc, attributes */
+    const char *kind;          /* "geometric", "color" or "mixing" */
+};
+bool augment_info_at(int i, struct augment_info *info_r);
+
+struct augment; /* a list of rows and their attributes, applied in order. Read-only once made */
+struct augment *augment_create(struct error *e);
+void augment_destroy(struct augment **a);
+/* Appends a row. UNKNOWN_OPERATOR, BAD_ATTRIBUTE, TOO_LARGE (more than 32 rows). */
+int augment_add(struct augment *a, const char *name, const struct attr *attrs, int n,
+                struct error *e);
+/* Whether a row mixes samples so that class indices will not do as targets: mixup, cutmix. */
+bool augment_mixes(const struct augment *a);
+/* Whether a row moves pixels, and pixel-wise targets would have to move with them. */
+bool augment_moves(const struct augment *a);
+/* Whether images of [c, h, w] can be augmented: some rows want three channels, or `boxes` as
+ * targets. BAD_SHAPE, BAD_GRAPH. */
+int augment_check(const struct augment *a, int64_t c, int64_t h, int64_t w, bool boxes,
+                  struct error *e);
+
+/* A batch and where its augmented form goes; nothing is modified in place. */
+struct augment_batch {
+    int64_t n, c, h, w;
+    const real *images; /* [n,c,h,w]; colour rows want values in 0..1 */
+    real *images_out;
+    int64_t max_boxes;
+    const real *boxes; /* [n,max_boxes,5]: class, cx, cy, w, h in 0..1 of the image; class -1: none.
+                          NULL: no boxes */
+    real *boxes_out;
+    struct { /* targets that are mixed with their images, such as probabilities */
+        const real *data;
+        real *out;     /* [n,count] */
+        int64_t count; /* of one sample */
+    } soft[NETWORK_MAX_IO];
+    int n_soft;
+    uint64_t seed, draw;
+};
+
+/* Bytes of work memory for batches of up to `n` samples like `b`, on `threads` threads. TOO_LARGE. */
+int augment_work_bytes(const struct augment *a, const struct augment_batch *b, int64_t n,
+                       int threads, size_t *bytes_r, struct error *e);
+/* Allocates nothing; writes the outputs and `work`, which is aligned as malloc does. -1 and
+ * BAD_VALUE when colour rows find values outside of 0..1. Threads: several calls at once, each with
+ * its own outputs and work. */
+int augment_apply(const struct augment *a, struct pool *pool, const struct augment_batch *b,
+                  void *work, struct error *e);
+
+/* ---- networks and their steps ---------------------------------------------------------------- */
 
 struct network {
     struct graph *graph;
@@ -342,6 +415,9 @@ struct network {
     struct optimizer *optimizer;            /* NULL: cannot train */
     struct schedule *schedule;              /* NULL: constant */
     double clip_grad_norm, clip_grad_value; /* 0: off */
+    struct augment *augment;                /* of training batches; NULL: none */
+    unsigned index_targets; /* bit i: targets[i] is probabilities [N, C] for cross_entropy: class
+                               indices can stand for them */
     uint64_t seed;
     struct arena *arena; /* holds the names, and this struct */
 };

@@ -1,5 +1,6 @@
-/* conv.h: a convolution's sizes, and its two algorithms: GEMM over gathered windows (conv_gemm.c)
- * and the direct one for depthwise layers (conv_depthwise.c). ops_conv.c holds the row and chooses.
+/* conv.h: a convolution's sizes, and its two algorithms: products of windows with packed weights
+ * (conv_direct.c), and that of depthwise layers (conv_depthwise.c). ops_conv.c holds the row and
+ * chooses.
  *
  * Inside plans images are N,H,W,C. Weights come as O,I/groups,kh,kw and are packed at the start of
  * forward and of backward, so that the numbers of a window follow each other as in an image. */
@@ -20,10 +21,8 @@ struct conv {
     int64_t o, oh, ow; /* output */
     int64_t groups, cg, og;
     int64_t taps, k; /* of the kernel; numbers in a window of one group */
-    int64_t rows;    /* output pixels in a block: conv_gemm.c */
     int64_t images;  /* 0 while the batch is not known */
     bool depthwise;  /* one input and one output channel a group */
-    bool pointwise;  /* the windows are the pixels themselves */
 };
 
 /* What one forward or backward works on. Gradients that are not wanted are NULL. */
@@ -49,7 +48,7 @@ struct conv_method {
     void (*backward)(const struct conv_job *j);
 };
 
-extern const struct conv_method conv_gemm, conv_depthwise;
+extern const struct conv_method conv_direct, conv_depthwise;
 
 /* Parts into which sums over the batch are cut: part i of n of [0, count). */
 static inline int64_t conv_part(int64_t i, int64_t n, int64_t count)

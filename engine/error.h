@@ -19,12 +19,15 @@
     X(ERROR_BAD_HEADER, 400, "bad_header", "a request header that cannot be read")                 \
     X(ERROR_BAD_BINARY, 400, "bad_binary", "binary tensor framing that does not add up")           \
     X(ERROR_BAD_EXPRESSION, 400, "bad_expression", "an autograd expression that cannot be read")   \
+    X(ERROR_BAD_FORM, 400, "bad_form", "a multipart form that cannot be read")                     \
+    X(ERROR_BAD_IMAGE, 400, "bad_image", "an image that cannot be decoded")                        \
     X(ERROR_UNAUTHORIZED, 401, "unauthorized", "no valid key")                                     \
     X(ERROR_FORBIDDEN, 403, "forbidden", "the key does not allow this")                            \
     X(ERROR_UNKNOWN_PATH, 404, "unknown_path", "no such path")                                     \
     X(ERROR_UNKNOWN_MODEL, 404, "unknown_model", "no such model")                                  \
     X(ERROR_UNKNOWN_VERSION, 404, "unknown_version", "no such version")                            \
     X(ERROR_UNKNOWN_ALIAS, 404, "unknown_alias", "no such alias")                                  \
+    X(ERROR_UNKNOWN_EVALUATION, 404, "unknown_evaluation", "no such evaluation")                   \
     X(ERROR_METHOD, 405, "method_not_allowed", "the path does not answer this method")             \
     X(ERROR_MODEL_EXISTS, 409, "model_exists", "another model has this name")                      \
     X(ERROR_CONFLICT, 409, "conflict", "the state of the model does not allow this now")           \

@@ -27,13 +27,15 @@ struct rows_product {
     int64_t ldy;
 };
 
-/* c[i][j] = sum over l < lines and x < pixels of a[l][x][i] * b[l][x][j], + c[i][j] where `add`,
- * for i < rows and j < cols: sequential from zero, then added. One l and one x further are `line`
- * and `step` elements. Rows of b can be read up to a multiple of kernels.lanes. */
+/* c[i][j] = sum over q < pixels of row[q][offset + i] * b[q][j], + c[i][j] where `add`, for i <
+ * rows and j < cols: sequential from zero, then added. b has `step` elements from one row to the
+ * next, and its rows can be read up to a multiple of kernels.lanes. */
 struct outer_product {
-    int64_t lines, pixels, rows, cols;
-    const real *a, *b;
-    int64_t a_line, a_step, b_line, b_step;
+    int64_t pixels, rows, cols;
+    const real *const *row;
+    int64_t offset;
+    const real *b;
+    int64_t step;
     bool add;
     real *c;
     int64_t ldc;
@@ -54,6 +56,7 @@ struct kernels {
                    int64_t ldb, real *c, int64_t ldc);
 
     int64_t lanes, panel; /* numbers of a vector; columns of a packed panel, a multiple of it */
+    bool as_fast_as_blas; /* in large products of matrices */
     void (*rows_product)(const struct rows_product *p);
     void (*outer_product)(const struct outer_product *p);
 };

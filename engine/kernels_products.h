@@ -1,27 +1,41 @@
 /* kernels_products.h: rows_product and outer_product of kernels.h. Part of kernels_simd.c, which
- * includes it once for each instruction set; nothing else does.
+ * is compiled once for each instruction set; nothing else includes it.
  *
- * Both keep a tile of the result in registers, TILE_ROWS rows by up to PANEL_VECTORS vectors, while
- * the sum runs: a step loads the vectors of one row of b and multiplies each by TILE_ROWS numbers
- * of a. Each number of a result has its own lane and a sequential sum of fused multiply-adds, so it
+ * Both keep a tile of the result in registers, a few rows by up to PANEL_VECTORS vectors, while the
+ * sum runs: a step loads the vectors of one row of b and multiplies each by a number of each row of
+ * a. Each number of a result has its own lane and a sequential sum of fused multiply-adds, so it
  * does not depend on how rows and columns are cut. Vectors at the right edge are loaded and stored
  * in part. */
-#if defined __AVX512F__
-enum { PANEL_VECTORS = 4 };
-#else
-enum { PANEL_VECTORS = 2 };
-#endif
-enum { TILE_ROWS = 6 };
+enum { NATIVE = (int)VECTOR_BYTES == (int)ISA_BYTES }; /* a vector is one register */
+enum { PANEL_VECTORS = (int)ISA_BYTES == 64 ? 4 : NATIVE ? 2 : 1 };
+enum { TILE_ROWS = 6, TILE_ROWS_MOST = 10 };
+
+/* Rows of a tile of rows_product: enough sums to keep the multipliers busy, as far as registers go.
+ */
+INLINE int tile_rows(int vectors)
+{
+    return !NATIVE || vectors == PANEL_VECTORS ? TILE_ROWS : vectors == 1 ? TILE_ROWS_MOST : 8;
+}
+
+/* Copies n numbers, fewer than LANES. */
+INLINE void part_copy(real *to, const real *from, int64_t n)
+{
+    int64_t at = 0;
+    for (int64_t piece = LANES / 2; piece > 0; piece /= 2)
+        if (n & piece) {
+            memcpy(to + at, from + at, (size_t)piece * sizeof *to);
+            at += piece;
+        }
+}
 
 /* Numbers [0, n) of a vector, where n may be more than its lanes; zeros behind. */
 INLINE vec part_load(const real *p, int64_t n)
 {
     if (n >= LANES)
         return vec_load(p);
-    vec v = {0};
-    for (int64_t i = 0; i < n; i++)
-        v[i] = p[i];
-    return v;
+    real lane[LANES] = {0};
+    part_copy(lane, p, n);
+    return vec_load(lane);
 }
 
 INLINE void part_store(real *p, const vec *v, int64_t n)
@@ -32,44 +46,44 @@ INLINE void part_store(real *p, const vec *v, int64_t n)
     }
     real lane[LANES];
     memcpy(lane, v, sizeof lane);
-    for (int64_t i = 0; i < n; i++)
-        p[i] = lane[i];
+    part_copy(p, lane, n);
 }
 
 /* ---- rows_product ---------------------------------------------------------------------------- */
 
-/* What the sums begin with: y, or the bias. */
-INLINE void product_begin(const struct rows_product *p, int vectors, int64_t i, int64_t j,
+/* What the sums begin with: y, the bias or zero. */
+INLINE void product_begin(const struct rows_product *p, int rows, int vectors, int64_t i, int64_t j,
                           vec acc[][PANEL_VECTORS])
 {
-    for (int r = 0; r < TILE_ROWS; r++)
-        for (int v = 0; v < vectors; v++) {
-            const int64_t at = j + v * LANES, row = i + r < p->rows ? i + r : p->rows - 1;
-            acc[r][v] = p->add    ? part_load(p->y + row * p->ldy + at, p->cols - at)
-                        : p->bias ? part_load(p->bias + at, p->cols - at)
-                                  : (vec){0};
+    for (int v = 0; v < vectors; v++) {
+        const int64_t at = j + v * LANES, left = p->cols - at;
+        const vec bias = p->bias ? part_load(p->bias + at, left) : (vec){0};
+        for (int r = 0; r < rows; r++) {
+            const int64_t row = i + r < p->rows ? i + r : p->rows - 1;
+            acc[r][v] = p->add ? part_load(p->y + row * p->ldy + at, left) : bias;
         }
+    }
 }
 
-/* Rows [i, i + TILE_ROWS), those of them that there are, and `vectors` vectors from column j. */
-INLINE void product_tile(const struct rows_product *p, int vectors, int64_t i, int64_t j)
+/* `rows` rows from i, those of them that there are, and `vectors` vectors from column j. */
+INLINE void product_tile(const struct rows_product *p, int rows, int vectors, int64_t i, int64_t j)
 {
-    vec acc[TILE_ROWS][PANEL_VECTORS], bv[PANEL_VECTORS];
+    vec acc[TILE_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
     const real *b = p->packed + j * p->k + p->first * vectors * LANES;
-    product_begin(p, vectors, i, j, acc);
+    product_begin(p, rows, vectors, i, j, acc);
     for (int64_t run = 0; run < p->runs; run++) {
-        const real *a[TILE_ROWS];
-        for (int r = 0; r < TILE_ROWS; r++)
+        const real *a[TILE_ROWS_MOST];
+        for (int r = 0; r < rows; r++)
             a[r] = p->row[i + r < p->rows ? i + r : p->rows - 1] + p->offset[run];
         for (int64_t q = 0; q < p->length; q++, b += vectors * LANES) {
             for (int v = 0; v < vectors; v++)
                 bv[v] = vec_load(b + v * LANES);
-            for (int r = 0; r < TILE_ROWS; r++)
+            for (int r = 0; r < rows; r++)
                 for (int v = 0; v < vectors; v++)
                     acc[r][v] += a[r][q] * bv[v];
         }
     }
-    for (int r = 0; r < TILE_ROWS && i + r < p->rows; r++)
+    for (int r = 0; r < rows && i + r < p->rows; r++)
         for (int v = 0; v < vectors; v++)
             part_store(p->y + (i + r) * p->ldy + j + v * LANES, &acc[r][v],
                        p->cols - j - v * LANES);
@@ -77,8 +91,9 @@ INLINE void product_tile(const struct rows_product *p, int vectors, int64_t i, i
 
 INLINE void product_panel(const struct rows_product *p, int vectors, int64_t j)
 {
-    for (int64_t i = 0; i < p->rows; i += TILE_ROWS)
-        product_tile(p, vectors, i, j);
+    const int rows = tile_rows(vectors);
+    for (int64_t i = 0; i < p->rows; i += rows)
+        product_tile(p, rows, vectors, i, j);
 }
 
 /* A part of b is used for all rows while it lies in the nearest cache. */
@@ -102,19 +117,18 @@ static void rows_product(const struct rows_product *p)
 /* `rows` rows from i, and `vectors` vectors from column j. */
 INLINE void outer_tile(const struct outer_product *p, int rows, int vectors, int64_t i, int64_t j)
 {
-    vec acc[TILE_ROWS][PANEL_VECTORS], bv[PANEL_VECTORS];
+    vec acc[TILE_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             acc[r][v] = (vec){0};
-    for (int64_t l = 0; l < p->lines; l++) {
-        const real *a = p->a + l * p->a_line + i, *b = p->b + l * p->b_line + j;
-        for (int64_t x = 0; x < p->pixels; x++, a += p->a_step, b += p->b_step) {
+    const real *b = p->b + j;
+    for (int64_t q = 0; q < p->pixels; q++, b += p->step) {
+        const real *a = p->row[q] + p->offset + i;
+        for (int v = 0; v < vectors; v++)
+            bv[v] = vec_load(b + v * LANES);
+        for (int r = 0; r < rows; r++)
             for (int v = 0; v < vectors; v++)
-                bv[v] = vec_load(b + v * LANES);
-            for (int r = 0; r < rows; r++)
-                for (int v = 0; v < vectors; v++)
-                    acc[r][v] += a[r] * bv[v];
-        }
+                acc[r][v] += a[r] * bv[v];
     }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) {
@@ -126,15 +140,24 @@ INLINE void outer_tile(const struct outer_product *p, int rows, int vectors, int
         }
 }
 
+/* Tiles of `rows` rows while they fit. */
+INLINE int64_t outer_tiles(const struct outer_product *p, int rows, int vectors, int64_t i,
+                           int64_t j)
+{
+    for (; i + rows <= p->rows; i += rows)
+        outer_tile(p, rows, vectors, i, j);
+    return i;
+}
+
+/* With 16 registers compilers do not keep a tile of 6 rows in them here. */
 INLINE void outer_panel(const struct outer_product *p, int vectors, int64_t j)
 {
-    int64_t i = 0;
-    for (; i + TILE_ROWS <= p->rows; i += TILE_ROWS)
-        outer_tile(p, TILE_ROWS, vectors, i, j);
-    for (; i + 2 <= p->rows; i += 2)
-        outer_tile(p, 2, vectors, i, j);
-    if (i < p->rows)
-        outer_tile(p, 1, vectors, i, j);
+    const bool few_registers = ISA_BYTES < 64 && vectors == PANEL_VECTORS;
+    int64_t i = outer_tiles(p, few_registers ? 5 : tile_rows(vectors), vectors, 0, j);
+    i = outer_tiles(p, 5, vectors, i, j);
+    i = outer_tiles(p, 3, vectors, i, j);
+    i = outer_tiles(p, 2, vectors, i, j);
+    outer_tiles(p, 1, vectors, i, j);
 }
 
 static void outer_product(const struct outer_product *p)

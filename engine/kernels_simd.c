@@ -265,4 +265,12 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 #include "kernels_products.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
-    QUOTE(KERNELS_ISA), linear, matmul, LANES, PANEL_VECTORS *LANES, rows_product, outer_product};
+    .name = QUOTE(KERNELS_ISA),
+    .linear = linear,
+    .matmul = matmul,
+    .lanes = LANES,
+    .panel = PANEL_VECTORS * LANES,
+    .as_fast_as_blas = (int)ISA_BYTES == 64,
+    .rows_product = rows_product,
+    .outer_product = outer_product,
+};

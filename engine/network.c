@@ -20,6 +20,7 @@ void network_destroy(struct network **net)
     graph_destroy(&n->graph);
     optimizer_destroy(&n->optimizer);
     schedule_destroy(&n->schedule);
+    augment_destroy(&n->augment);
     struct arena *a = n->arena; /* the network itself lies in it */
     arena_destroy(&a);
     *net = NULL;

@@ -47,7 +47,12 @@ enum op_flags {
     OP_KEEPS_IN = 1 << 8,       /* backward reads the values of its inputs */
     OP_KEEPS_OUT = 1 << 9,      /* backward reads its output's value */
     OP_LEAF = 1 << 10,
-    OP_ZERO_FLOPS = 1 << 11, /* moves numbers only */
+    OP_ZERO_FLOPS = 1 << 11,   /* moves numbers only */
+    OP_LAYOUT_ALIKE = 1 << 12, /* rank-4 inputs and output share one layout, channels-last if any
+                                  input has it; the functions look at n->layout */
+    OP_TARGET_BOXES = 1 << 13, /* a loss of maps, last the target [N, boxes, 5] */
+    OP_DETACHES = 1 << 14,     /* backward holds constant what forward computes (torch's detach):
+                                  the gradient is not that of the value; it has a test of its own */
 };
 
 struct op {
@@ -67,14 +72,16 @@ struct op {
      * "Nx3x8x8 out_channels=4 kernel_size=3; Nx4x5x5 out_channels=2 kernel_size=2". N is the batch;
      * a shape may end in ":positive" (values in [0.5, 1.5]), ":spread" (distinct values, at least
      * 0.01 apart and away from 0, for max and relu) or ":classes=5" (INT64 in [0, 5)),
-     * ":probabilities" (rows sum to 1 over dim 1), ":binary" (0 or 1); "scalar" is rank 0. */
+     * ":probabilities" (rows sum to 1 over dim 1), ":binary" (0 or 1), ":boxes=3" (rows class, cx,
+     * cy, w, h with a class in [-1, 3)); "scalar" is rank 0. */
     const char *samples;
     const char *doc; /* one line of maths */
 };
 /* Rows are positional and complete; -Wmissing-field-initializers reports a short one. */
 
 extern const struct op ops_leaf[], ops_elementwise[], ops_activation[], ops_linear[], ops_conv[],
-    ops_pool[], ops_norm[], ops_reduce[], ops_shape[], ops_move[], ops_loss[], ops_dropout[];
+    ops_pool[], ops_upsample[], ops_norm[], ops_reduce[], ops_shape[], ops_move[], ops_loss[],
+    ops_dropout[];
 
 const struct op *op_find(const char *name); /* NULL when there is none */
 /* As op_find, not internal; UNKNOWN_OPERATOR with the nearest names. `what` begins the sentence. */
@@ -137,7 +144,9 @@ struct run {
     bool training;  /* batch statistics, dropout */
     bool invariant; /* a sample's bits may not depend on its company */
     struct error *error;
-    int failed; /* set by run_fail */
+    int failed;                           /* set by run_fail */
+    struct run_part parts[RUN_MAX_PARTS]; /* set by run_report */
+    int n_parts;
 };
 
 static inline int64_t extent_count(struct extent x, const struct run *r)
@@ -193,6 +202,10 @@ void run_for(struct run *r, int64_t count, int64_t grain, pool_fn *f, void *arg)
 /* Refuses the data: the first call's sentence reaches the client and the run ends. */
 void run_fail(struct run *r, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* For the forward of losses: a named part of the value, for people to see. The first of a name is
+ * kept. */
+void run_report(struct run *r, const char *name, double value);
 
 /* The usual argument of run_for. */
 struct node_run {

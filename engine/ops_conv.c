@@ -1,4 +1,4 @@
-/* ops_conv.c: conv2d, its shapes and its row. The arithmetic is in conv_gemm.c and, for depthwise
+/* ops_conv.c: conv2d, its shapes and its row. The arithmetic is in conv_direct.c and, for depthwise
  * layers, in conv_depthwise.c. */
 #include "conv.h"
 
@@ -97,6 +97,21 @@ static int conv_declare(struct node *n, int64_t out, const int64_t kernel[2], st
     return 0;
 }
 
+/* Images are copied with their padding, forward the input's and backward the output's. */
+static int check_padding(const struct node *n, const struct window *w, int64_t out, struct error *e)
+{
+    const int64_t *in = n->in[0]->shape.dim, most = (int64_t)1 << 40;
+    int64_t size = in[1] > out ? in[1] : out;
+    for (int axis = HEIGHT; axis <= WIDTH; axis++)
+        if (__builtin_mul_overflow(size, in[2 + axis] + 2 * w->padding[axis], &size) || size > most)
+            return error_set(e, ERROR_TOO_LARGE,
+                             "%s: attribute 'padding': images of %lld x %lld padded by %lld and "
+                             "%lld are too large to count",
+                             n->what, (long long)in[2], (long long)in[3],
+                             (long long)w->padding[HEIGHT], (long long)w->padding[WIDTH]);
+    return 0;
+}
+
 static int conv_shape(struct node *n, struct error *e)
 {
     const struct conv_attrs *a = n->attrs;
@@ -104,23 +119,14 @@ static int conv_shape(struct node *n, struct error *e)
     int64_t out, size[2];
     if (window_check_image(n, e) || conv_sizes(n, &out, w.kernel, e) ||
         check_groups(n, n->in[0]->shape.dim[1], out, a->groups, e) ||
-        window_output(n, &w, false, size, e) || conv_declare(n, out, w.kernel, e))
+        window_output(n, &w, false, size, e) || check_padding(n, &w, out, e) ||
+        conv_declare(n, out, w.kernel, e))
         return -1;
     struct shape s = SHAPE(n->in[0]->shape.dim[0], out, size[HEIGHT], size[WIDTH]);
     return node_set_shape(n, &s, e);
 }
 
 /* ---- running --------------------------------------------------------------------------------- */
-
-/* A block's gathered windows should lie in the cache; but BLAS packs the weights once a block,
- * which wants at least 128 rows; and an image should be several blocks, for the threads. */
-enum { BLOCK_ELEMENTS = 48 * 1024, BLOCK_FEWEST = 128, BLOCK_MOST = 512 };
-
-static int64_t block_rows(int64_t k)
-{
-    int64_t rows = BLOCK_ELEMENTS / k;
-    return rows < BLOCK_FEWEST ? BLOCK_FEWEST : rows > BLOCK_MOST ? BLOCK_MOST : rows;
-}
 
 static struct conv conv_of(const struct node *n)
 {
@@ -136,18 +142,14 @@ static struct conv conv_of(const struct node *n)
     v.og = v.o / v.groups;
     v.taps = weight[2] * weight[3];
     v.k = v.taps * v.cg;
-    v.rows = block_rows(v.k);
     v.depthwise = v.cg == 1 && v.og == 1;
-    const struct window *w = &v.window;
-    v.pointwise = v.taps == 1 && w->stride[0] == 1 && w->stride[1] == 1 && w->padding[0] == 0 &&
-                  w->padding[1] == 0;
     return v;
 }
 
 /* A convolution of one channel to one is depthwise too, but long in pixels, not in channels. */
 static const struct conv_method *conv_method(const struct conv *v)
 {
-    return v->depthwise && v->groups > 1 ? &conv_depthwise : &conv_gemm;
+    return v->depthwise && v->groups > 1 ? &conv_depthwise : &conv_direct;
 }
 
 static struct conv_job conv_job(const struct node *n, struct run *r)

@@ -1,5 +1,5 @@
 /* ops_linear.h: what the files of the linear family share. The table of its rows is in
- * ops_linear.c; ops_matmul.c has the functions of matmul. */
+ * ops_linear.c; ops_matmul.c has the functions of matmul, gemm.c the products. */
 #ifndef BACKPROP_OPS_LINEAR_H
 #define BACKPROP_OPS_LINEAR_H
 
@@ -19,7 +19,8 @@ struct gemm {
     real *c;
     const real *bias; /* [n], added to each row; or NULL */
 };
-/* Computes it through BLAS on the run's pool, in tiles that depend on the shape alone. */
+/* Computes it on the run's pool, in tiles that depend on the shape alone, through BLAS or our own
+ * kernels: a choice that depends on the shape and the tables of kernels alone. */
 void gemm_run(struct run *r, const struct gemm *g);
 
 /* c[i][j] = bias[j] + sum over p of a[i][p] * b[p][j] by our own kernels, on the run's pool: the

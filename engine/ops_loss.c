@@ -247,8 +247,18 @@ const struct op ops_loss[] = {
      "Nx3:spread Nx3:positive; Nx4x5:spread Nx4x5 delta=0.3; Nx3:spread Nx3 reduction=sum "
      "delta=0.7",
      "(x - t)^2 / 2 where |x - t| < delta, else delta (|x - t| - delta / 2)"},
+    {"yolo_detection", "loss", 2, DETECTION_MAX_LEVELS + 1, yolo_attrs, sizeof(struct yolo), NULL,
+     yolo_shape, yolo_memory, yolo_forward, yolo_backward, yolo_flops,
+     OP_LOSS | OP_TARGET_BOXES | OP_DETACHES | OP_LAYOUT_LAST | OP_KEEPS_IN,
+     "Nx35x8x8 Nx35x4x4 Nx6x5:boxes=3 reg_max=8 topk=4; Nx18x6x4 Nx4x5:boxes=2 reg_max=4 "
+     "strides=[16] reduction=sum; Nx10x5x5 Nx10x3x3 Nx10x2x2 Nx3x5:boxes=2 reg_max=2 "
+     "strides=6,10,15",
+     "(7.5 sum of s (1 - CIoU) + 0.5 sum of BCE(x, s) + 1.5 sum of s DFL) / sum of s; s: alignment "
+     "of anchors with objects"},
     {0},
 };
+
+enum { DETECTION_BOXES = 100 }; /* objects an image, unless the target's shape says otherwise */
 
 /* ---- what target a loss wants ---------------------------------------------------------------- */
 
@@ -273,6 +283,11 @@ int loss_target(const char *op, const struct shape *prediction, enum dtype *dtyp
     struct shape_text text;
     if (!loss)
         return -1;
+    if (loss->flags & OP_TARGET_BOXES) {
+        *dtype_r = DTYPE_REAL;
+        *shape_r = SHAPE(BATCH, DETECTION_BOXES, 5);
+        return 0;
+    }
     const bool classes = loss->flags & OP_TARGET_CLASSES;
     *dtype_r = classes ? DTYPE_INT64 : DTYPE_REAL;
     *shape_r = *prediction;

@@ -1,5 +1,6 @@
 /* ops_loss.h: what the files of the losses share. The table of their rows is in ops_loss.c;
- * ops_loss_classes.c has cross_entropy, ops_loss_binary.c bce_with_logits. */
+ * ops_loss_classes.c has cross_entropy, ops_loss_binary.c bce_with_logits, ops_loss_detection.c
+ * yolo_detection. */
 #ifndef BACKPROP_OPS_LOSS_H
 #define BACKPROP_OPS_LOSS_H
 
@@ -67,6 +68,20 @@ void cross_entropy_memory(struct node *n);
 void cross_entropy_forward(const struct node *n, struct run *r);
 void cross_entropy_backward(const struct node *n, struct run *r);
 double cross_entropy_flops(const struct node *n);
+/* ops_loss_detection.c */
+struct yolo {
+    struct int_list strides;
+    int64_t reg_max, topk;
+    double alpha, beta, box, cls, dfl;
+    int reduction;
+};
+extern const struct attr_def yolo_attrs[];
+int yolo_shape(struct node *n, struct error *e);
+void yolo_memory(struct node *n);
+void yolo_forward(const struct node *n, struct run *r);
+void yolo_backward(const struct node *n, struct run *r);
+double yolo_flops(const struct node *n);
+
 /* The shape of class indices for logits of this shape; false when those have no class dimension. */
 bool cross_entropy_classes_shape(const struct shape *logits, struct shape *classes_r);
 

@@ -2,9 +2,9 @@
  *
  * Only nodes that an output, the loss or a wanted gradient needs are copied. On the way each
  * rank-4 value gets a layout: operators flagged OP_LAYOUT_LAST take and give channels-last;
- * OP_LAYOUT_SAME go along with their inputs; all others take and give the plain layout. A change
- * of layout becomes a node of its own, once for each value, so that forward and backward need to
- * know nothing of it. Inputs, outputs and parameters are always plain. */
+ * OP_LAYOUT_SAME and OP_LAYOUT_ALIKE go along with their inputs; all others take and give the plain
+ * layout. A change of layout becomes a node of its own, once for each value, so that forward and
+ * backward need to know nothing of it. Inputs, outputs and parameters are always plain. */
 #include "plan.h"
 
 #include <string.h>
@@ -41,11 +41,11 @@ static enum layout wanted_layout(const struct lowering *l, const struct node *n)
 {
     if (n->op->flags & OP_LAYOUT_LAST)
         return LAYOUT_LAST;
-    if (!(n->op->flags & OP_LAYOUT_SAME) || n->shape.rank != 4)
+    if (!(n->op->flags & (OP_LAYOUT_SAME | OP_LAYOUT_ALIKE)) || n->shape.rank != 4)
         return LAYOUT_PLAIN;
     bool any_last = false;
     for (int i = 0; i < n->n_data; i++) {
-        if (!shape_equal(&n->in[i]->shape, &n->shape))
+        if ((n->op->flags & OP_LAYOUT_SAME) && !shape_equal(&n->in[i]->shape, &n->shape))
             return LAYOUT_PLAIN;
         any_last |= current_layout(l, n->in[i]) == LAYOUT_LAST;
     }

@@ -4,7 +4,9 @@
  * ranges to give away. The caller works on it too; helpers take the first task in the list that
  * has ranges left. Ranges are handed out by one atomic counter, so nobody waits while there is
  * work. The caller leaves when no range is left and no helper is inside its task; helpers enter
- * and leave a task under the pool's mutex, which is what makes the stack safe.
+ * and leave a task under the pool's mutex, and do not touch it once they have left, which is what
+ * makes the stack safe. Both sides wait a moment before they sleep: the next operator of a step, or
+ * the end of the last range, is mostly nearer than the price of sleeping.
  *
  * Invariant: what a range computes depends on (begin, end) alone; which thread runs it is chance.
  */
@@ -21,7 +23,7 @@ struct task {
     void *arg;
     int64_t count, grain, ranges;
     _Atomic int64_t next; /* range to hand out */
-    int inside;           /* helpers working on it; under the mutex */
+    _Atomic int inside;   /* helpers working on it; changed under the mutex */
     struct task *link;
 };
 
@@ -68,10 +70,15 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* A short wait that saves the price of sleeping between the operators of one step. */
 static void spin_for_work(struct pool *p)
 {
     for (int i = 0; i < SPINS && !atomic_load_explicit(&p->pending, memory_order_relaxed); i++)
+        cpu_relax();
+}
+
+static void spin_until_left(struct task *t)
+{
+    for (int i = 0; i < SPINS && atomic_load_explicit(&t->inside, memory_order_acquire); i++)
         cpu_relax();
 }
 
@@ -124,6 +131,11 @@ static void task_remove(struct pool *p, struct task *t)
         at = &(*at)->link;
     *at = t->link;
     atomic_fetch_sub_explicit(&p->pending, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&p->mutex);
+    spin_until_left(t);
+    if (atomic_load_explicit(&t->inside, memory_order_acquire) == 0)
+        return;
+    pthread_mutex_lock(&p->mutex);
     while (t->inside)
         pthread_cond_wait(&p->left, &p->mutex);
     pthread_mutex_unlock(&p->mutex);

@@ -47,6 +47,15 @@ void run_fail(struct run *r, enum error_code code, const char *format, ...)
     va_end(args);
 }
 
+void run_report(struct run *r, const char *name, double value)
+{
+    for (int i = 0; i < r->n_parts; i++)
+        if (strcmp(r->parts[i].name, name) == 0)
+            return;
+    if (r->n_parts < RUN_MAX_PARTS)
+        r->parts[r->n_parts++] = (struct run_part){name, value};
+}
+
 struct random_key run_random(const struct run *r, const struct node *n)
 {
     return (struct random_key){r->args.seed, r->args.draw, (uint32_t)n->key};
@@ -262,6 +271,7 @@ static int execute(struct run *r, const struct run_args *args, bool check, struc
     r->args = *args;
     r->error = e;
     r->failed = 0;
+    r->n_parts = 0;
     set_outside_pointers(r);
     if (forward(r, check))
         return -1;
@@ -293,6 +303,12 @@ const real *run_output(const struct run *r, int i)
 real run_loss(const struct run *r)
 {
     return *r->value[r->plan->loss->id];
+}
+
+int run_parts(const struct run *r, const struct run_part **parts_r)
+{
+    *parts_r = r->parts;
+    return r->n_parts;
 }
 
 const real *run_wrt_grad(const struct run *r, int i)

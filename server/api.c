@@ -1,5 +1,8 @@
 /* api.c: what the handlers share. */
+#include "api_images.h"
 #include "api_once.h"
+#include "boxes.h"
+#include "class_indices.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +23,8 @@ int api_find_model(struct request *q, struct error *e)
 void api_release_model(struct request *q)
 {
     struct model *m = q->model;
+    budget_give(&request_models(q)->budget, q->reserved);
+    q->reserved = 0;
     api_once_end(q);
     q->model = NULL;
     model_release(&m);
@@ -46,6 +51,10 @@ struct leaves {
     struct node *const *node;
     int n;
     const void **data;
+    const struct network *net; /* whose inputs they are: images will do; NULL: targets */
+    int images;                /* the input that images without a name are for; -1: none */
+    unsigned indices;          /* of these, class indices will do */
+    const struct network *owner;
 };
 
 static int leaf_find(const struct leaves *l, const struct tensor *t, struct error *e)
@@ -54,6 +63,8 @@ static int leaf_find(const struct leaves *l, const struct tensor *t, struct erro
     struct nearest near = {.given = t->name};
     if (!t->name && l->n == 1)
         return 0;
+    if (!t->name && l->images >= 0 && tensor_is_bytes(t))
+        return l->images;
     if (!t->name)
         return error_set(e, ERROR_MISSING_FIELD, "%s has no name, and the model has %d %s",
                          tensor_what(t, &what), l->n, l->field);
@@ -69,15 +80,42 @@ static int leaf_find(const struct leaves *l, const struct tensor *t, struct erro
                      near.best ? near.best : "", near.best ? "'?" : "");
 }
 
+static int numbers_read(struct request *q, const struct node *node, struct tensor *t, void **data_r,
+                        int64_t *batch_r, struct error *e)
+{
+    struct tensor_text what;
+    int64_t count;
+    if (tensor_resolve(t, node_dtype(node), node_shape(node), batch_r, &count, e))
+        return -1;
+    *data_r = arena_array(q->arena, (size_t)count, dtype_size(node_dtype(node)));
+    if (!*data_r)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %s", tensor_what(t, &what));
+    return tensor_convert(t, node_dtype(node), q->arena, *data_r, count, e);
+}
+
+static int leaf_data(struct request *q, const struct leaves *l, int i, struct tensor *t,
+                     void **data_r, int64_t *batch_r, struct error *e)
+{
+    const struct node *node = l->node[i];
+    if (l->net && tensor_is_bytes(t))
+        return api_images_read(q, l->net, i, t, data_r, batch_r, e);
+    if (t->boxes)
+        return boxes_read(q, l->owner, node, t, data_r, batch_r, e);
+    if ((l->indices >> i & 1) && class_indices_given(t))
+        return class_indices_read(q, t, node_shape(node), data_r, batch_r, e);
+    return numbers_read(q, node, t, data_r, batch_r, e);
+}
+
 static int leaf_read(struct request *q, const struct leaves *l, int i, struct tensor *t, int64_t *n,
                      struct error *e)
 {
     const struct node *node = l->node[i];
     struct tensor_text what;
-    int64_t batch, count;
+    int64_t batch;
+    void *data;
     if (l->data[i])
         return error_set(e, ERROR_BAD_VALUE, "%s is given twice", tensor_what(t, &what));
-    if (tensor_resolve(t, node_dtype(node), node_shape(node), &batch, &count, e))
+    if (leaf_data(q, l, i, t, &data, &batch, e))
         return -1;
     if (shape_batched(node_shape(node))) {
         if (*n && *n != batch)
@@ -86,11 +124,8 @@ static int leaf_read(struct request *q, const struct leaves *l, int i, struct te
                              tensor_what(t, &what), (long long)batch, (long long)*n);
         *n = batch;
     }
-    void *data = arena_array(q->arena, (size_t)count, dtype_size(node_dtype(node)));
-    if (!data)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %s", tensor_what(t, &what));
     l->data[i] = data;
-    return tensor_convert(t, node_dtype(node), q->arena, data, count, e);
+    return 0;
 }
 
 static int leaves_read(struct request *q, const struct leaves *l, int64_t *n, struct error *e)
@@ -118,9 +153,29 @@ static int leaves_read(struct request *q, const struct leaves *l, int64_t *n, st
 int api_read_batch(struct request *q, const struct network *net, bool targets, struct batch *b_r,
                    struct error *e)
 {
+    if (api_read_batch_raw(q, net, targets, b_r, e))
+        return -1;
+    api_batch_normalise(q, net, b_r);
+    return 0;
+}
+
+int api_read_batch_raw(struct request *q, const struct network *net, bool targets,
+                       struct batch *b_r, struct error *e)
+{
     *b_r = (struct batch){.n = 0};
-    struct leaves inputs = {"inputs", net->inputs, net->n_inputs, b_r->data};
-    struct leaves wanted = {"targets", net->targets, net->n_targets, b_r->data + net->n_inputs};
+    struct leaves inputs = {.field = "inputs",
+                            .owner = net,
+                            .node = net->inputs,
+                            .n = net->n_inputs,
+                            .data = b_r->data,
+                            .net = net,
+                            .images = api_images_input(q, net)};
+    struct leaves wanted = {.field = "targets",
+                            .owner = net,
+                            .node = net->targets,
+                            .n = net->n_targets,
+                            .indices = net->index_targets,
+                            .data = b_r->data + net->n_inputs};
     if (targets && q->raw_tensor)
         return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
     if (leaves_read(q, &inputs, &b_r->n, e) || (targets && leaves_read(q, &wanted, &b_r->n, e)))

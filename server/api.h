@@ -31,6 +31,21 @@ const json_t *api_parameter(const struct request *q, const char *name);
  * BAD_SHAPE, UNKNOWN_FIELD, MISSING_FIELD and those of tensor.h. */
 int api_read_batch(struct request *q, const struct network *net, bool targets, struct batch *b_r,
                    struct error *e);
+/* Its two halves, for what comes between: images that came encoded are 0 to 1 after the first
+ * (request.fits is set then), and normalised as `preprocess` says by the second. Inputs are read
+ * before targets. */
+int api_read_batch_raw(struct request *q, const struct network *net, bool targets,
+                       struct batch *b_r, struct error *e);
+void api_batch_normalise(struct request *q, const struct network *net, const struct batch *b);
+
+/* A batch with targets as the training forward of this draw sees it: augmented between the two
+ * halves, if the description says so. api_batches.c */
+int api_read_training_batch(struct request *q, const struct network *net, uint64_t draw,
+                            struct batch *b_r, struct error *e);
+/* Augments a raw batch: points it to other tensors in the request's arena. Targets may be NULL.
+ * BAD_VALUE when colour rows find values outside of 0..1. */
+int api_batch_augment(struct request *q, const struct network *net, uint64_t draw, struct batch *b,
+                      struct error *e);
 
 /* "model_name", and "id" if the request has one. Into an object that is open. */
 void api_write_name(struct json_out *w, const struct request *q, const char *model_name);
@@ -45,6 +60,7 @@ int api_server_metadata(struct request *q);
 int api_live(struct request *q);
 int api_ready(struct request *q);
 int api_operators(struct request *q);
+int api_templates(struct request *q);
 int api_openapi(struct request *q);
 int api_model_list(struct request *q); /* api_models.c */
 int api_repository_index(struct request *q);
@@ -57,15 +73,21 @@ int api_model_ready(struct request *q);
 int api_model_config(struct request *q);
 int api_infer(struct request *q); /* api_infer.c */
 int api_version_infer(struct request *q);
-int api_evaluate(struct request *q);
+int api_evaluate(struct request *q);   /* api_evaluate.c */
 int api_train_step(struct request *q); /* api_train.c */
 int api_forward_backward(struct request *q);
 int api_optim_step(struct request *q);
 int api_zero_grad(struct request *q);
-int api_gradients(struct request *q);      /* api_gradients.c */
-int api_autograd(struct request *q);       /* api_autograd.c */
-int api_metrics(struct request *q);        /* api_metrics.c */
-int api_version_create(struct request *q); /* api_versions.c */
+int api_augment(struct request *q);            /* api_augment.c */
+int api_gradients(struct request *q);          /* api_gradients.c */
+int api_autograd(struct request *q);           /* api_autograd.c */
+int api_evaluation_start(struct request *q); /* api_evaluations.c */
+int api_evaluation_add(struct request *q);
+int api_evaluation_finish(struct request *q);
+int api_evaluation_delete(struct request *q);
+int api_detection_evaluate(struct request *q); /* api_detection.c */
+int api_metrics(struct request *q);            /* api_metrics.c */
+int api_version_create(struct request *q);     /* api_versions.c */
 int api_version_list(struct request *q);
 int api_version_get(struct request *q);
 int api_version_delete(struct request *q);

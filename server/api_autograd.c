@@ -68,6 +68,8 @@ static int read_question(struct request *q, struct question *x, struct error *e)
 {
     const char *name;
     json_t *object;
+    if (q->raw_tensor)
+        return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no expression");
     if (api_check_body(q, fields, e))
         return -1;
     json_object_foreach(json_object_get(q->json.root, "tensors"), name, object)
@@ -75,6 +77,8 @@ static int read_question(struct request *q, struct question *x, struct error *e)
         if (read_tensor(q, x, name, object, e))
             return -1;
     }
+    if (tensors_end(q, e))
+        return -1;
     const char *text = json_string_value(json_object_get(q->json.root, "expression"));
     x->result = expression_parse(x->graph, text, x->symbols, x->n, e);
     return x->result ? 0 : -1;

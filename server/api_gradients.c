@@ -203,7 +203,6 @@ static int reply_gradients(struct request *q, const struct question *x, const st
     write_parameters(&r, x, s, grads);
     write_inputs(&r, x, s, l, result->samples);
     out_close(&r.json);
-    out_put_non_finite(&r.json);
     return tensor_reply_end(&r, 200);
 }
 
@@ -215,7 +214,9 @@ static int gradients(struct request *q, struct snapshot *s, real *grads)
     struct question x;
     struct batch b;
     struct error e;
-    if (read_question(q, net, &x, &e) || api_read_batch(q, net, true, &b, &e) ||
+    if (read_question(q, net, &x, &e) ||
+        (x.training ? api_read_training_batch(q, net, s->at.draw, &b, &e)
+                    : api_read_batch(q, net, true, &b, &e)) ||
         snapshot_gradients(s, q->server->pool, &b, x.training, x.inputs, grads, &lease, &result,
                            &e))
         return reply_error(q, &e);

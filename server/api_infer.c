@@ -1,8 +1,8 @@
-/* api_infer.c: predictions and evaluations. They take one published state, write nothing to the
- * model, and say which state it was. */
-#include "api.h"
+/* api_infer.c: predictions. They take one published state, write nothing to the model, and say which
+ * state it was. */
+#include "api_detections.h"
+#include "api_images.h"
 
-#include <math.h>
 #include <string.h>
 
 static const struct field infer_fields[] = {
@@ -10,14 +10,6 @@ static const struct field infer_fields[] = {
     {"parameters", IS_OBJECT, "an object", false},
     {"inputs", IS_LIST, "a list of tensors", true},
     {"outputs", IS_LIST, "a list of outputs", false},
-    {0},
-};
-
-static const struct field evaluate_fields[] = {
-    {"id", IS_STRING, "a string", false},
-    {"parameters", IS_OBJECT, "an object", false},
-    {"inputs", IS_LIST, "a list of tensors", true},
-    {"targets", IS_LIST, "a list of tensors", true},
     {0},
 };
 
@@ -65,6 +57,8 @@ static int wanted_outputs(const struct network *net, const struct output_wishes 
 
 /* Where the slices of inference are put together. */
 struct gathered {
+    unsigned shown; /* bits of the outputs that the answer has; others are gathered, too */
+    int top_k;      /* classes that the answer names for each sample */
     int n;
     struct output output[NETWORK_MAX_IO + 1];
     int64_t row[NETWORK_MAX_IO + 1]; /* elements of one sample, or of all when not batched */
@@ -99,22 +93,52 @@ static int gather_begin(struct request *q, const struct network *net, unsigned b
     return 0;
 }
 
+/* Where the probabilities are; NULL: they were not gathered. */
+static const real *probabilities(const struct gathered *g, int64_t *classes_r)
+{
+    for (int i = 0; i < g->n; i++)
+        if (g->output[i].bit == OUTPUT_PROBABILITIES) {
+            *classes_r = g->row[i];
+            return g->data[i];
+        }
+    return NULL;
+}
+
+static int reply_image(struct request *q, const struct snapshot *s, const struct gathered *g)
+{
+    int64_t classes;
+    const real *p = g->top_k ? probabilities(g, &classes) : NULL;
+    if (p)
+        return api_reply_classes(q, s->description, p, classes, g->top_k);
+    return reply_errorf(q, ERROR_CONFLICT,
+                        "Accept is image/png, but the model has no classes that could be drawn");
+}
+
+/* "model_name", "model_version" and the counters of the state. */
+static void write_head(struct json_out *w, const struct request *q, const struct snapshot *s,
+                       const char *version)
+{
+    api_write_name(w, q, request_model(q)->name);
+    if (version)
+        out_put_string(w, "model_version", version);
+    out_key(w, "parameters");
+    out_open_object(w);
+    api_write_counters(w, &s->at);
+    out_close(w);
+}
+
 static int reply_outputs(struct request *q, const struct snapshot *s, const char *version,
                          int64_t n, const struct gathered *g, const struct output_wishes *w)
 {
     struct tensor_reply r;
     tensor_reply_begin(&r, q);
-    api_write_name(&r.json, q, request_model(q)->name);
-    if (version)
-        out_put_string(&r.json, "model_version", version);
-    out_key(&r.json, "parameters");
-    out_open_object(&r.json);
-    api_write_counters(&r.json, &s->at);
-    out_close(&r.json);
+    write_head(&r.json, q, s, version);
     out_key(&r.json, "outputs");
     out_open_array(&r.json);
     for (int i = 0; i < g->n; i++) {
         struct output_wish store;
+        if (!(g->shown & g->output[i].bit))
+            continue;
         const struct output_wish *wish = output_wish_find(w, g->output[i].name, &store);
         struct tensor_out t = {.name = g->output[i].name,
                                .dtype = DTYPE_REAL,
@@ -126,8 +150,38 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
         tensor_reply_add(&r, &t, wish ? wish->binary : w->binary);
     }
     out_close(&r.json);
-    out_put_non_finite(&r.json);
+    int64_t classes;
+    const real *p = g->top_k ? probabilities(g, &classes) : NULL;
+    if (p)
+        api_write_predictions(&r.json, q, s->description, p, n, classes, g->top_k);
     return tensor_reply_end(&r, 200);
+}
+
+/* A detector's answer, unless its maps were asked for by name: the boxes that are in them. */
+static int reply_detections(struct request *q, const struct snapshot *s, const char *version,
+                            int64_t n, const struct gathered *g, const struct detector *detector)
+{
+    struct detections d = {
+        .detector = detector, .options = {0.25, 0.7, 300}, .arena = q->arena};
+    const real *maps[DETECTION_MAX_LEVELS];
+    struct error e;
+    for (int k = 0; k < detector->spec.n_maps; k++)
+        maps[k] = g->data[program_output_place(detector->bits, 1u << detector->output[k])];
+    if (detect_options_read(q, &d.options, &e) ||
+        detections_find(&d, q->server->pool, maps, n, &e))
+        return reply_error(q, &e);
+    detections_unfit(q, &d);
+    if (api_wants_png(q))
+        return detections_draw(q, s->description, &d);
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    write_head(&w, q, s, version);
+    out_key(&w, "outputs"); /* the protocol wants them to be there */
+    out_open_array(&w);
+    out_close(&w);
+    detections_write(&w, s->description, &d);
+    out_close(&w);
+    return reply_json(q, 200, &w);
 }
 
 static int infer(struct request *q, struct snapshot *s, const char *version)
@@ -138,11 +192,21 @@ static int infer(struct request *q, struct snapshot *s, const char *version)
     struct batch b;
     struct error e;
     unsigned bits;
+    bool drawn = api_wants_png(q);
+    struct detector detector;
     if (api_check_body(q, infer_fields, &e) || output_wishes_read(q, &wishes, &e) ||
-        wanted_outputs(net, &wishes, &bits, &e) || api_read_batch(q, net, false, &b, &e) ||
-        gather_begin(q, net, bits, b.n, &g, &e) ||
+        wanted_outputs(net, &wishes, &g.shown, &e) || api_read_batch(q, net, false, &b, &e) ||
+        api_top_k(q, net, &g.top_k, &e) || (drawn && api_check_drawable(q, &e)))
+        return reply_error(q, &e);
+    bool detects = wishes.all && !wishes.binary && detector_find(net, &detector);
+    bits = detects ? detector.bits : g.shown | (g.top_k ? OUTPUT_PROBABILITIES : 0);
+    if (gather_begin(q, net, bits, b.n, &g, &e) ||
         snapshot_infer(s, q->server->pool, &b, bits, gather, &g, &e))
         return reply_error(q, &e);
+    if (detects)
+        return reply_detections(q, s, version, b.n, &g, &detector);
+    if (drawn)
+        return reply_image(q, s, &g);
     return reply_outputs(q, s, version, b.n, &g, &wishes);
 }
 
@@ -167,38 +231,6 @@ int api_version_infer(struct request *q)
     if (model_version_snapshot(request_model(q), version, &s, &e))
         return reply_error(q, &e);
     int status = infer(q, &s, request_param(q, "version"));
-    snapshot_release(&s);
-    return status;
-}
-
-/* ---- evaluate -------------------------------------------------------------------------------- */
-
-static int evaluate(struct request *q, struct snapshot *s)
-{
-    const struct network *net = program_network(s->program);
-    struct step_result r;
-    struct batch b;
-    struct error e;
-    if (api_check_body(q, evaluate_fields, &e) || api_read_batch(q, net, true, &b, &e) ||
-        snapshot_evaluate(s, q->server->pool, &b, &r, &e))
-        return reply_error(q, &e);
-    struct json_out w = JSON_OUT_INIT;
-    out_open_object(&w);
-    api_write_name(&w, q, request_model(q)->name);
-    api_write_counters(&w, &r.at);
-    metrics_write(&w, &r);
-    out_put_non_finite(&w);
-    out_close(&w);
-    return reply_json(q, 200, &w);
-}
-
-int api_evaluate(struct request *q)
-{
-    struct snapshot s;
-    struct error e;
-    if (model_snapshot(request_model(q), &s, &e))
-        return reply_error(q, &e);
-    int status = evaluate(q, &s);
     snapshot_release(&s);
     return status;
 }

@@ -142,6 +142,7 @@ int api_metrics(struct request *q)
     for (int i = 0; i < c.n; i++)
         write_series(&w, &c.series[i]);
     out_close(&w);
+    out_put_non_finite(&w);
     out_close(&w);
     return reply_json(q, 200, &w);
 }

@@ -297,6 +297,7 @@ static const struct field patch_fields[] = {
     {"lr", IS_NUMBER, "a number", false},
     {"optimizer", IS_OBJECT | IS_NULL, "an object", false},
     {"schedule", IS_OBJECT | IS_NULL, "an object", false},
+    {"augment", IS_LIST | IS_OBJECT | IS_NULL, "a list or an object", false},
     {"clip_grad_norm", IS_NUMBER | IS_NULL, "a number", false},
     {"clip_grad_value", IS_NUMBER | IS_NULL, "a number", false},
     {"frozen", IS_LIST | IS_NULL, "a list of globs", false},

@@ -29,6 +29,12 @@ static json_t *request_body(const struct route *r)
                             r->request_schema ? schema_ref(r->request_schema) : json_object());
     if (r->flags & ROUTE_BINARY)
         json_object_set_new(content, "application/octet-stream", json_object());
+    if (r->flags & ROUTE_FORM)
+        json_object_set_new(content, "multipart/form-data", json_object());
+    if (r->flags & ROUTE_IMAGE) {
+        json_object_set_new(content, "image/jpeg", json_object());
+        json_object_set_new(content, "image/png", json_object());
+    }
     return json_pack("{s:b, s:o}", "required", !(r->flags & ROUTE_BODY_OPTIONAL), "content",
                      content);
 }

@@ -1,5 +1,6 @@
 /* api_server.c: what the daemon says of itself: metadata, health, its tables, its paths. */
 #include "api.h"
+#include "describe_template.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -125,6 +126,22 @@ static void write_operator(struct json_out *w, const struct op_info *op)
 
 typedef bool info_at(int i, struct optimizer_info *info_r);
 
+static void write_augmentations(struct json_out *w)
+{
+    struct augment_info info;
+    out_key(w, "augmentations");
+    out_open_array(w);
+    for (int i = 0; augment_info_at(i, &info); i++) {
+        out_open_object(w);
+        out_put_string(w, "name", info.row.name);
+        out_put_string(w, "kind", info.kind);
+        out_put_string(w, "doc", info.row.doc);
+        write_attributes(w, info.row.attrs);
+        out_close(w);
+    }
+    out_close(w);
+}
+
 static void write_table(struct json_out *w, const char *key, info_at *at)
 {
     struct optimizer_info info;
@@ -153,6 +170,25 @@ int api_operators(struct request *q)
     write_table(&w, "optimizers", optimizer_info_at);
     write_table(&w, "schedules", schedule_info_at);
     write_table(&w, "initializers", init_info_at);
+    write_augmentations(&w);
+    out_close(&w);
+    return reply_json(q, 200, &w);
+}
+
+int api_templates(struct request *q)
+{
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_key(&w, "templates");
+    out_open_array(&w);
+    for (int i = 0; template_at(i); i++) {
+        out_open_object(&w);
+        out_put_string(&w, "name", template_at(i)->name);
+        out_put_string(&w, "doc", template_at(i)->doc);
+        write_attributes(&w, template_at(i)->attrs);
+        out_close(&w);
+    }
+    out_close(&w);
     out_close(&w);
     return reply_json(q, 200, &w);
 }

@@ -78,7 +78,8 @@ static int read_batch(struct request *q, const struct field *parameters, struct 
         return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
     if (read_options(q, batch_fields, parameters, o_r, e))
         return -1;
-    return api_read_batch(q, program_network(request_model(q)->program), true, b_r, e);
+    const struct model *m = request_model(q);
+    return api_read_training_batch(q, program_network(m->program), m->at.draw, b_r, e);
 }
 
 /* What a verb does with the batch, if it has one. */

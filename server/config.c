@@ -38,6 +38,8 @@ static const struct flag flags[] = {
      "requests that are worked on at the same time, 2 or more"},
     {"max-body", FLAG_SIZE, AT(max_body), "256M", 1, HUGE_SIZE, "BYTES",
      "largest body of a request"},
+    {"max-image-pixels", FLAG_SIZE, AT(max_image_pixels), "64M", 1, HUGE_SIZE, "PIXELS",
+     "largest image that is decoded, width times height"},
     {"max-memory", FLAG_SIZE, AT(max_memory), "80%", 1 << 20, HUGE_SIZE, "BYTES",
      "memory for models and requests; % is of what the machine or container has"},
     {"max-models", FLAG_INT, AT(max_models), "1000", 1, MANY, "N", "models that there may be"},

@@ -12,15 +12,16 @@
 #define BACKPROPD_VERSION "0.1.0"
 
 struct config {
-    const char *listen;    /* as given: "127.0.0.1:8080", "[::1]:0" */
-    char host[256];        /* of it, without brackets */
-    int port;              /* of it; 0: any free one */
-    const char *data;      /* folder of the store; NULL: none was given */
-    const char *port_file; /* gets "host:port"; NULL: none */
-    int64_t threads;       /* of the engine's pool */
-    int64_t workers;       /* request workers, at least 2 */
-    int64_t max_body;      /* bytes of one request */
-    int64_t max_memory;    /* bytes of the whole process */
+    const char *listen;       /* as given: "127.0.0.1:8080", "[::1]:0" */
+    char host[256];           /* of it, without brackets */
+    int port;                 /* of it; 0: any free one */
+    const char *data;         /* folder of the store; NULL: none was given */
+    const char *port_file;    /* gets "host:port"; NULL: none */
+    int64_t threads;          /* of the engine's pool */
+    int64_t workers;          /* request workers, at least 2 */
+    int64_t max_body;         /* bytes of one request */
+    int64_t max_memory;       /* bytes of the whole process */
+    int64_t max_image_pixels; /* of an encoded image, width times height */
     int64_t max_models;
     int64_t redo_bytes;      /* of a model's log; then a checkpoint is made */
     int64_t redo_seconds;    /* of steps in it */

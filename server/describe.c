@@ -2,9 +2,11 @@
  * one pass over the parts, so that they cannot differ; the caller takes the one it wants. */
 #include "describe.h"
 #include "describe_parts.h"
+#include "describe_template.h"
 
 static const struct field description_fields[] = {
     {"inputs", IS_LIST, "a list of inputs", true},
+    {"preprocess", IS_STRING | IS_OBJECT, "a preset or an object", false},
     {"layers", IS_LIST, "a list of layers", true},
     {"outputs", IS_LIST, "a list of outputs", false},
     {"targets", IS_LIST, "a list of targets", false},
@@ -12,6 +14,7 @@ static const struct field description_fields[] = {
     {"losses", IS_LIST, "a list of losses", false},
     {"optimizer", IS_STRING | IS_OBJECT, "a string or an object", false},
     {"schedule", IS_STRING | IS_OBJECT, "a string or an object", false},
+    {"augment", IS_LIST | IS_OBJECT, "a list or an object", false},
     {"clip_grad_norm", IS_NUMBER, "a number above 0", false},
     {"clip_grad_value", IS_NUMBER, "a number above 0", false},
     {"seed", IS_INT, "an integer from 0 to 2^53", false},
@@ -23,8 +26,8 @@ static const struct field description_fields[] = {
 
 /* In the order in which each needs the ones before. */
 static int (*const parts[])(struct describe *) = {
-    describe_inputs, describe_layers,    describe_build,    describe_outputs,
-    describe_losses, describe_optimizer, describe_settings,
+    describe_inputs, describe_preprocess, describe_layers,    describe_build,    describe_outputs,
+    describe_augment, describe_losses, describe_augment_check, describe_optimizer, describe_settings,
 };
 enum { PARTS = sizeof parts / sizeof parts[0] };
 
@@ -63,6 +66,12 @@ static struct network *network_begin(struct error *e)
 static int describe_begin(struct describe *d, const json_t *description, struct error *e)
 {
     *d = (struct describe){.given = description, .e = e};
+    if (describe_get(description, "template")) {
+        d->given = d->written = template_expand(description, e);
+        description = d->given;
+        if (!d->written)
+            return -1;
+    }
     if (describe_check_fields(description, "", description_fields, false, e))
         return -1;
     d->expanded = json_object();
@@ -77,6 +86,7 @@ static int describe_begin(struct describe *d, const json_t *description, struct 
 /* Frees all but what the caller took out before. */
 static void describe_end(struct describe *d)
 {
+    json_decref(d->written);
     json_decref(d->expanded);
     json_decref(d->names);
     if (d->scratch)

@@ -10,6 +10,7 @@ static const struct field layer_fields[] = {
     {"op", IS_STRING, "a string", true},
     {"name", IS_STRING, "a string", false},
     {"inputs", IS_STRING | IS_LIST, "a name or a list of names", false},
+    {"init", IS_OBJECT, "an object of initialisers by the name of the parameter", false},
     {0},
 };
 

@@ -13,12 +13,32 @@ static const struct field loss_fields[] = {
     {"weight", IS_NUMBER | IS_LIST, "a number or a list of numbers", false},
     {"op", IS_STRING, "a string", true},
     {"name", IS_STRING, "a string", false},
-    {"input", IS_STRING, "the name of an output or of a layer", false},
+    {"input", IS_STRING | IS_LIST, "the name of an output or of a layer, or a list of them", false},
     {"target", IS_STRING, "the name of a target", false},
     {0},
 };
 
 /* ---- reading --------------------------------------------------------------------------------- */
+
+static int loss_read_inputs(struct describe *d, struct loss *l)
+{
+    const json_t *given = describe_get(l->given, "input");
+    struct place p = describe_place("%s.input", l->place.text);
+    l->n_inputs = json_is_string(given);
+    l->inputs[0] = json_string_value(given);
+    if (!json_is_array(given))
+        return 0;
+    if (describe_check_count(given, p.text, NETWORK_MAX_IO - 1, d->e))
+        return -1;
+    for (; l->n_inputs < (int)json_array_size(given); l->n_inputs++) {
+        const json_t *name = json_array_get(given, (size_t)l->n_inputs);
+        p = describe_place("%s.input[%d]", l->place.text, l->n_inputs);
+        if (describe_check_type(name, p.text, IS_STRING, "a name", d->e))
+            return -1;
+        l->inputs[l->n_inputs] = json_string_value(name);
+    }
+    return 0;
+}
 
 static int loss_read_object(struct describe *d, struct loss *l)
 {
@@ -26,12 +46,13 @@ static int loss_read_object(struct describe *d, struct loss *l)
     if (describe_check_fields(l->given, l->place.text, loss_fields, true, d->e))
         return -1;
     l->op = describe_get_string(l->given, "op");
-    l->input = describe_get_string(l->given, "input");
     l->target = describe_get_string(l->given, "target");
     if (describe_get_string(l->given, "name"))
         l->name = describe_get_string(l->given, "name");
     if (json_is_number(weight))
         l->weight = json_number_value(weight);
+    if (loss_read_inputs(d, l))
+        return -1;
     return describe_attrs(l->given, l->place.text, loss_fields + json_is_array(weight), d->scratch,
                           &l->attrs, &l->n_attrs, d->e);
 }
@@ -87,42 +108,67 @@ static int losses_read(struct describe *d, struct losses *ls)
 /* ---- what a loss compares -------------------------------------------------------------------- */
 
 /* The output or layer of this name; an output's name comes first. */
-static int input_find(struct describe *d, const struct loss *l, struct node **node_r)
+static int input_find(struct describe *d, const struct loss *l, const char *name,
+                      struct node **node_r)
 {
     struct network *net = d->net;
     struct place p = describe_place("%s.input", l->place.text);
     int layer;
     for (int i = 0; i < net->n_outputs; i++)
-        if (strcmp(net->output_names[i], l->input) == 0) {
+        if (strcmp(net->output_names[i], name) == 0) {
             *node_r = net->outputs[i];
             return 0;
         }
-    if (describe_find(d, l->input, p.text, false, &layer))
+    if (describe_find(d, name, p.text, false, &layer))
         return -1;
     *node_r = d->layers[layer].node;
     return 0;
 }
 
-/* Without a name: one loss takes the first output, several take theirs in order. */
-static int input_resolve(struct describe *d, const struct losses *ls, struct loss *l)
+static bool takes_several(const char *op)
+{
+    struct op_info info;
+    for (int i = 0; op_info_at(i, &info); i++)
+        if (strcmp(info.name, op) == 0)
+            return info.max_inputs > 2;
+    return false;
+}
+
+/* Without names: a loss of several inputs takes all outputs, one loss the first, several losses
+ * take theirs in order. */
+static int input_default(struct describe *d, const struct losses *ls, struct loss *l)
 {
     struct network *net = d->net;
-    struct shape_text text;
     bool in_order = ls->n > 1 && net->n_outputs > 1;
-    int i = in_order ? (int)(l - ls->at) : 0;
-    if (!l->input && in_order && ls->n != net->n_outputs)
+    if (takes_several(l->op) && net->n_outputs < NETWORK_MAX_IO) {
+        l->n_inputs = net->n_outputs;
+        memcpy(l->inputs, net->output_names, sizeof net->output_names);
+        return 0;
+    }
+    if (in_order && ls->n != net->n_outputs)
         return error_set(d->e, ERROR_MISSING_FIELD,
                          "%s: the field 'input' is missing: say which of the %d outputs it takes",
                          l->place.text, net->n_outputs);
-    if (!l->input)
-        l->input = net->output_names[i];
-    if (input_find(d, l, &l->of))
+    l->inputs[0] = net->output_names[in_order ? l - ls->at : 0];
+    l->n_inputs = 1;
+    return 0;
+}
+
+static int input_resolve(struct describe *d, const struct losses *ls, struct loss *l)
+{
+    struct shape_text text;
+    if (!l->n_inputs && input_default(d, ls, l))
         return -1;
-    if (shape_batched(node_shape(l->of)))
-        return 0;
-    return error_set(d->e, ERROR_BAD_GRAPH,
-                     "%s.input: '%s' gives %s, expected one result for each sample ([N, ...])",
-                     l->place.text, l->input, shape_print(node_shape(l->of), &text));
+    for (int i = 0; i < l->n_inputs; i++) {
+        if (input_find(d, l, l->inputs[i], &l->of[i]))
+            return -1;
+        if (!shape_batched(node_shape(l->of[i])))
+            return error_set(d->e, ERROR_BAD_GRAPH,
+                             "%s.input: '%s' gives %s, expected one result for each sample "
+                             "([N, ...])",
+                             l->place.text, l->inputs[i], shape_print(node_shape(l->of[i]), &text));
+    }
+    return 0;
 }
 
 /* ---- the graph ------------------------------------------------------------------------------- */
@@ -146,8 +192,11 @@ static int sum_add(struct describe *d, const struct losses *ls, const struct los
 static int loss_add(struct describe *d, const struct losses *ls, const struct loss *l)
 {
     struct network *net = d->net;
-    struct node *in[] = {l->of, net->targets[l->to]};
-    struct node *n = graph_add(net->graph, l->op, l->name, in, 2, l->attrs, l->n_attrs, d->e);
+    struct node *in[NETWORK_MAX_IO + 1];
+    memcpy(in, l->of, sizeof l->of);
+    in[l->n_inputs] = net->targets[l->to];
+    struct node *n =
+        graph_add(net->graph, l->op, l->name, in, l->n_inputs + 1, l->attrs, l->n_attrs, d->e);
     if (!n)
         return error_prefix(d->e, "%s", l->place.text);
     net->losses[net->n_losses++] = n;
@@ -155,6 +204,18 @@ static int loss_add(struct describe *d, const struct losses *ls, const struct lo
 }
 
 /* ---- the expanded description ---------------------------------------------------------------- */
+
+/* One name as it is, several as a list. */
+static json_t *inputs_json(const struct loss *l)
+{
+    json_t *list = l->n_inputs > 1 ? json_array() : NULL;
+    for (int i = 0; list && i < l->n_inputs; i++)
+        if (json_array_append_new(list, json_string(l->inputs[i]))) {
+            json_decref(list);
+            return NULL;
+        }
+    return l->n_inputs > 1 ? list : json_string(l->inputs[0]);
+}
 
 /* One `loss` stays as it was given, as an object; items of `losses` say all that they take. */
 static int loss_put(struct describe *d, const struct losses *ls, const struct loss *l)
@@ -164,7 +225,7 @@ static int loss_put(struct describe *d, const struct losses *ls, const struct lo
     int failed = describe_put(item, "op", json_string(l->op), d->e);
     if (ls->list)
         failed = failed || describe_put(item, "name", json_string(l->name), d->e) ||
-                 describe_put(item, "input", json_string(l->input), d->e) ||
+                 describe_put(item, "input", inputs_json(l), d->e) ||
                  describe_put(item, "target", json_string(l->target), d->e);
     json_object_foreach((json_t *)l->given, key, value)
     {
@@ -176,6 +237,18 @@ static int loss_put(struct describe *d, const struct losses *ls, const struct lo
     failed |= ls->list ? describe_append(describe_list(d, "losses"), item, d->e)
                        : describe_put(d->expanded, "loss", item, d->e);
     return failed ? -1 : 0;
+}
+
+/* A detector's labels are its classes. */
+static int labels_check(struct describe *d, const struct node *loss)
+{
+    const json_t *labels = describe_get(d->given, "labels");
+    struct detection_spec spec;
+    if (!labels || !node_detection(loss, &spec) || (int64_t)json_array_size(labels) == spec.classes)
+        return 0;
+    return error_set(d->e, ERROR_BAD_VALUE,
+                     "labels: expected %lld, as many as the detector has classes, found %zu",
+                     (long long)spec.classes, json_array_size(labels));
 }
 
 int describe_losses(struct describe *d)
@@ -191,10 +264,11 @@ int describe_losses(struct describe *d)
     if (describe_targets_add(d, ls))
         return -1;
     for (int i = 0; i < ls->n; i++)
-        if (loss_add(d, ls, &ls->at[i]) || loss_put(d, ls, &ls->at[i]))
+        if (loss_add(d, ls, &ls->at[i]) || loss_put(d, ls, &ls->at[i]) ||
+            labels_check(d, d->net->losses[i]))
             return -1;
     for (int i = 0; i < ls->n; i++)
-        if (ls->at[i].of == d->net->outputs[0] && describe_probabilities(d, ls->at[i].op))
+        if (ls->at[i].of[0] == d->net->outputs[0] && describe_probabilities(d, ls->at[i].op))
             return -1;
     return 0;
 }

@@ -5,12 +5,14 @@
 #include "describe_parts.h"
 
 struct loss {
-    const char *op, *name, *input, *target;
+    const char *op, *name, *target;
+    const char *inputs[NETWORK_MAX_IO]; /* names of what it judges; n_inputs 0: not said */
+    int n_inputs;
     struct place place;
     double weight;
-    struct node *of;     /* what it judges */
-    int to;              /* place of its target */
-    const json_t *given; /* NULL: only the operator's name was given */
+    struct node *of[NETWORK_MAX_IO]; /* what it judges */
+    int to;                          /* place of its target */
+    const json_t *given;             /* NULL: only the operator's name was given */
     struct attr *attrs;
     int n_attrs;
 };

@@ -19,6 +19,7 @@ struct layer {
 
 struct describe {
     const json_t *given;
+    json_t *written; /* by a template, NULL: none; then it is what is given */
     json_t *expanded;
     struct network *net;
     struct arena *scratch; /* for the time of reading */
@@ -42,16 +43,22 @@ int describe_tensor(struct describe *d, const json_t *item, const char *place, c
 /* Appends it to the list `field` of the expanded description. */
 int describe_put_tensor(struct describe *d, const char *field, const struct tensor_spec *spec);
 
-int describe_inputs(struct describe *d);  /* describe_inputs.c */
-int describe_layers(struct describe *d);  /* describe_layers.c: reads and checks */
-int describe_build(struct describe *d);   /* describe_build.c: orders and adds to the graph */
+int describe_inputs(struct describe *d);     /* describe_inputs.c */
+int describe_preprocess(struct describe *d); /* describe_preprocess.c: encoded images */
+int describe_layers(struct describe *d);     /* describe_layers.c: reads and checks */
+int describe_build(struct describe *d);      /* describe_build.c: orders and adds to the graph */
+/* Gives parameters of a layer that was just built the initialisers of its field `init`.
+ * describe_init.c */
+int describe_init(struct describe *d, const struct layer *l, const char *place);
 int describe_outputs(struct describe *d); /* describe_outputs.c */
 int describe_losses(struct describe *d);  /* describe_losses.c: targets and losses */
 /* The probabilities of outputs[0], which a loss of this name judges; adds none for a loss that is
  * not a classifier's. describe_outputs.c */
 int describe_probabilities(struct describe *d, const char *loss);
-int describe_optimizer(struct describe *d); /* describe_training.c: and schedule */
-int describe_settings(struct describe *d);  /* describe_training.c: clipping, seed, labels... */
+int describe_augment(struct describe *d);       /* describe_augment.c: before the losses, */
+int describe_augment_check(struct describe *d); /* and whether it fits, after them */
+int describe_optimizer(struct describe *d);     /* describe_training.c: and schedule */
+int describe_settings(struct describe *d);      /* describe_training.c: clipping, seed, labels... */
 
 /* The list of the expanded description that is called `field`, made when it is not there. NULL:
  * out of memory. */

@@ -62,15 +62,30 @@ static int target_name(struct describe *d, const struct losses *ls, struct loss 
     return 0;
 }
 
+/* Whether the target is class indices that augmentation turns into probabilities. */
+static bool target_is_mixed(const struct describe *d, const struct tensor_spec *t,
+                            const struct loss *l, enum dtype dtype, const struct shape *shape)
+{
+    return d->net->augment && augment_mixes(d->net->augment) && dtype == DTYPE_INT64 &&
+           node_shape(l->of[0])->rank == 2 && (!t->has_dtype || t->dtype == dtype) &&
+           (!t->has_shape || shape_equal(&t->shape, shape));
+}
+
 /* Fills in what is left out of a target. A target of the prediction's own shape where the loss
  * usually takes classes stands for probabilities. */
-static int target_complete(struct tensor_spec *t, const struct loss *l, struct error *e)
+static int target_complete(const struct describe *d, struct tensor_spec *t, const struct loss *l,
+                           struct error *e)
 {
-    const struct shape *prediction = node_shape(l->of);
+    const struct shape *prediction = node_shape(l->of[0]);
     enum dtype dtype;
     struct shape shape;
     if (loss_target(l->op, prediction, &dtype, &shape, e))
         return error_prefix(e, "%s", l->place.text);
+    if (target_is_mixed(d, t, l, dtype, &shape)) {
+        t->dtype = DTYPE_REAL;
+        t->shape = *prediction;
+        t->has_dtype = t->has_shape = true;
+    }
     if (!t->has_dtype)
         t->dtype =
             t->has_shape && !shape_equal(&t->shape, &shape) && shape_equal(&t->shape, prediction)
@@ -94,7 +109,7 @@ int describe_target_resolve(struct describe *d, struct losses *ls, struct loss *
         ls->targets[l->to] = (struct tensor_spec){.name = l->target};
     }
     ls->used[l->to] = true;
-    return target_complete(&ls->targets[l->to], l, d->e);
+    return target_complete(d, &ls->targets[l->to], l, d->e);
 }
 
 int describe_targets_add(struct describe *d, const struct losses *ls)

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "dispatch.h"
 
+#include "form.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +162,10 @@ bool dispatch_media_accepted(const char *type, unsigned flags)
         {"application/json", 0},
         {"application/x-www-form-urlencoded", 0}, /* what curl -d says unless told otherwise */
         {"application/octet-stream", ROUTE_BINARY},
+        {"multipart/form-data", ROUTE_FORM},
+        {"image/jpeg", ROUTE_IMAGE},
+        {"image/jpg", ROUTE_IMAGE},
+        {"image/png", ROUTE_IMAGE},
     };
     if (!type || flags & ROUTE_RAW)
         return true;
@@ -189,8 +195,10 @@ static int check_body_headers(struct request *q)
                             q->route->pattern);
     if (!dispatch_media_accepted(type, flags))
         return reply_errorf(q, ERROR_MEDIA_TYPE,
-                            "Content-Type is '%.80s', expected application/json%s", type,
-                            flags & ROUTE_BINARY ? " or application/octet-stream" : "");
+                            "Content-Type is '%.80s', expected application/json%s%s%s", type,
+                            flags & ROUTE_BINARY ? " or application/octet-stream" : "",
+                            flags & ROUTE_FORM ? " or multipart/form-data" : "",
+                            flags & ROUTE_IMAGE ? " or image/jpeg or image/png" : "");
     if (encoding && strcasecmp(encoding, "identity"))
         return reply_errorf(q, ERROR_MEDIA_TYPE,
                             "Content-Encoding is '%.80s', bodies must not be encoded", encoding);
@@ -238,12 +246,15 @@ static int read_body(struct request *q)
 {
     struct error e;
     unsigned flags = q->route->flags;
-    if (!(flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL)) || flags & ROUTE_RAW)
+    if (!(flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL)) || flags & (ROUTE_RAW | ROUTE_UNREAD))
         return 0;
     if (!q->body_size)
         return flags & ROUTE_BODY_OPTIONAL
                    ? 0
                    : reply_errorf(q, ERROR_BAD_JSON, "the body is empty, expected a JSON object");
+    int images = form_read(q, &e);
+    if (images)
+        return images < 0 ? reply_error(q, &e) : 0;
     int status = split_body(q);
     if (status || q->raw_tensor)
         return status;

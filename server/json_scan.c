@@ -122,6 +122,10 @@ static const char *span_end(struct scan *s, const char *begin)
             scan_error(s, begin, ERROR_BAD_JSON, "the list that begins here does not end");
             return NULL;
         }
+        if (*p == '}') {
+            scan_error(s, p, ERROR_BAD_JSON, "'}' before the end of a list");
+            return NULL;
+        }
         if (*p != '[' && *p != ']') {
             scan_error(s, p, ERROR_BAD_TYPE,
                        *p == '"' ? "a string in a list of numbers"

@@ -10,15 +10,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-/* Before there are threads, which inherit the mask: signals are waited for, not handled. */
+/* To the main thread, where it waits until it is asked for. */
+static void signal_pass_on(int number)
+{
+    int saved = errno;
+    syscall(SYS_tgkill, getpid(), getpid(), number);
+    errno = saved;
+}
+
+/* Before there are threads of ours, which inherit the mask: signals are waited for, not handled.
+ * But a library's threads may be older (OpenBLAS starts its own before main), and one of those
+ * would end the process where it stands: what they get is passed on. */
 static void signals_block(sigset_t *stop)
 {
+    struct sigaction pass_on = {.sa_handler = signal_pass_on, .sa_flags = SA_RESTART};
     sigemptyset(stop);
     sigaddset(stop, SIGINT);
     sigaddset(stop, SIGTERM);
     pthread_sigmask(SIG_BLOCK, stop, NULL);
+    sigaction(SIGINT, &pass_on, NULL);
+    sigaction(SIGTERM, &pass_on, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 

@@ -34,20 +34,23 @@ int64_t metrics_now_ms(void)
 
 void metrics_record_at(struct model *m, const struct step_result *r, int64_t time_ms)
 {
-    struct store_metric rows[SERIES + 1];
+    struct store_metric rows[SERIES + RUN_MAX_PARTS + 1];
     struct error ignored;
     int n = 0;
     for (int i = 0; i < SERIES; i++)
         if (!isnan(number(r, i)))
             rows[n++] = (struct store_metric){m->id,      series[i].name, r->at.revision,
                                               r->at.step, number(r, i),   time_ms};
+    for (int i = 0; i < r->n_parts; i++)
+        rows[n++] = (struct store_metric){m->id,      r->parts[i].name,  r->at.revision,
+                                          r->at.step, r->parts[i].value, time_ms};
     if (r->samples)
         rows[n++] = (struct store_metric){m->id,      "samples",          r->at.revision,
                                           r->at.step, (double)r->samples, time_ms};
     store_metrics_append(m->models->store, rows, n, &ignored);
 }
 
-void metrics_write(struct json_out *w, const struct step_result *r)
+void metrics_open(struct json_out *w, const struct step_result *r)
 {
     if (!isnan(r->loss)) {
         out_key(w, "loss");
@@ -60,9 +63,18 @@ void metrics_write(struct json_out *w, const struct step_result *r)
             out_key(w, series[i].name);
             out_double(w, number(r, i));
         }
+    for (int i = 0; i < r->n_parts; i++) {
+        out_key(w, r->parts[i].name);
+        out_double(w, r->parts[i].value);
+    }
     if (r->samples) {
         out_key(w, "samples");
         out_int(w, r->samples);
     }
+}
+
+void metrics_write(struct json_out *w, const struct step_result *r)
+{
+    metrics_open(w, r);
     out_close(w);
 }

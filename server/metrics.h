@@ -13,5 +13,7 @@ int64_t metrics_now_ms(void); /* Unix time */
 
 /* "loss" and "metrics":{...} of an answer: the same names; what does not apply is left out. */
 void metrics_write(struct json_out *w, const struct step_result *r);
+/* The same, with "metrics" left open for more of them. */
+void metrics_open(struct json_out *w, const struct step_result *r);
 
 #endif

@@ -2,6 +2,8 @@
  * what goes to the store and comes back in model_versions.c, questions in snapshot.c. */
 #include "model_private.h"
 
+#include "evaluation.h"
+
 #include "answers.h"
 
 #include <math.h>
@@ -106,6 +108,7 @@ void model_release(struct model **model)
         return;
     if (m->queue)
         work_queue_destroy(&m->queue);
+    evaluations_destroy(m);
     generation_unref(&m->live);
     generation_unref(&m->spare);
     free(m->grads);

@@ -30,6 +30,7 @@
 enum { MODEL_MAX_NAME = 128 };
 
 struct models;
+struct evaluation;
 struct answers;
 
 /* What an answer means. `process`: the change survives the process (kill -9); `power`: also the
@@ -58,6 +59,8 @@ struct model {
     bool gone;        /* deleted: steps are refused */
     bool dirty;       /* changed since the last checkpoint */
     double last_loss; /* of the last training forward; NaN: none yet */
+    struct evaluation *evaluations; /* under way: evaluation.h */
+    int64_t last_evaluation;
 
     pthread_mutex_t writing;  /* held while a job changes the next group, and to hash it */
     struct generation *spare; /* the next one is written here */
@@ -95,7 +98,11 @@ struct step_result {
     double loss, grad_norm, lr, accuracy; /* NaN: does not apply */
     int64_t samples;
     struct counters at; /* after it */
+    struct run_part parts[RUN_MAX_PARTS]; /* that losses reported: "box_loss" */
+    int n_parts;
 };
+/* Takes over what the losses of a run reported. */
+void step_result_parts(struct step_result *r, const struct run *run);
 
 /* ---- in the model's queue -------------------------------------------------------------------- */
 
@@ -148,9 +155,12 @@ size_t model_bytes(const struct network *net);
  * restored state has the hash that it had. Waits for a running step. */
 int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error *e);
 
-/* Loss and accuracy of a labelled batch by evaluation rules, on this snapshot. */
+/* Loss and accuracy of a labelled batch by evaluation rules, on this snapshot. `f`, which may be
+ * NULL, sees what the first loss compares with its target; -1 of it is that of the evaluation. */
+typedef int predictions_fn(void *arg, const struct network *net, const struct batch *b,
+                           const real *prediction, struct error *e);
 int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                      struct step_result *r, struct error *e);
+                      predictions_fn *f, void *arg, struct step_result *r, struct error *e);
 
 /* What train_step would compute: the lease holds the gradients of the inputs until it is released;
  * those of the parameters are written to `grads`. `training` false: by evaluation rules. */

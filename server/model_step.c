@@ -37,6 +37,13 @@ struct run_args model_run_args(const struct network *net, struct pool *pool, con
                              .draw = draw};
 }
 
+void step_result_parts(struct step_result *r, const struct run *run)
+{
+    const struct run_part *parts;
+    r->n_parts = run_parts(run, &parts);
+    memcpy(r->parts, parts, (size_t)r->n_parts * sizeof *parts);
+}
+
 /* Forward, backward, and the checks of what came out. */
 int gradients_run(const struct network *net, struct run *run, const struct run_args *args,
                   const struct batch *b, struct step_result *r, struct error *e)
@@ -46,6 +53,7 @@ int gradients_run(const struct network *net, struct run *run, const struct run_a
     r->loss = (double)run_loss(run);
     r->grad_norm = gradients_norm(net, args->pool, args->grads);
     r->samples = b->n;
+    step_result_parts(r, run);
     r->accuracy = score_accuracy(net, b, run_output(run, 0));
     if (!isfinite(r->loss) || !isfinite(r->grad_norm))
         return run_explain_nonfinite(run, args, e);
@@ -202,7 +210,7 @@ static double seconds_now(void)
 
 static struct step_result no_result(void)
 {
-    return (struct step_result){NAN, NAN, NAN, NAN, 0, {0}};
+    return (struct step_result){.loss = NAN, .grad_norm = NAN, .lr = NAN, .accuracy = NAN};
 }
 
 /* Times the step too: what the steps since a checkpoint took is about what their replay takes. */

@@ -1,6 +1,6 @@
-/* models.c: the table of models, sorted by name. Creating holds the table's lock from the check of
- * the name to the insertion, so that of two clients who create at once one gets the other's model.
- */
+/* models.c: the table of models, sorted by name. Creating holds `creating` from the check of the
+ * name to the insertion, so that of two clients who create at once one gets the other's model. The
+ * table's own lock is held for moments only: the HTTP thread finds models while others are made. */
 #define _GNU_SOURCE
 #include "models.h"
 
@@ -22,8 +22,7 @@ static void reclaim_one(void *arg, struct model *m)
     program_unref(&p);
 }
 
-/* The table may be locked by the very thread that asks (it is creating a model), or by one that
- * waits for a lock of the asker's: so it is only tried. */
+/* Whoever has locked the table may wait for a lock of the asker's: so it is only tried. */
 static void reclaim(void *arg)
 {
     struct models *ms = arg;
@@ -56,6 +55,7 @@ struct models *models_create(const struct server *s, struct error *e)
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&ms->lock, &recursive);
     pthread_mutexattr_destroy(&recursive);
+    pthread_mutex_init(&ms->creating, NULL);
     if (asprintf(&ms->redo_root, "%s/redo", c->data) >= 0)
         return ms;
     ms->redo_root = NULL;
@@ -85,6 +85,7 @@ int models_destroy(struct models **models, struct error *e)
     free(ms->table);
     free(ms->redo_root);
     pthread_mutex_destroy(&ms->lock);
+    pthread_mutex_destroy(&ms->creating);
     free(ms);
     return status;
 }
@@ -130,21 +131,34 @@ struct model *model_hold(struct model *m)
     return m;
 }
 
-struct model *models_find(struct models *ms, const char *name, struct error *e)
+/* The model of this name, held; NULL: there is none. */
+static struct model *table_find(struct models *ms, const char *name)
 {
     bool found;
     pthread_mutex_lock(&ms->lock);
     int at = table_place(ms, name, &found);
     struct model *m = found ? model_hold(ms->table[at]) : NULL;
-    if (!m) {
-        struct nearest near = {.given = name};
-        for (int i = 0; i < ms->n; i++)
-            nearest_offer(&near, ms->table[i]->name);
-        error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'%s%s%s", name,
-                  near.best ? "; did you mean '" : "", near.best ? near.best : "",
-                  near.best ? "'?" : "");
-    }
     pthread_mutex_unlock(&ms->lock);
+    return m;
+}
+
+static void unknown_model(struct models *ms, const char *name, struct error *e)
+{
+    struct nearest near = {.given = name};
+    pthread_mutex_lock(&ms->lock);
+    for (int i = 0; i < ms->n; i++)
+        nearest_offer(&near, ms->table[i]->name);
+    error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'%s%s%s", name,
+              near.best ? "; did you mean '" : "", near.best ? near.best : "",
+              near.best ? "'?" : "");
+    pthread_mutex_unlock(&ms->lock);
+}
+
+struct model *models_find(struct models *ms, const char *name, struct error *e)
+{
+    struct model *m = table_find(ms, name);
+    if (!m)
+        unknown_model(ms, name, e);
     return m;
 }
 
@@ -196,7 +210,7 @@ static int give_state(struct model *m, const struct origin *o, struct error *e)
     return model_checkpoint(m, e) || model_redo_open(m, false, e) ? -1 : 0;
 }
 
-/* Under the table's lock; the name is free. */
+/* Under `creating`; the name is free. */
 static struct model *create(struct models *ms, const char *name, const struct origin *o,
                             struct error *e)
 {
@@ -211,12 +225,20 @@ static struct model *create(struct models *ms, const char *name, const struct or
         model_release(&m);
         return NULL;
     }
-    if (give_state(m, o, e) || table_insert(ms, m, e)) {
+    int failed = give_state(m, o, e);
+    if (!failed) {
+        pthread_mutex_lock(&ms->lock);
+        failed = table_insert(ms, m, e);
+        if (!failed)
+            model_hold(m); /* the caller's, before others can see it */
+        pthread_mutex_unlock(&ms->lock);
+    }
+    if (failed) {
         store_model_delete(ms->store, m->id, NULL);
         model_release(&m);
         return NULL;
     }
-    return model_hold(m);
+    return m;
 }
 
 static struct model *refuse_name(const char *name, struct error *e)
@@ -231,18 +253,20 @@ struct model *models_put(struct models *ms, const char *name, const json_t *desc
 {
     struct origin o = {.given = describe_expand(description, e), .settings = json_object()};
     struct model *m = NULL;
-    bool found;
     if (o.given) {
-        pthread_mutex_lock(&ms->lock);
-        int at = table_place(ms, name, &found);
-        *created_r = !found;
-        if (!found)
+        pthread_mutex_lock(&ms->creating);
+        struct model *old = table_find(ms, name);
+        *created_r = !old;
+        if (!old) {
             m = create(ms, name, &o, e);
-        else if (json_equal(o.given, ms->table[at]->given))
-            m = model_hold(ms->table[at]);
-        else
+        } else if (json_equal(o.given, old->given)) {
+            m = old;
+            old = NULL;
+        } else {
             m = refuse_name(name, e);
-        pthread_mutex_unlock(&ms->lock);
+        }
+        pthread_mutex_unlock(&ms->creating);
+        model_release(&old);
     }
     json_decref(o.given);
     json_decref(o.settings);
@@ -252,37 +276,46 @@ struct model *models_put(struct models *ms, const char *name, const json_t *desc
 struct model *models_clone(struct models *ms, const char *name, struct model *from,
                            const json_t *layers, struct error *e)
 {
-    bool found;
     pthread_mutex_lock(&from->lock);
     struct origin o = {json_incref(from->given), json_incref(from->settings), from, layers};
     pthread_mutex_unlock(&from->lock);
-    pthread_mutex_lock(&ms->lock);
-    table_place(ms, name, &found);
-    struct model *m = found ? refuse_name(name, e) : create(ms, name, &o, e);
-    pthread_mutex_unlock(&ms->lock);
+    pthread_mutex_lock(&ms->creating);
+    struct model *old = table_find(ms, name);
+    struct model *m = old ? refuse_name(name, e) : create(ms, name, &o, e);
+    pthread_mutex_unlock(&ms->creating);
+    model_release(&old);
     json_decref(o.given);
     json_decref(o.settings);
     return m;
 }
 
-int models_delete(struct models *ms, struct model *m, struct error *e)
+/* Takes `m` out, and gives up the table's reference to it. */
+static void table_remove(struct models *ms, struct model *m)
 {
     bool found;
     pthread_mutex_lock(&ms->lock);
     int at = table_place(ms, m->name, &found);
-    found = found && ms->table[at] == m;
-    int status = found ? store_model_delete(ms->store, m->id, e)
-                       : error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", m->name);
+    memmove(ms->table + at, ms->table + at + 1, (size_t)(--ms->n - at) * sizeof *ms->table);
+    pthread_mutex_unlock(&ms->lock);
+    pthread_mutex_lock(&m->lock);
+    m->gone = true;
+    pthread_mutex_unlock(&m->lock);
+    model_release(&m);
+}
+
+/* In the model's queue, so that no step runs meanwhile. */
+int models_delete(struct models *ms, struct model *m, struct error *e)
+{
+    pthread_mutex_lock(&ms->creating);
+    struct model *found = table_find(ms, m->name);
+    int status = found == m ? store_model_delete(ms->store, m->id, e)
+                            : error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", m->name);
     if (!status) {
         redo_remove(ms->redo_root, m->id, NULL); /* what is left is swept at the next start */
-        memmove(ms->table + at, ms->table + at + 1, (size_t)(--ms->n - at) * sizeof *ms->table);
-        pthread_mutex_lock(&m->lock);
-        m->gone = true;
-        pthread_mutex_unlock(&m->lock);
-        struct model *held = m;
-        model_release(&held); /* the table's */
+        table_remove(ms, m);
     }
-    pthread_mutex_unlock(&ms->lock);
+    pthread_mutex_unlock(&ms->creating);
+    model_release(&found);
     return status;
 }
 

@@ -12,12 +12,13 @@ struct models {
     struct pool *pool;
     struct budget budget;
     int64_t max_models, max_queue;
-    char *redo_root;          /* folder of the redo logs */
-    uint64_t redo_max_bytes;  /* of one log: then a checkpoint is made */
-    double redo_max_seconds;  /* of the steps in it, which is about what a replay takes */
+    char *redo_root;         /* folder of the redo logs */
+    uint64_t redo_max_bytes; /* of one log: then a checkpoint is made */
+    double redo_max_seconds; /* of the steps in it, which is about what a replay takes */
     const struct log *log;
-    pthread_mutex_t lock; /* guards the table and creating */
-    struct model **table; /* sorted by name */
+    pthread_mutex_t creating; /* held while a model is made or deleted; before all other locks */
+    pthread_mutex_t lock;     /* guards the table; held for moments only */
+    struct model **table;     /* sorted by name */
     int n, cap;
 };
 
@@ -26,7 +27,6 @@ struct models *models_create(const struct server *s, struct error *e);
 int models_destroy(struct models **ms, struct error *e);
 /* Brings back every model of the store from its checkpoint. */
 int models_load(struct models *ms, struct error *e);
-
 
 /* Held until model_release. NULL: UNKNOWN_MODEL with the nearest name. */
 struct model *models_find(struct models *ms, const char *name, struct error *e);

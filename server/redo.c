@@ -290,7 +290,8 @@ void redo_forget(struct redo *r, uint64_t revision)
             unlink(path);
         free(path);
     }
-    memmove(r->segments, r->segments + gone, (size_t)(r->n - gone) * sizeof *r->segments);
+    if (r->n > gone)
+        memmove(r->segments, r->segments + gone, (size_t)(r->n - gone) * sizeof *r->segments);
     r->n -= gone;
     if (!all)
         segment_end(r); /* so that the next checkpoint can delete it */

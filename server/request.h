@@ -64,6 +64,10 @@ struct request {
     size_t binary_used; /* bytes of those that tensors_read has given away */
     bool raw_tensor;    /* Inference-Header-Content-Length: 0: the body is one tensor, no JSON */
     struct json_in json;
+    const struct image_source *images; /* that the body is or holds as files (form.h) */
+    int64_t n_images;
+    const struct image_fit *fits; /* of the images that were read, one a sample; NULL: none were */
+    size_t reserved;              /* bytes of the models' budget, given back with the model */
 
     void *model;              /* of server.find_model */
     struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */

@@ -3,13 +3,13 @@
  * row here, and its schemas in schema/openapi.yaml. */
 #include "api.h"
 
-#define MODEL "/v2/models/{model}"
+#define MODEL   "/v2/models/{model}"
 #define VERSION MODEL "/versions/{version}"
 
 /* What most rows that carry tensors have in common. */
 enum {
-    READS = ROUTE_MODEL | ROUTE_BODY | ROUTE_BINARY,
-    STEPS = ROUTE_MODEL | ROUTE_BODY | ROUTE_BINARY | ROUTE_WRITES | ROUTE_ONCE,
+    READS = ROUTE_MODEL | ROUTE_BODY | ROUTE_BINARY | ROUTE_FORM,
+    STEPS = ROUTE_MODEL | ROUTE_BODY | ROUTE_BINARY | ROUTE_FORM | ROUTE_WRITES | ROUTE_ONCE,
     BARE = ROUTE_MODEL | ROUTE_BODY_OPTIONAL | ROUTE_WRITES,
 };
 
@@ -23,9 +23,14 @@ const struct route routes[] = {
      "whether all models are there"},
     {"GET", "/v2/operators", api_operators, 0, ROLE_READ, NULL, "Operators",
      "operators, optimisers, schedules and initialisers with their attributes"},
+    {"GET", "/v2/templates", api_templates, 0, ROLE_READ, NULL, "Templates",
+     "descriptions that are written from a few arguments"},
     {"GET", "/openapi.json", api_openapi, 0, ROLE_READ, NULL, NULL, "this interface as OpenAPI 3"},
     {"POST", "/v2/autograd", api_autograd, ROUTE_BODY | ROUTE_BINARY, ROLE_READ, "Autograd",
      "AutogradAnswer", "value and gradients of an expression"},
+    {"POST", "/v2/detection/evaluate", api_detection_evaluate, ROUTE_BODY | ROUTE_UNREAD, ROLE_READ,
+     "DetectionEvaluate", "DetectionEvaluateAnswer",
+     "boxes in COCO's form in, average precision and recall out; needs no model"},
     {"GET", "/v2/models", api_model_list, 0, ROLE_READ, NULL, "ModelList", "all models"},
     {"POST", "/v2/repository/index", api_repository_index, ROUTE_BODY_OPTIONAL, ROLE_READ, NULL,
      "RepositoryIndex", "all models and their states"},
@@ -45,10 +50,10 @@ const struct route routes[] = {
     {"GET", MODEL "/config", api_model_config, ROUTE_MODEL, ROLE_READ, NULL, "ModelConfig",
      "the description in force, layers and parameters with their shapes"},
 
-    {"POST", MODEL "/infer", api_infer, READS | ROUTE_FIRST, ROLE_READ, "Infer", "InferAnswer",
-     "predict with the live weights"},
-    {"POST", VERSION "/infer", api_version_infer, READS, ROLE_READ, "Infer", "InferAnswer",
-     "predict with a version"},
+    {"POST", MODEL "/infer", api_infer, READS | ROUTE_IMAGE | ROUTE_FIRST, ROLE_READ, "Infer",
+     "InferAnswer", "predict with the live weights"},
+    {"POST", VERSION "/infer", api_version_infer, READS | ROUTE_IMAGE, ROLE_READ, "Infer",
+     "InferAnswer", "predict with a version"},
     {"POST", MODEL "/train_step", api_train_step, STEPS, ROLE_TRAIN, "Step", "StepAnswer",
      "one batch: forward, backward, optimiser step"},
     {"POST", MODEL "/forward_backward", api_forward_backward, STEPS, ROLE_TRAIN, "Step",
@@ -59,8 +64,20 @@ const struct route routes[] = {
      "clear the pending gradients"},
     {"POST", MODEL "/gradients", api_gradients, READS, ROLE_READ, "Gradients", "GradientsAnswer",
      "the gradients that train_step would compute now; changes nothing"},
-    {"POST", MODEL "/evaluate", api_evaluate, READS, ROLE_READ, "Step", "StepAnswer",
+    {"POST", MODEL "/augment", api_augment, READS, ROLE_READ, "Augment", "AugmentAnswer",
+     "a batch as the next training step would see it: tensors, or a sheet of pictures"},
+    {"POST", MODEL "/evaluate", api_evaluate, READS, ROLE_READ, "Evaluate", "EvaluateAnswer",
      "loss and metrics of a labelled batch; changes nothing"},
+    {"POST", MODEL "/evaluations", api_evaluation_start, ROUTE_MODEL | ROUTE_BODY_OPTIONAL,
+     ROLE_READ, "NewEvaluation", "Evaluation",
+     "begin an evaluation of a detector over several requests, by the present state"},
+    {"POST", MODEL "/evaluations/{evaluation}/finish", api_evaluation_finish,
+     ROUTE_MODEL | ROUTE_BODY_OPTIONAL, ROLE_READ, NULL, "EvaluationResult",
+     "the numbers of all batches; they become metrics of the model"},
+    {"POST", MODEL "/evaluations/{evaluation}", api_evaluation_add, READS, ROLE_READ, "Evaluate",
+     "Evaluation", "add a batch of images and their boxes"},
+    {"DELETE", MODEL "/evaluations/{evaluation}", api_evaluation_delete, ROUTE_MODEL, ROLE_READ,
+     NULL, NULL, "give an evaluation up"},
     {"GET", MODEL "/metrics", api_metrics, ROUTE_MODEL, ROLE_READ, NULL, "Metrics",
      "series by name: ?names= &since= &until= &max_points="},
 

@@ -18,7 +18,10 @@ enum route_flags {
     ROUTE_WRITES = 1 << 6,  /* runs in request.queue, one at a time, if find_model set one */
     ROUTE_QUICK = 1 << 7,   /* runs in the HTTP thread: must take microseconds and never wait */
     ROUTE_FIRST = 1 << 8,   /* among reads, goes before those without it: predictions */
-    ROUTE_ONCE = 1 << 10,   /* takes an Idempotency-Key */
+    ROUTE_UNREAD = 1 << 9,  /* with ROUTE_BODY: the handler reads the JSON of request.body itself */
+    ROUTE_FORM = 1 << 10,   /* with ROUTE_BINARY: multipart/form-data with images will do, too */
+    ROUTE_IMAGE = 1 << 11,  /* with ROUTE_BINARY: a body that is one image will do, too */
+    ROUTE_ONCE = 1 << 12,   /* takes an Idempotency-Key */
 };
 
 enum role { ROLE_NONE, ROLE_READ, ROLE_TRAIN, ROLE_ADMIN };

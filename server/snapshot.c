@@ -6,7 +6,7 @@
 #include <math.h>
 
 int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                      struct step_result *r, struct error *e)
+                      predictions_fn *f, void *arg, struct step_result *r, struct error *e)
 {
     const struct network *net = program_network(s->program);
     struct program_use use = {.loss = true, .outputs = OUTPUT_PREDICTIONS, .n = b->n};
@@ -24,6 +24,10 @@ int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct 
                                   .accuracy = score_accuracy(net, b, run_output(lease.run, 0)),
                                   .samples = b->n,
                                   .at = s->at};
+    if (!status)
+        step_result_parts(r, lease.run);
+    if (!status && f)
+        status = f(arg, net, b, run_output(lease.run, 0), e);
     program_release(&lease);
     return status;
 }

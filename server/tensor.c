@@ -92,7 +92,10 @@ static int read_data(struct source *s, const json_t *v)
     if (!json_is_array(v))
         return wrong_type(s, "data", v, "an array");
     s->t->span = json_in_span(&s->q->json, v);
-    if (s->t->span || (s->t->datatype && !s->t->datatype->size))
+    bool bytes = s->t->datatype ? !s->t->datatype->size : json_is_string(json_array_get(v, 0));
+    if (bytes && !s->t->span)
+        s->t->strings = v;
+    if (s->t->span || bytes)
         return 0;
     return wrong_type(s, "data", json_array_get(v, 0), "numbers");
 }
@@ -122,6 +125,19 @@ static int read_parameters(struct source *s, const json_t *v)
     return 0;
 }
 
+static int read_boxes(struct source *s, const json_t *v)
+{
+    if (!json_is_array(v))
+        return wrong_type(s, "boxes", v, "a list of the boxes of each image");
+    s->t->boxes = v;
+    return 0;
+}
+
+static int read_format(struct source *s, const json_t *v)
+{
+    return json_is_string(v) ? 0 : wrong_type(s, "format", v, "a string");
+}
+
 static const struct {
     const char *name;
     int (*read)(struct source *s, const json_t *v);
@@ -129,7 +145,8 @@ static const struct {
     /* in the order in which they are read: data looks at the datatype */
     {"name", read_name},         {"shape", read_shape},
     {"datatype", read_datatype}, {"parameters", read_parameters},
-    {"data", read_data},
+    {"data", read_data},         {"boxes", read_boxes},
+    {"format", read_format},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
@@ -187,9 +204,11 @@ static int read_one(struct source *s, const json_t *object)
     if (data && t->bytes)
         return error_set(s->e, ERROR_BAD_BINARY, "%s has both data and binary_data_size",
                          tensor_what(t, &text));
-    if (!data && !t->bytes)
+    if (t->boxes && (data || t->bytes))
+        return error_set(s->e, ERROR_BAD_TYPE, "%s has both boxes and data", tensor_what(t, &text));
+    if (!data && !t->bytes && !t->boxes)
         return error_set(s->e, ERROR_MISSING_FIELD, "%s has no data", tensor_what(t, &text));
-    if (t->span && t->datatype && !t->datatype->in_json)
+    if (t->span && t->datatype && t->datatype->size && !t->datatype->in_json)
         return error_set(s->e, ERROR_BAD_DTYPE, "%s: %s has no JSON form, send it as binary",
                          tensor_what(t, &text), t->datatype->name);
     return 0;
@@ -201,7 +220,10 @@ int tensor_read(struct request *q, const char *field, const char *name, const js
     *t = (struct tensor){.field = field, .name = name, .index = -1};
     if ((t->span = json_in_span(&q->json, object))) /* {"data":[1,2]} with data as the name */
         return 0;
-    return read_one(&(struct source){q, t, extra, e}, object);
+    struct source s = {q, t, extra, e};
+    if (read_one(&s, object))
+        return -1;
+    return t->boxes ? unknown_field(&s, "boxes") : 0;
 }
 
 void tensor_read_raw(struct request *q, struct tensor *t)
@@ -236,16 +258,23 @@ int tensors_read(struct request *q, const char *field, struct tensor **tensors_r
     if (list && !json_is_array(list))
         return error_set(e, ERROR_BAD_TYPE, "'%s' is %s, expected an array", field,
                          type_name(list));
-    size_t n = span || !list ? 1 : json_array_size(list);
+    bool strings = list && !span && json_is_string(json_array_get(list, 0));
+    bool files = q->n_images && !strcmp(field, "inputs");
+    size_t n = (span || strings || !list ? 1 : json_array_size(list)) + files;
     struct tensor *tensors = n < INT32_MAX ? arena_array(q->arena, n + 1, sizeof *tensors) : NULL;
     if (!tensors)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %zu tensors", n);
     *tensors_r = tensors;
     *n_r = (int)n;
+    if (files)
+        tensors[--n] = (struct tensor){
+            .field = field, .index = -1, .images = q->images, .size = (size_t)q->n_images};
     if (!list)
         tensor_read_raw(q, tensors);
     else if (span)
         tensors[0] = (struct tensor){.field = field, .index = -1, .span = span};
+    else if (strings)
+        tensors[0] = (struct tensor){.field = field, .index = -1, .strings = list};
     else
         return read_list(q, field, list, tensors, e);
     return 0;

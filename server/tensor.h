@@ -17,8 +17,11 @@ struct tensor {
     const struct json_span *span; /* JSON numbers */
     const unsigned char *bytes;   /* or bytes in the body */
     size_t size;
-    const json_t *object;     /* as sent, NULL for a bare array */
-    const json_t *parameters; /* of it; NULL: none */
+    const json_t *strings;             /* or JSON strings of BYTES */
+    const struct image_source *images; /* or files of the body, `size` of them */
+    const json_t *boxes;               /* or lists of boxes (boxes.h) */
+    const json_t *object;              /* as sent, NULL for a bare array */
+    const json_t *parameters;          /* of it; NULL: none */
 };
 
 /* Reads the tensors of a field ("inputs" or "targets" of the body's root): a list of tensor
@@ -57,6 +60,14 @@ int tensor_to_int64(const struct tensor *t, struct arena *a, int64_t *out, int64
 /* tensor_to_real or tensor_to_int64, as the dtype says. */
 int tensor_convert(const struct tensor *t, enum dtype to, struct arena *a, void *out, int64_t count,
                    struct error *e);
+
+/* Whether its elements are strings of bytes: encoded images. tensor_bytes.c */
+bool tensor_is_bytes(const struct tensor *t);
+/* The elements of such a tensor, whose shape must be [n] or [n,1] or left out: text of JSON is
+ * base64. The list is in the request's arena, what it names in the request. ERROR_BAD_SHAPE,
+ * BAD_BINARY, BAD_TYPE, EMPTY_BATCH. */
+int tensor_sources(struct request *q, const struct tensor *t, const struct image_source **sources_r,
+                   int64_t *n_r, struct error *e);
 
 /* "inputs 'image'" or "inputs[0]": how sentences call it. */
 struct tensor_text {

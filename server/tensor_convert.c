@@ -47,11 +47,14 @@ static int flat_shape(struct tensor *t, struct error *e)
 int tensor_resolve_any(struct tensor *t, enum dtype dtype, int64_t *count_r, struct error *e)
 {
     struct tensor_text text;
+    if (t->strings && !t->datatype)
+        return error_set(e, ERROR_BAD_TYPE, "%s%s is a string, expected numbers",
+                         tensor_what(t, &text), t->object ? ": 'data'" : "[0]");
     if (!t->datatype && !t->span)
         t->datatype = datatype_of(dtype);
-    if (t->datatype && !t->datatype->size)
-        return error_set(e, ERROR_BAD_DTYPE, "%s has the datatype %s, expected numbers",
-                         tensor_what(t, &text), t->datatype->name);
+    if (tensor_is_bytes(t))
+        return error_set(e, ERROR_BAD_DTYPE, "%s has the datatype BYTES, expected numbers",
+                         tensor_what(t, &text));
     if (!t->has_shape && t->span && span_shape(t->span, &t->shape, count_r, e))
         return error_prefix(e, "%s", tensor_what(t, &text));
     if (!t->has_shape && !t->span && flat_shape(t, e))

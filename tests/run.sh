@@ -9,6 +9,7 @@
 #   TEST_JOBS=2        programs that run at the same time
 #   TEST_TIMEOUT=300   seconds for each
 #   TEST_CHECKS="..."  scripts to run as well; empty: none
+#   TEST_ONLY="..."    patterns of the programs to run, as they are listed: "http/* unit/test_pool*"
 set -u
 cd "$(dirname "$0")/.." || exit 2
 
@@ -16,13 +17,27 @@ export BUILD=${BUILD:-build}
 export CMOCKA_MESSAGE_OUTPUT=TAP
 jobs=${TEST_JOBS:-2}
 limit=${TEST_TIMEOUT:-300}
-checks=${TEST_CHECKS-tests/demo.sh}
+checks=${TEST_CHECKS-tests/demo.sh tests/readme.sh}
 
 if [ $# -gt 0 ]; then
     programs=("$@")
 else
     mapfile -t programs < <(find "$BUILD/tests" -name '*.test' 2>/dev/null | sort)
 fi
+chosen() { # chosen PROGRAM
+    local pattern patterns
+    read -ra patterns <<<"${TEST_ONLY:-*}"
+    for pattern in "${patterns[@]}"; do
+        # shellcheck disable=SC2053  # a pattern
+        [[ ${1#"$BUILD"/tests/} == $pattern ]] && return
+    done
+    return 1
+}
+all=(${programs[@]+"${programs[@]}"})
+programs=()
+for program in ${all[@]+"${all[@]}"}; do
+    chosen "$program" && programs+=("$program")
+done
 # shellcheck disable=SC2206  # a list of words
 programs=($checks ${programs[@]+"${programs[@]}"})
 

@@ -5,24 +5,31 @@
 # line that does. On systems without apt-get it only checks that pkg-config finds the libraries.
 set -eu
 
-# package, or alternatives of which one will do
-build_packages='gcc make libc6-dev pkg-config|pkgconf curl libmicrohttpd-dev libjansson-dev
-    libopenblas-dev libsqlite3-dev libgnutls28-dev libxxhash-dev'
-test_packages='libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev libcmocka-dev'
-# The same as pkg-config and the shell know them.
-build_libraries='libmicrohttpd jansson openblas sqlite3 gnutls'
-test_libraries='libcurl cmocka'
-tools='make pkg-config curl awk sed'
+# A row a package: its name, or alternatives of which one will do; after '=' the name that pkg-config
+# knows its library by.
+build_packages='
+    gcc
+    make
+    libc6-dev
+    pkg-config|pkgconf
+    curl
+    libmicrohttpd-dev=libmicrohttpd
+    libjansson-dev=jansson
+    libopenblas-dev=openblas
+    libsqlite3-dev=sqlite3
+    libgnutls28-dev=gnutls
+    libxxhash-dev=libxxhash
+    libpng-dev=libpng
+    libjpeg-dev=libjpeg
+'
+test_packages='
+    libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev=libcurl
+    libcmocka-dev=cmocka
+'
 
 case "${1:-}" in
-build)
-    packages=$build_packages
-    libraries=$build_libraries
-    ;;
-test)
-    packages="$build_packages $test_packages"
-    libraries="$build_libraries $test_libraries"
-    ;;
+build) rows=$build_packages ;;
+test) rows="$build_packages $test_packages" ;;
 *)
     echo "usage: $0 build|test" >&2
     exit 2
@@ -35,25 +42,29 @@ installed() {
 
 # The packages of the list that are missing, on one line; of alternatives the first.
 missing_packages() {
-    for entry in $packages; do
+    for row in $rows; do
+        row=${row%%=*}
         found=
-        for package in $(echo "$entry" | tr '|' ' '); do
+        for package in $(echo "$row" | tr '|' ' '); do
             if installed "$package"; then
                 found=1
                 break
             fi
         done
-        [ "$found" ] || printf '%s ' "${entry%%|*}"
+        [ "$found" ] || printf '%s ' "${row%%|*}"
     done
 }
 
+# Where there are no such packages: what the build calls and links.
 missing_tools() {
-    command -v "${CC:-cc}" >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || printf 'gcc '
-    for tool in $tools; do
+    command -v gcc >/dev/null 2>&1 || command -v "${CC:-cc}" >/dev/null 2>&1 || printf 'gcc '
+    for tool in make pkg-config curl awk sed; do
         command -v "$tool" >/dev/null 2>&1 || printf '%s ' "$tool"
     done
-    for library in $libraries; do
-        pkg-config --exists "$library" 2>/dev/null || printf '%s ' "$library"
+    for row in $rows; do
+        case $row in
+        *=*) pkg-config --exists "${row#*=}" 2>/dev/null || printf '%s ' "${row#*=}" ;;
+        esac
     done
 }
 

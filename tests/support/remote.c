@@ -37,12 +37,14 @@ void text_add(struct text *t, const char *format, ...)
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
     assert_true(n >= 0);
-    char *grown = realloc(t->data, t->size + (size_t)n + 1);
-    assert_non_null(grown);
-    vsnprintf(grown + t->size, (size_t)n + 1, format, again);
+    if (t->size + (size_t)n >= t->capacity) {
+        t->capacity = 2 * (t->size + (size_t)n) + 64;
+        t->data = realloc(t->data, t->capacity);
+        assert_non_null(t->data);
+    }
+    vsnprintf(t->data + t->size, (size_t)n + 1, format, again);
     va_end(again);
     va_end(args);
-    t->data = grown;
     t->size += (size_t)n;
 }
 

@@ -8,7 +8,7 @@
 /* Text that grows; {0} is empty. */
 struct text {
     char *data;
-    size_t size;
+    size_t size, capacity;
 };
 void text_add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_free(struct text *t);

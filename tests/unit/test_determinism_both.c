@@ -184,13 +184,14 @@ static void check_moved(const struct trace *t)
     assert_true(t->last_loss < t->loss);
 }
 
-static void train_at_all_threads(int net)
+/* `all`: with pools of all sizes. */
+static void train_at_all_threads(int net, bool all)
 {
-    static const int threads[] = {2, 3, 8};
+    static const int threads[] = {3, 2, 8};
     int writers;
     struct trace one = train(net, 1, &writers);
     check_moved(&one);
-    for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
+    for (int i = 0; i < (all ? 3 : 1); i++) {
         struct trace many = train(net, threads[i], &writers);
         compare(nets[net].name, threads[i], &one, &many);
         trace_free(&many);
@@ -261,19 +262,19 @@ static void compare_rows(const struct inference *f, const char *net, const real 
                          out ? "probabilities" : "logits");
 }
 
-/* Batches of n from several places, so that each place of the batch holds several samples. */
+/* A batch of n at each end of the samples, so that a sample is seen at several places. */
 static void compare_batches(const struct inference *f, const struct trainer *t, const char *net,
                             const real *alone, int64_t n)
 {
-    for (int64_t first = 0; first + n <= BATCH_MOST; first += n < 8 ? 5 : 13) {
+    for (int64_t first = 0; first <= BATCH_MOST - n; first += n < BATCH_MOST ? BATCH_MOST - n : 1) {
         infer(f, t, first, n);
         compare_rows(f, net, alone, first, n);
     }
 }
 
-static void infer_in_company(int net)
+static void infer_in_company(int net, bool all)
 {
-    static const int threads[] = {1, 2, 3, 8};
+    static const int threads[] = {3, 2, 1, 8};
     struct error e = {0};
     struct trainer t;
     require(trainer_open(&t, nets[net].description, BATCH_MOST, 2, &e), &e);
@@ -288,9 +289,9 @@ static void infer_in_company(int net)
                    CLASSES * sizeof *alone);
     }
     inference_close(&one);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < (all ? 4 : 1); i++) {
         struct inference many = inference_open(&t, BATCH_MOST + 36 * (i == 1), threads[i]);
-        for (int64_t n = 1; n <= 17; n++)
+        for (int64_t n = 1 + i % 2; n <= 17; n += i < 2 ? 1 : 5)
             compare_batches(&many, &t, nets[net].name, alone, n);
         compare_batches(&many, &t, nets[net].name, alone, BATCH_MOST);
         inference_close(&many);
@@ -304,11 +305,17 @@ static void infer_in_company(int net)
 
 /* ---- the tests ------------------------------------------------------------------------------- */
 
+#ifdef __SANITIZE_THREAD__
+enum { TABLES_MOST = 1 }; /* what threads share is the same in all, and this is slow */
+#else
+enum { TABLES_MOST = 8 };
+#endif
+
 /* Makes engine_start choose table i; no thread is running. */
 static bool use_kernels(int i)
 {
     const struct kernels *k = kernels_at(i);
-    if (!k)
+    if (!k || i >= TABLES_MOST)
         return false;
     setenv("BACKPROP_KERNELS", k->name, 1);
     engine_start();
@@ -319,13 +326,13 @@ static bool use_kernels(int i)
 static void test_training(void **state)
 {
     for (int i = 0; use_kernels(i); i++)
-        train_at_all_threads(*(int *)*state);
+        train_at_all_threads(*(int *)*state, i == 0);
 }
 
 static void test_inference(void **state)
 {
     for (int i = 0; use_kernels(i); i++)
-        infer_in_company(*(int *)*state);
+        infer_in_company(*(int *)*state, i == 0);
 }
 
 int main(void)

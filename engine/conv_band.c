@@ -1,0 +1,129 @@
+/* conv_band.c: cutting images into bands of lines, and where the windows of their pixels lie. */
+#include "conv_direct.h"
+
+#include <string.h>
+
+enum { COPY_ELEMENTS = 1 << 20 }; /* of several images together */
+
+static int64_t min_int64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+struct band band_at(const struct conv *v, const struct bands *b, int64_t i)
+{
+    struct band at = {.image = i / b->per_image * b->images, .first = i % b->per_image * b->lines};
+    at.images = min_int64(b->images, v->images - at.image);
+    at.lines = min_int64(b->lines, v->oh - at.first);
+    return at;
+}
+
+/* Input lines and their width that `lines` output lines of one image see, padding and all. */
+static int64_t seen_lines(const struct conv *v, int64_t lines)
+{
+    const struct window *w = &v->window;
+    return (lines - 1) * w->stride[HEIGHT] + (w->kernel[HEIGHT] - 1) * w->dilation[HEIGHT] + 1;
+}
+
+static bool padded(const struct conv *v)
+{
+    return v->window.padding[HEIGHT] > 0 || v->window.padding[WIDTH] > 0;
+}
+
+static int64_t padded_line(const struct conv *v)
+{
+    return (v->w + 2 * v->window.padding[WIDTH]) * v->c;
+}
+
+struct bands bands_cut(const struct conv *v, int64_t pixels)
+{
+    const int64_t image = v->oh * v->ow, copy = seen_lines(v, v->oh) * padded_line(v);
+    struct bands b = {.images = 1, .lines = v->oh, .per_image = 1};
+    if (2 * image <= pixels) {
+        b.images = min_int64(pixels / image, COPY_ELEMENTS / copy);
+        b.images = b.images < 1 ? 1 : b.images;
+    } else {
+        int64_t lines = pixels / v->ow < 1 ? 1 : pixels / v->ow;
+        b.lines = divide_up(v->oh, divide_up(v->oh, lines));
+        b.per_image = divide_up(v->oh, b.lines);
+    }
+    b.count = divide_up(v->images, b.images) * b.per_image;
+    return b;
+}
+
+/* Copies what output lines [first, first + lines) of image x see. */
+static void copy_padded(const struct conv *v, const real *x, int64_t first, int64_t lines, real *to)
+{
+    const int64_t side = v->window.padding[WIDTH] * v->c, line = v->w * v->c;
+    int64_t y = first * v->window.stride[HEIGHT] - v->window.padding[HEIGHT];
+    for (int64_t end = y + seen_lines(v, lines); y < end; y++, to += padded_line(v)) {
+        if (y < 0 || y >= v->h) {
+            memset(to, 0, (size_t)padded_line(v) * sizeof *to);
+            continue;
+        }
+        memset(to, 0, (size_t)side * sizeof *to);
+        memcpy(to + side, x + y * line, (size_t)line * sizeof *to);
+        memset(to + side + line, 0, (size_t)side * sizeof *to);
+    }
+}
+
+/* Elements of real that the pointers of a band take. */
+static int64_t pointers_size(int64_t pixels)
+{
+    return pixels * (int64_t)((sizeof(void *) + sizeof(real) - 1) / sizeof(real));
+}
+
+struct windows band_windows(const struct conv *v, const real *x, struct band b, real *scratch)
+{
+    const struct window *w = &v->window;
+    const int64_t image = v->h * v->w * v->c;
+    struct windows s = {.row = (const real **)(void *)scratch, .line = v->w * v->c};
+    real *copy = scratch + pointers_size(band_pixels(v, b));
+    if (padded(v))
+        s.line = padded_line(v);
+    int64_t q = 0;
+    for (int64_t i = 0; i < b.images; i++) {
+        const real *at = x + (b.image + i) * image + b.first * w->stride[HEIGHT] * s.line;
+        if (padded(v)) {
+            copy_padded(v, x + (b.image + i) * image, b.first, b.lines, copy);
+            at = copy;
+            copy += seen_lines(v, b.lines) * s.line;
+        }
+        for (int64_t y = 0; y < b.lines; y++)
+            for (int64_t ox = 0; ox < v->ow; ox++)
+                s.row[q++] = at + y * w->stride[HEIGHT] * s.line + ox * w->stride[WIDTH] * v->c;
+    }
+    return s;
+}
+
+int64_t bands_scratch(const struct conv *v, const struct bands *b)
+{
+    int64_t copy = padded(v) ? b->images * seen_lines(v, b->lines) * padded_line(v) : 0;
+    return pointers_size(b->images * b->lines * v->ow) + copy;
+}
+
+/* Taps of a line lie side by side unless they are dilated or belong to groups of channels. */
+static bool taps_touch(const struct conv *v)
+{
+    return v->groups == 1 && (v->window.dilation[WIDTH] == 1 || v->window.kernel[WIDTH] == 1);
+}
+
+struct runs conv_runs(const struct conv *v)
+{
+    if (taps_touch(v))
+        return (struct runs){v->window.kernel[HEIGHT], v->window.kernel[WIDTH] * v->cg};
+    return (struct runs){v->taps, v->cg};
+}
+
+int64_t conv_run_offset(const struct conv *v, int64_t line, int64_t group, int64_t run)
+{
+    const struct window *w = &v->window;
+    const int64_t across = taps_touch(v) ? 1 : w->kernel[WIDTH];
+    return run / across * w->dilation[HEIGHT] * line + run % across * w->dilation[WIDTH] * v->c +
+           group * v->cg;
+}

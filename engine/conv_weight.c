@@ -1,0 +1,159 @@
+/* conv_weight.c: gradients of a convolution's weights and bias. dweight[u][c][o] is the sum over
+ * all output pixels q of window(q)[u][c] * dy[q][o]: for each band and run an outer product of
+ * kernels.h, which reads windows and dy where they lie. Rows of dy that are not whole vectors are
+ * copied first.
+ *
+ * Bands are shared out to a number of parts that depends on the shape only. A part adds up its
+ * bands in order, and parts are added in order, in double: the same bits at any number of threads.
+ */
+#include "channels.h"
+#include "conv_direct.h"
+
+#include <string.h>
+
+/* Many parts are work for many threads, but each is as large as the weights. And the more pixels a
+ * band has, the less often the sums go through memory. */
+enum { PARTS_FEWEST = 2, PARTS_MOST = 16, PARTS_ELEMENTS = 1 << 22 };
+enum { BAND_PIXELS = 256, BAND_PIXELS_MOST = 1024, SUMS_ELEMENTS = 1 << 18 };
+
+struct task {
+    const struct conv_job *j;
+    const struct conv *v;
+    struct bands bands;
+    int64_t n_parts;
+    real *weight_parts; /* [n_parts][groups][k][og] */
+    double *bias_parts; /* [n_parts][o] */
+};
+
+static int64_t parts_most(const struct conv *v)
+{
+    int64_t parts = PARTS_ELEMENTS / (v->o * v->k);
+    return parts < PARTS_FEWEST ? PARTS_FEWEST : parts > PARTS_MOST ? PARTS_MOST : parts;
+}
+
+static struct bands weight_bands(const struct conv *v)
+{
+    return bands_cut(v, v->o * v->k > SUMS_ELEMENTS ? BAND_PIXELS_MOST : BAND_PIXELS);
+}
+
+/* Columns of a group's dy, as whole vectors. */
+static int64_t dy_width(const struct conv *v)
+{
+    const int64_t lanes = kernels()->lanes;
+    return (v->og + lanes - 1) / lanes * lanes;
+}
+
+/* Rows of a group's dy, with zeros behind them where they are copied. */
+static const real *dy_rows(const struct conv *v, const real *dy, int64_t pixels, real *copy,
+                           int64_t *step_r)
+{
+    const int64_t width = dy_width(v);
+    *step_r = width == v->og ? v->o : width;
+    if (width == v->og)
+        return dy;
+    for (int64_t q = 0; q < pixels; q++)
+        for (int64_t o = 0; o < width; o++)
+            copy[q * width + o] = o < v->og ? dy[q * v->o + o] : 0;
+    return copy;
+}
+
+static void band_sum(const struct task *t, struct band b, bool first, real *part, real *scratch)
+{
+    const struct conv *v = t->v;
+    const int64_t pixels = band_pixels(v, b);
+    const struct runs runs = conv_runs(v);
+    const struct windows s = band_windows(v, t->j->x, b, scratch);
+    real *copy = scratch + bands_scratch(v, &t->bands);
+    for (int64_t g = 0; g < v->groups; g++) {
+        struct outer_product p = {.pixels = pixels,
+                                  .rows = runs.length,
+                                  .cols = v->og,
+                                  .row = s.row,
+                                  .add = !first,
+                                  .ldc = v->og};
+        p.b = dy_rows(v, t->j->dy + band_first(v, b) * v->o + g * v->og, pixels, copy, &p.step);
+        for (int64_t run = 0; run < runs.count; run++) {
+            p.offset = conv_run_offset(v, s.line, g, run);
+            p.c = part + (g * v->k + run * runs.length) * v->og;
+            kernels()->outer_product(&p);
+        }
+    }
+}
+
+static void part_sum(const struct task *t, int64_t part, real *scratch)
+{
+    const struct conv *v = t->v;
+    int64_t begin = conv_part(part, t->n_parts, t->bands.count);
+    int64_t end = conv_part(part + 1, t->n_parts, t->bands.count);
+    double *bias = t->bias_parts + part * v->o;
+    memset(bias, 0, (size_t)v->o * sizeof *bias);
+    for (int64_t i = begin; i < end; i++) {
+        struct band b = band_at(v, &t->bands, i);
+        struct channels rows = {band_pixels(v, b), v->o, 1};
+        if (t->j->dweight)
+            band_sum(t, b, i == begin, t->weight_parts + part * v->o * v->k, scratch);
+        if (t->j->dbias)
+            channels_sum(&rows, t->j->dy + band_first(v, b) * v->o, bias);
+    }
+}
+
+static void part_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct task *t = arg;
+    for (int64_t i = begin; i < end; i++)
+        part_sum(t, i, run_scratch(t->j->r, worker));
+}
+
+/* Adds the parts of rows [begin, end) of all groups and unpacks them: [taps][cg][og] to
+ * [og][cg][taps]. */
+static void reduce_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct task *t = arg;
+    const struct conv *v = t->v;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t g = i / v->k, tap = i % v->k / v->cg, c = i % v->k % v->cg;
+        for (int64_t o = 0; o < v->og; o++) {
+            double sum = 0;
+            for (int64_t part = 0; part < t->n_parts; part++)
+                sum += (double)t->weight_parts[(part * v->groups * v->k + i) * v->og + o];
+            t->j->dweight[(g * v->og + o) * v->k + c * v->taps + tap] = (real)sum;
+        }
+    }
+}
+
+static void zero_gradients(const struct conv_job *j)
+{
+    if (j->dweight)
+        memset(j->dweight, 0, (size_t)(j->v.o * j->v.k) * sizeof *j->dweight);
+    if (j->dbias)
+        memset(j->dbias, 0, (size_t)j->v.o * sizeof *j->dbias);
+}
+
+void conv_weight_backward(const struct conv_job *j, real *work)
+{
+    const struct conv *v = &j->v;
+    struct task t = {.j = j, .v = v, .bands = weight_bands(v), .bias_parts = (double *)work};
+    int64_t most = parts_most(v);
+    t.weight_parts = work + doubles_as_reals(most * v->o);
+    t.n_parts = t.bands.count < most ? t.bands.count : most;
+    if (t.n_parts == 0) {
+        zero_gradients(j);
+        return;
+    }
+    run_for(j->r, t.n_parts, 1, part_range, &t);
+    if (j->dweight)
+        run_for(j->r, v->groups * v->k, grain_rows(v->og * t.n_parts), reduce_range, &t);
+    if (j->dbias)
+        conv_reduce_bias(t.bias_parts, t.n_parts, v->o, j->dbias);
+}
+
+struct conv_memory conv_weight_memory(const struct conv *v)
+{
+    const struct bands bands = weight_bands(v);
+    const int64_t parts = parts_most(v), pixels = bands.images * bands.lines * v->ow;
+    struct conv_memory m = {.forward = 0};
+    m.backward = doubles_as_reals(parts * v->o) + parts * v->o * v->k;
+    m.scratch = bands_scratch(v, &bands) + (dy_width(v) == v->og ? 0 : pixels * dy_width(v));
+    return m;
+}

@@ -1,0 +1,16 @@
+/* class_indices.h: class indices where a network wants probabilities. */
+#ifndef BACKPROPD_CLASS_INDICES_H
+#define BACKPROPD_CLASS_INDICES_H
+
+#include "tensor.h"
+
+/* Whether the tensor looks like class indices: one number for each sample, not said to be floating
+ * point. */
+bool class_indices_given(const struct tensor *t);
+
+/* Reads indices, [N], into probabilities `shape` [N, C]: 1 for the class, else 0. They lie in the
+ * request's arena. BAD_VALUE for what is no class; those of tensor.h. */
+int class_indices_read(struct request *q, struct tensor *t, const struct shape *shape,
+                       void **data_r, int64_t *batch_r, struct error *e);
+
+#endif

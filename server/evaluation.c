@@ -1,0 +1,209 @@
+/* evaluation.c: the evaluations that a model has under way, a short list under the model's lock. */
+#include "evaluation.h"
+
+#include "metrics.h"
+#include "models.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t IDLE_MS = 10 * 60 * 1000;
+
+void evaluation_release(struct evaluation **evaluation)
+{
+    struct evaluation *v = *evaluation;
+    *evaluation = NULL;
+    if (!v || __atomic_sub_fetch(&v->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    snapshot_release(&v->state);
+    budget_give(v->budget, v->reserved);
+    pthread_mutex_destroy(&v->lock);
+    free(v->truths);
+    free(v->found);
+    free(v);
+}
+
+static struct evaluation *hold(struct evaluation *v)
+{
+    __atomic_add_fetch(&v->refs, 1, __ATOMIC_RELAXED);
+    v->used_ms = metrics_now_ms();
+    return v;
+}
+
+/* Takes one out of the list, under the model's lock. NULL: it is not there. */
+static struct evaluation *unlink_evaluation(struct model *m, const struct evaluation *v)
+{
+    for (struct evaluation **at = &m->evaluations; *at; at = &(*at)->next)
+        if (*at == v) {
+            struct evaluation *found = *at;
+            *at = found->next;
+            return found;
+        }
+    return NULL;
+}
+
+/* Under the model's lock: room for one more. *dropped_r is to be released without the lock. */
+static bool make_room(struct model *m, struct evaluation **dropped_r)
+{
+    struct evaluation *oldest = m->evaluations;
+    int n = 0;
+    *dropped_r = NULL;
+    for (struct evaluation *v = m->evaluations; v; v = v->next, n++)
+        if (v->used_ms < oldest->used_ms)
+            oldest = v;
+    if (n < EVALUATIONS_MAX)
+        return true;
+    if (metrics_now_ms() - oldest->used_ms < IDLE_MS)
+        return false;
+    *dropped_r = unlink_evaluation(m, oldest);
+    return true;
+}
+
+struct evaluation *evaluation_start(struct model *m, const struct detect_options *o,
+                                    struct error *e)
+{
+    struct evaluation *v = calloc(1, sizeof *v), *dropped;
+    if (!v) {
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for an evaluation");
+        return NULL;
+    }
+    *v = (struct evaluation){.refs = 1, .options = *o, .budget = &m->models->budget};
+    pthread_mutex_init(&v->lock, NULL);
+    if (model_snapshot(m, &v->state, e)) {
+        pthread_mutex_destroy(&v->lock);
+        free(v);
+        return NULL;
+    }
+    pthread_mutex_lock(&m->lock);
+    const bool room = make_room(m, &dropped);
+    if (room) {
+        v->id = ++m->last_evaluation;
+        v->next = m->evaluations;
+        m->evaluations = hold(v);
+    }
+    pthread_mutex_unlock(&m->lock);
+    evaluation_release(&dropped);
+    if (room)
+        return v;
+    evaluation_release(&v);
+    error_set(e, ERROR_CONFLICT,
+              "model '%s' has %d evaluations under way: finish or delete one of them", m->name,
+              EVALUATIONS_MAX);
+    return NULL;
+}
+
+struct evaluation *evaluation_find(struct model *m, int64_t id, struct error *e)
+{
+    struct evaluation *v;
+    pthread_mutex_lock(&m->lock);
+    for (v = m->evaluations; v && v->id != id;)
+        v = v->next;
+    if (v)
+        hold(v);
+    pthread_mutex_unlock(&m->lock);
+    if (!v)
+        error_set(e, ERROR_UNKNOWN_EVALUATION,
+                  "model '%s' has no evaluation %lld under way (they end when they are finished, "
+                  "and with the process)",
+                  m->name, (long long)id);
+    return v;
+}
+
+void evaluation_remove(struct model *m, struct evaluation *v)
+{
+    pthread_mutex_lock(&m->lock);
+    struct evaluation *found = unlink_evaluation(m, v);
+    pthread_mutex_unlock(&m->lock);
+    evaluation_release(&found);
+}
+
+void evaluations_destroy(struct model *m)
+{
+    while (m->evaluations) {
+        struct evaluation *v = m->evaluations;
+        m->evaluations = v->next;
+        evaluation_release(&v);
+    }
+}
+
+/* ---- collecting ------------------------------------------------------------------------------ */
+
+/* Room for `more` elements of `size` behind the `n` that are there. */
+static int grow(struct evaluation *v, void **array, size_t n, size_t *cap, size_t more, size_t size,
+                struct error *e)
+{
+    if (more <= *cap - n)
+        return 0;
+    size_t want = *cap ? 2 * *cap : 1024;
+    while (want - n < more && want < SIZE_MAX / 4 / size)
+        want *= 2;
+    const size_t bytes = (want - *cap) * size;
+    if (budget_take(v->budget, bytes, "an evaluation", e))
+        return -1;
+    void *grown = realloc(*array, want * size);
+    if (!grown) {
+        budget_give(v->budget, bytes);
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for an evaluation");
+    }
+    v->reserved += bytes;
+    *array = grown;
+    *cap = want;
+    return 0;
+}
+
+static int add(struct evaluation *v, const struct evaluation_batch *b, struct error *e)
+{
+    void *truths = v->truths, *found = v->found;
+    int failed = grow(v, &truths, v->n_truths, &v->cap_truths, b->n_truths, sizeof *v->truths, e);
+    v->truths = truths;
+    failed = failed || grow(v, &found, v->n_found, &v->cap_found, b->n_found, sizeof *v->found, e);
+    v->found = found;
+    if (failed)
+        return -1;
+    if (v->images + b->images > INT32_MAX)
+        return error_set(e, ERROR_TOO_LARGE, "an evaluation of more than 2^31 images");
+    for (size_t i = 0; i < b->n_truths; i++) {
+        v->truths[v->n_truths] = b->truths[i];
+        v->truths[v->n_truths++].image += (int32_t)v->images;
+    }
+    for (size_t i = 0; i < b->n_found; i++) {
+        v->found[v->n_found] = b->found[i];
+        v->found[v->n_found++].image += (int32_t)v->images;
+    }
+    v->images += b->images;
+    return 0;
+}
+
+int evaluation_add(struct evaluation *v, const struct evaluation_batch *b, struct error *e)
+{
+    pthread_mutex_lock(&v->lock);
+    const int failed = add(v, b, e);
+    pthread_mutex_unlock(&v->lock);
+    return failed;
+}
+
+int evaluation_compute(struct evaluation *v, const char *protocol, int64_t categories,
+                       struct arena *a, struct coco_result *r, struct error *e)
+{
+    const struct coco_protocol *p = coco_protocol_find(protocol, e);
+    int64_t *ids = arena_array(a, (size_t)categories, sizeof *ids);
+    struct coco_options o;
+    if (!p)
+        return -1;
+    if (!ids)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for an evaluation");
+    coco_options_init(&o, p);
+    for (int64_t i = 0; i < categories; i++)
+        ids[i] = i;
+    pthread_mutex_lock(&v->lock);
+    const struct coco_set set = {.category_ids = ids,
+                                 .n_images = v->images,
+                                 .n_categories = categories,
+                                 .n_truths = (int64_t)v->n_truths,
+                                 .n_detections = (int64_t)v->n_found,
+                                 .truths = v->truths,
+                                 .detections = v->found};
+    const int failed = coco_evaluate(&set, &o, a, r, e);
+    pthread_mutex_unlock(&v->lock);
+    return failed;
+}

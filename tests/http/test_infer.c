@@ -1,0 +1,286 @@
+/* test_infer.c: predictions: the form of the answer, short forms of the question, several inputs,
+ * and that a sample's bits depend neither on its batch nor on a training that goes on meanwhile.
+ * Binary tensors are in test_binary.c. */
+#include "../support/remote.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- form ------------------------------------------------------------------------------------ */
+
+static void answer_form(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    remote_step(c, "m", 1, 4);
+    struct answer *a =
+        remote_post(c, "m", "infer", remote_inputs(c, 1, 2, 4, "\"id\":\"question 7\""));
+    assert_string_equal(answer_string(a, "model_name"), "m");
+    assert_string_equal(answer_string(a, "id"), "question 7");
+    assert_null(answer_find(a, "model_version"));
+    assert_true(answer_number(a, "parameters.step") == 1);
+    assert_true(answer_number(a, "parameters.revision") == 1);
+    assert_int_equal(json_array_size(answer_find(a, "outputs")), 1);
+    assert_string_equal(answer_string(a, "outputs.0.name"), "output");
+    assert_string_equal(answer_string(a, "outputs.0.datatype"), "FP32");
+    assert_true(answer_number(a, "outputs.0.shape.0") == 2);
+    assert_true(answer_number(a, "outputs.0.shape.1") == 3);
+    assert_int_equal(json_array_size(answer_find(a, "outputs.0.data")), 6);
+    a = remote_post(c, "m", "infer", remote_inputs(c, 1, 2, 4, NULL));
+    assert_null(answer_find(a, "id"));
+    /* Parameters that mean nothing here are the client's own. */
+    remote_post(c, "m", "infer", remote_inputs(c, 1, 2, 4, "\"parameters\":{\"priority\":3}"));
+}
+
+static void outputs_on_request(struct daemon *d)
+{
+    struct client *c = d->client;
+    double logits[6], p[6];
+    remote_create(c, "m", remote_mlp);
+    struct answer *a = remote_post(
+        c, "m", "infer",
+        remote_inputs(c, 1, 2, 4,
+                      "\"outputs\":[{\"name\":\"probabilities\"},{\"name\":\"output\"}]"));
+    assert_int_equal(json_array_size(answer_find(a, "outputs")), 2);
+    for (int i = 0; i < 2; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "outputs.%d.data", i);
+        bool logit = !strcmp(answer_string(a, i ? "outputs.1.name" : "outputs.0.name"), "output");
+        remote_numbers(a, path, logit ? logits : p, 6);
+    }
+    for (int i = 0; i < 6; i += 3) {
+        double sum = exp(logits[i]) + exp(logits[i + 1]) + exp(logits[i + 2]);
+        for (int k = i; k < i + 3; k++)
+            assert_true(fabs(p[k] - exp(logits[k]) / sum) < 1e-6);
+    }
+    a = remote_post(c, "m", "infer",
+                    remote_inputs(c, 1, 2, 4, "\"outputs\":[{\"name\":\"probabilities\"}]"));
+    assert_int_equal(json_array_size(answer_find(a, "outputs")), 1);
+    assert_true(answer_number(a, "outputs.0.data.0") == p[0]);
+}
+
+static void short_forms(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const rows[] = {
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,4],\"datatype\":\"FP32\","
+        "\"data\":[1,2,3,4,5,6,7,8]}]}",
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,4],\"datatype\":\"FP32\","
+        "\"data\":[[1,2,3,4],[5,6,7,8]]}]}",
+        "{\"inputs\":[[1,2,3,4],[5,6,7,8]]}",
+        "{\"inputs\":[1,2,3,4,5,6,7,8]}",
+        "{\"inputs\":[1.0,2e0,0.3e1,400e-2,5,6,7.000,8]}",
+        "{\"inputs\":[{\"data\":[1,2,3,4,5,6,7,8]}]}",
+        "{\"inputs\":[{\"data\":[[1,2,3,4],[5,6,7,8]],\"name\":\"x\"}]}",
+        "{\"inputs\":[{\"shape\":[2,4],\"datatype\":\"INT8\",\"data\":[1,2,3,4,5,6,7,8]}]}",
+        "\n\t{ \"inputs\" :\r\n [ [ 1 , 2,3,4 ] ,[5,6,7,8]] }\n",
+    };
+    double first[6], other[6];
+    remote_create(c, "m", remote_mlp);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct answer *a = remote_post(c, "m", "infer", rows[i]);
+        assert_int_equal(remote_numbers(a, "outputs.0.data", i ? other : first, 6), 6);
+        if (i)
+            assert_memory_equal(first, other, sizeof first);
+    }
+}
+
+static void several_inputs(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(
+        c, "m",
+        "{\"inputs\":[{\"name\":\"a\",\"shape\":[-1,2]},{\"name\":\"b\",\"shape\":[-1,2]}],"
+        "\"layers\":[{\"name\":\"all\",\"op\":\"concat\",\"inputs\":[\"a\",\"b\"]},"
+        "{\"name\":\"sum\",\"op\":\"sum\",\"dim\":[1],\"inputs\":[\"all\"]},"
+        "{\"name\":\"less\",\"op\":\"sub\",\"inputs\":[\"a\",\"b\"]}],"
+        "\"outputs\":[\"sum\",{\"name\":\"difference\",\"layer\":\"less\"}]}");
+    struct answer *a = remote_post(c, "m", "infer",
+                                   "{\"inputs\":[{\"name\":\"b\",\"data\":[[1,2]]},"
+                                   "{\"name\":\"a\",\"data\":[[30,40]]}]}");
+    assert_string_equal(answer_string(a, "outputs.0.name"), "sum");
+    assert_true(answer_number(a, "outputs.0.data.0") == 73);
+    assert_string_equal(answer_string(a, "outputs.1.name"), "difference");
+    assert_true(answer_number(a, "outputs.1.data.1") == 38);
+    static const struct {
+        const char *body, *code, *part;
+        int status;
+    } rows[] = {
+        {"{\"inputs\":[{\"name\":\"a\",\"data\":[[1,2]]}]}", "missing_field", "'b'", 400},
+        {"{\"inputs\":[[1,2]]}", "missing_field", "no name", 400},
+        {"{\"inputs\":[{\"name\":\"a\",\"data\":[[1,2]]},{\"name\":\"a\",\"data\":[[1,2]]}]}",
+         "bad_value", "twice", 422},
+        {"{\"inputs\":[{\"name\":\"a\",\"data\":[[1,2]]},{\"name\":\"b\",\"data\":[[1,2],[3,4]]}]}",
+         "bad_shape", "2 examples", 422},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        answer_refused(remote_call(c, "POST", "m", "/infer", rows[i].body), rows[i].status,
+                       rows[i].code, rows[i].part);
+}
+
+/* A number that is not finite is null in JSON, and counted. */
+static void not_finite(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", "{\"inputs\":[{\"shape\":[-1,2]}],\"layers\":[{\"op\":\"exp\"}]}");
+    struct answer *a = remote_post(c, "m", "infer", "{\"inputs\":[[1000,0],[1,2000]]}");
+    assert_true(json_is_null(answer_find(a, "outputs.0.data.0")));
+    assert_true(answer_number(a, "outputs.0.data.1") == 1);
+    assert_true(json_is_null(answer_find(a, "outputs.0.data.3")));
+    assert_true(answer_number(a, "non_finite") == 2);
+    a = remote_post(c, "m", "infer", "{\"inputs\":[[0,0]]}");
+    assert_null(answer_find(a, "non_finite"));
+}
+
+/* ---- a sample's bits do not depend on its company -------------------------------------------- */
+
+enum { DIGITS = 1797, PIXELS = 64, CLASSES = 10 };
+
+static int digits[DIGITS][PIXELS];
+
+static void digits_read(void)
+{
+    FILE *f = fopen("tests/data/optdigits/optdigits.tes", "r");
+    int label;
+    assert_non_null(f);
+    for (int i = 0; i < DIGITS; i++) {
+        for (int k = 0; k < PIXELS; k++)
+            assert_int_equal(fscanf(f, "%d,", &digits[i][k]), 1);
+        assert_int_equal(fscanf(f, "%d", &label), 1);
+    }
+    fclose(f);
+}
+
+/* The outputs of samples [begin, end), as the numbers that the answer's text says. */
+static void classify(struct client *c, const char *name, int begin, int end, double *out)
+{
+    struct text t = {0};
+    text_add(&t, "{\"inputs\":[{\"data\":[");
+    for (int i = begin * PIXELS; i < end * PIXELS; i++)
+        text_add(&t, "%s%d", i > begin * PIXELS ? "," : "", digits[i / PIXELS][i % PIXELS]);
+    text_add(&t, "]}]}");
+    struct answer *a = remote_post(c, name, "infer", t.data);
+    text_free(&t);
+    assert_int_equal(remote_numbers(a, "outputs.0.data", out, (end - begin) * CLASSES),
+                     (end - begin) * CLASSES);
+    client_forget(c);
+}
+
+static void batch_is_singles(struct daemon *d)
+{
+    struct client *c = d->client;
+    static double all[DIGITS][CLASSES], some[DIGITS][CLASSES];
+    static const char *const layers[] = {
+        "{\"op\":\"flatten\"},{\"op\":\"linear\",\"out_features\":32},{\"op\":\"relu\"},",
+        "{\"op\":\"conv2d\",\"out_channels\":8,\"kernel_size\":3,\"padding\":1},"
+        "{\"op\":\"batch_norm2d\"},{\"op\":\"relu\"},{\"op\":\"max_pool2d\",\"kernel_size\":2},"
+        "{\"op\":\"flatten\"},"};
+    digits_read();
+    for (int m = 0; m < 2; m++) {
+        char name[8], description[800];
+        snprintf(name, sizeof name, "m%d", m);
+        snprintf(description, sizeof description,
+                 "{\"inputs\":[{\"shape\":[-1,1,8,8]}],\"layers\":[%s"
+                 "{\"op\":\"linear\",\"out_features\":10}],\"loss\":\"cross_entropy\"}",
+                 layers[m]);
+        remote_create(c, name, description);
+        classify(c, name, 0, DIGITS, all[0]);
+        for (int i = m; i < DIGITS; i += 9) {
+            classify(c, name, i, i + 1, some[i]);
+            assert_memory_equal(all[i], some[i], sizeof all[i]);
+        }
+        static const int sizes[] = {2, 3, 5, 63, 64, 65, 200};
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            int begin = 37 * ((int)k + 1);
+            classify(c, name, begin, begin + sizes[k], some[begin]);
+            assert_memory_equal(all[begin], some[begin], (size_t)sizes[k] * sizeof all[0]);
+        }
+    }
+}
+
+/* ---- predictions while training -------------------------------------------------------------- */
+
+enum { STEPS = 60, ASKERS = 3, ANSWERS = 2000 };
+
+struct asker {
+    const char *address, *question;
+    int done; /* atomic */
+    int n;
+    struct {
+        int revision;
+        double output[3];
+    } seen[ANSWERS];
+};
+
+/* No checks that end the test in a thread of its own: a failed request is a revision of -1. */
+static void *ask(void *arg)
+{
+    struct asker *s = arg;
+    struct client *c = client_create(s->address);
+    struct call call = {"POST", "/v2/models/m/infer", s->question, strlen(s->question), NULL, NULL};
+    while (s->n < ANSWERS && !__atomic_load_n(&s->done, __ATOMIC_ACQUIRE)) {
+        struct answer *a = client_try(c, &call);
+        json_t *root = a ? json_loads(a->body, 0, NULL) : NULL;
+        int revision = -1;
+        double *x = s->seen[s->n].output;
+        if (root)
+            json_unpack(root, "{s:{s:i}, s:[{s:[F,F,F]}]}", "parameters", "revision", &revision,
+                        "outputs", "data", &x[0], &x[1], &x[2]);
+        s->seen[s->n++].revision = revision;
+        json_decref(root);
+        client_forget(c);
+    }
+    client_destroy(&c);
+    return NULL;
+}
+
+/* Each answer is that of the one generation that it names: a twin, trained alone with the same
+ * batches, says what that is. */
+static void while_training(struct daemon *d)
+{
+    struct client *c = d->client;
+    static double truth[STEPS + 1][3];
+    static struct asker askers[ASKERS];
+    pthread_t threads[ASKERS];
+    const char *question = remote_inputs(c, 99, 1, 4, NULL);
+    remote_create(c, "twin", remote_mlp);
+    remote_create(c, "m", remote_mlp);
+    for (int i = 0; i <= STEPS; i++) {
+        remote_numbers(remote_post(c, "twin", "infer", question), "outputs.0.data", truth[i], 3);
+        if (i < STEPS)
+            remote_step(c, "twin", (unsigned)i, 4);
+    }
+    for (int k = 0; k < ASKERS; k++) {
+        askers[k] = (struct asker){.address = d->address, .question = question};
+        assert_int_equal(pthread_create(&threads[k], NULL, ask, &askers[k]), 0);
+    }
+    for (int i = 0; i < STEPS; i++)
+        remote_step(c, "m", (unsigned)i, 4);
+    for (int k = 0; k < ASKERS; k++) {
+        __atomic_store_n(&askers[k].done, 1, __ATOMIC_RELEASE);
+        pthread_join(threads[k], NULL);
+    }
+    int between = 0;
+    for (int k = 0; k < ASKERS; k++)
+        for (int i = 0; i < askers[k].n; i++) {
+            int r = askers[k].seen[i].revision;
+            assert_in_range(r, 0, STEPS);
+            assert_memory_equal(askers[k].seen[i].output, truth[r], sizeof truth[r]);
+            between += r > 0 && r < STEPS;
+        }
+    assert_true(between > 0);
+    assert_same_state(remote_hash(c, "m"), remote_hash(c, "twin"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(answer_form),    DAEMON_TEST(outputs_on_request), DAEMON_TEST(short_forms),
+        DAEMON_TEST(several_inputs), DAEMON_TEST(not_finite),         DAEMON_TEST(batch_is_singles),
+        DAEMON_TEST(while_training),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

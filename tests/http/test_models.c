@@ -1,0 +1,430 @@
+/* test_models.c: models as things: creating, describing, listing, changing, copying, deleting. A
+ * PUT is idempotent and never wipes; a refused change leaves state and settings as they were. */
+#include "../support/remote.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- creating -------------------------------------------------------------------------------- */
+
+static void create_again(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    struct remote_hash fresh = remote_hash(c, "m");
+    answer_expect(remote_call(c, "PUT", "m", "", remote_mlp), 200);
+    assert_same_state(remote_hash(c, "m"), fresh);
+    remote_step(c, "m", 1, 4);
+    struct remote_hash trained = remote_hash(c, "m");
+    assert_other_state(trained, fresh);
+    struct answer *a = remote_call(c, "PUT", "m", "", remote_mlp);
+    answer_expect(a, 200);
+    assert_true(answer_number(a, "step") == 1);
+    answer_refused(remote_call(c, "PUT", "m", "", remote_cnn), 409, "model_exists", "'m'");
+    answer_refused(remote_call(c, "PUT", "m", "", "{\"layers\":[]}"), 400, "missing_field",
+                   "inputs");
+    assert_same_state(remote_hash(c, "m"), trained);
+}
+
+/* The description that config gives, with all defaults written out, is the same description. */
+static void expanded_is_the_same(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const given[] = {remote_scalar, remote_mlp, remote_cnn};
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "m%zu", i);
+        remote_create(c, name, given[i]);
+        json_t *full = answer_find(remote_get(c, name, "/config"), "description");
+        assert_non_null(json_object_get(full, "targets"));
+        assert_non_null(json_object_get(json_object_get(full, "optimizer"), "lr"));
+        char *text = json_dumps(full, 0);
+        answer_expect(remote_call(c, "PUT", name, "", text), 200);
+        free(text);
+    }
+}
+
+static void same_seed_same_model(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "a", remote_cnn);
+    remote_create(c, "b", remote_cnn);
+    assert_same_state(remote_hash(c, "a"), remote_hash(c, "b"));
+    remote_step(c, "a", 1, 36);
+    remote_step(c, "b", 1, 36);
+    assert_same_state(remote_hash(c, "a"), remote_hash(c, "b"));
+}
+
+static void names(struct daemon *d)
+{
+    struct client *c = d->client;
+    char longest[130] = "";
+    memset(longest, 'n', 128);
+    static const char *const good[] = {"a", "...", "-", "A.b-c_9", "versions", "0"};
+    static const char *const bad[] = {"a%20b", "%2e%2e", "..", "a%2Fb", "%C3%A4", "a%27b", "a%0a"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        remote_create(c, good[i], remote_scalar);
+        assert_string_equal(answer_string(remote_get(c, good[i], ""), "name"), good[i]);
+    }
+    remote_create(c, longest, remote_scalar);
+    longest[128] = 'n';
+    answer_refused(remote_call(c, "PUT", longest, "", remote_scalar), 400, "bad_name", "128");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        answer_refused(remote_call(c, "PUT", bad[i], "", remote_scalar), 400, "bad_name", NULL);
+}
+
+/* ---- describing ------------------------------------------------------------------------------ */
+
+static void metadata(struct daemon *d)
+{
+    struct client *c = d->client;
+    struct answer *a = remote_create(c, "m", remote_cnn);
+    assert_string_equal(answer_string(a, "name"), "m");
+    assert_int_equal(json_array_size(answer_find(a, "versions")), 0);
+    assert_string_equal(answer_string(a, "inputs.0.name"), "image");
+    assert_string_equal(answer_string(a, "inputs.0.datatype"), "FP32");
+    assert_true(answer_number(a, "inputs.0.shape.0") == -1);
+    assert_true(answer_number(a, "inputs.0.shape.3") == 6);
+    assert_string_equal(answer_string(a, "outputs.0.name"), "output");
+    assert_string_equal(answer_string(a, "outputs_on_request.0.name"), "probabilities");
+    assert_string_equal(answer_string(a, "targets.0.datatype"), "INT64");
+    static const char *const zero[] = {"step", "revision", "draw"};
+    for (size_t i = 0; i < sizeof zero / sizeof *zero; i++)
+        assert_true(answer_number(a, zero[i]) == 0);
+    assert_true(json_is_false(answer_find(a, "gradients_pending")));
+    assert_true(json_is_null(answer_find(a, "last_loss")));
+    /* conv 4*9+4, batch norm 4+4, fc 36*3+3 */
+    assert_true(answer_number(a, "parameter_count") == 40 + 8 + 111);
+    assert_true(answer_number(a, "flops_per_sample") >= 2 * (4 * 9 * 36 + 36 * 3));
+    remote_post(c, "m", "forward_backward", remote_batch(c, 1, 4, 36, NULL));
+    a = remote_get(c, "m", "");
+    assert_true(json_is_true(answer_find(a, "gradients_pending")));
+    assert_true(answer_number(a, "last_loss") > 0);
+    answer_refused(remote_call(c, "GET", "m", "?sha=1", NULL), 400, "bad_query", "state_sha256");
+    answer_refused(remote_call(c, "GET", "m", "?state_sha256=2", NULL), 400, "bad_query", "2");
+    assert_null(answer_find(remote_get(c, "m", "?state_sha256=false"), "state_sha256"));
+    a = remote_get(c, "m", "/ready");
+    assert_true(json_is_true(answer_find(a, "ready")));
+}
+
+static void config(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_cnn);
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"frozen\":[\"conv.*\"]}"), 200);
+    struct answer *a = remote_get(c, "m", "/config");
+    assert_string_equal(answer_string(a, "description.frozen.0"), "conv.*");
+    assert_string_equal(answer_string(a, "layers.0.name"), "conv");
+    assert_string_equal(answer_string(a, "layers.0.op"), "conv2d");
+    assert_true(answer_number(a, "layers.0.output_shape.1") == 4);
+    assert_true(answer_number(a, "layers.0.parameter_count") == 40);
+    assert_string_equal(answer_string(a, "parameters.0.name"), "conv.weight");
+    assert_true(answer_number(a, "parameters.0.shape.3") == 3);
+    assert_true(json_is_true(answer_find(a, "parameters.0.frozen")));
+    size_t i, buffers = 0, frozen = 0;
+    json_t *p;
+    json_array_foreach(answer_find(a, "parameters"), i, p)
+    {
+        buffers += json_is_true(json_object_get(p, "buffer"));
+        frozen += json_is_true(json_object_get(p, "frozen"));
+    }
+    assert_true(buffers >= 2);
+    assert_int_equal(frozen, 2);
+}
+
+static void lists(struct daemon *d)
+{
+    struct client *c = d->client;
+    assert_int_equal(json_array_size(answer_find(client_get(c, "/v2/models"), "models")), 0);
+    remote_create(c, "b", remote_mlp);
+    remote_create(c, "a", remote_scalar);
+    remote_create(c, "c", remote_cnn);
+    remote_step(c, "b", 1, 4);
+    struct answer *a = client_get(c, "/v2/models");
+    assert_int_equal(json_array_size(answer_find(a, "models")), 3);
+    assert_string_equal(answer_string(a, "models.0.name"), "a");
+    assert_string_equal(answer_string(a, "models.2.name"), "c");
+    assert_true(answer_number(a, "models.1.step") == 1);
+    assert_true(answer_number(a, "models.1.last_loss") > 0);
+    a = client_post(c, "/v2/repository/index", NULL);
+    answer_expect(a, 200);
+    assert_int_equal(json_array_size(answer_json(a)), 3);
+    assert_string_equal(answer_string(a, "1.name"), "b");
+    assert_string_equal(answer_string(a, "1.state"), "READY");
+    answer_expect(client_post(c, "/v2/repository/index", "{\"ready\":true}"), 200);
+    answer_refused(client_post(c, "/v2/repository/index", "{\"ready\":1}"), 400, "bad_type",
+                   "ready");
+}
+
+static double memory_used(struct client *c)
+{
+    return answer_number(client_get(c, "/v2"), "memory_used_bytes");
+}
+
+static void memory(struct daemon *d)
+{
+    struct client *c = d->client;
+    double before = memory_used(c);
+    struct answer *a = remote_create(c, "m", remote_cnn);
+    double model = answer_number(a, "memory_bytes.model");
+    assert_true(model >= 159 * 4 * 3);
+    assert_true(memory_used(c) == before + model);
+    static const char *const uses[][2] = {{"infer_batch_1", "infer_batch_32"},
+                                          {"train_batch_1", "train_batch_32"},
+                                          {"infer_batch_32", "train_batch_32"}};
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
+        char less[64], more[64];
+        snprintf(less, sizeof less, "memory_bytes.%s", uses[i][0]);
+        snprintf(more, sizeof more, "memory_bytes.%s", uses[i][1]);
+        assert_true(answer_number(a, less) > 0 && answer_number(a, less) < answer_number(a, more));
+    }
+    remote_step(c, "m", 1, 36);
+    assert_true(memory_used(c) > before + model);
+    /* Another optimiser's state is counted too. */
+    a = remote_call(c, "PATCH", "m", "", "{\"optimizer\":{\"op\":\"sgd\",\"lr\":1}}");
+    answer_expect(a, 200);
+    assert_true(answer_number(a, "memory_bytes.model") < model);
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"optimizer\":null}"), 200);
+    assert_true(remote_number(c, "m", "memory_bytes.model") == model);
+    answer_expect(remote_call(c, "DELETE", "m", "", NULL), 200);
+    assert_true(memory_used(c) == before);
+}
+
+/* ---- changing -------------------------------------------------------------------------------- */
+
+static void patch(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    struct answer *a =
+        remote_call(c, "PATCH", "m", "",
+                    "{\"lr\":0.5,\"clip_grad_norm\":2,\"labels\":[\"a\",\"b\",\"c\"],"
+                    "\"schedule\":{\"op\":\"cosine\",\"total_steps\":9}}");
+    answer_expect(a, 200);
+    assert_true(answer_number(a, "revision") == 1 && answer_number(a, "step") == 0);
+    assert_string_equal(answer_string(a, "labels.2"), "c");
+    a = remote_get(c, "m", "/config");
+    assert_true(answer_number(a, "description.optimizer.lr") == 0.5);
+    assert_true(answer_number(a, "description.optimizer.momentum") == 0.9);
+    assert_true(answer_number(a, "description.clip_grad_norm") == 2);
+    /* The description that it was created with still stands for it. */
+    answer_expect(remote_call(c, "PUT", "m", "", remote_mlp), 200);
+    /* null takes back what was changed. */
+    answer_expect(
+        remote_call(c, "PATCH", "m", "", "{\"lr\":null,\"clip_grad_norm\":null,\"labels\":null}"),
+        200);
+    a = remote_get(c, "m", "/config");
+    assert_true(answer_number(a, "description.optimizer.lr") == 0.1);
+    assert_null(answer_find(a, "description.clip_grad_norm"));
+    assert_null(answer_find(a, "description.labels"));
+    assert_true(answer_number(a, "description.schedule.total_steps") == 9);
+}
+
+static void patch_refused(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const struct {
+        const char *patch;
+        int status;
+        const char *code, *part;
+    } rows[] = {
+        {"{\"lrr\":1}", 400, "unknown_field", "'lr'"},
+        {"{\"layers\":[]}", 400, "unknown_field", "layers"},
+        {"{\"lr\":\"1\"}", 400, "bad_type", "lr"},
+        {"{\"lr\":-1}", 422, "bad_attribute", "lr"},
+        {"{\"lr\":1,\"optimizer\":{\"op\":\"adam\"}}", 422, "bad_value", "not both"},
+        {"{\"optimizer\":{\"op\":\"adamm\"}}", 422, "unknown_operator", "adamw"},
+        {"{\"schedule\":{\"op\":\"cosine\"}}", 422, "bad_attribute", "total_steps"},
+        {"{\"clip_grad_norm\":0}", 422, "bad_value", "clip_grad_norm"},
+        {"{\"frozen\":[\"nothing\"]}", 422, "bad_value", "nothing"},
+        {"{\"labels\":[\"one\"]}", 422, "bad_value", "3"},
+        {"{\"labels\":[1,\"b\",\"c\"]}", 400, "bad_type", "labels[0]"},
+    };
+    remote_create(c, "m", remote_mlp);
+    struct remote_hash before = remote_hash(c, "m");
+    json_t *config = json_incref(answer_json(remote_get(c, "m", "/config")));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        answer_refused(remote_call(c, "PATCH", "m", "", rows[i].patch), rows[i].status,
+                       rows[i].code, rows[i].part);
+    assert_true(json_equal(config, answer_json(remote_get(c, "m", "/config"))));
+    json_decref(config);
+    assert_true(remote_number(c, "m", "revision") == 0);
+    assert_same_state(remote_hash(c, "m"), before);
+}
+
+/* The same optimiser keeps its state, another one begins anew. */
+static void patch_and_momentum(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "a", remote_mlp);
+    remote_step(c, "a", 1, 4);
+    answer_expect(remote_call(c, "POST", "a", "/clone", "{\"name\":\"b\"}"), 201);
+    answer_expect(remote_call(c, "PATCH", "b", "", "{\"lr\":0.7,\"clip_grad_norm\":5}"), 200);
+    assert_same_state(remote_hash(c, "a"), remote_hash(c, "b"));
+    answer_expect(remote_call(c, "PATCH", "b", "", "{\"optimizer\":{\"op\":\"adam\"}}"), 200);
+    assert_other_state(remote_hash(c, "a"), remote_hash(c, "b"));
+    answer_expect(remote_call(c, "PATCH", "b", "", "{\"optimizer\":null}"), 200);
+    assert_other_state(remote_hash(c, "a"), remote_hash(c, "b"));
+}
+
+/* ---- copying and deleting -------------------------------------------------------------------- */
+
+static void clone_whole(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "a", remote_cnn);
+    remote_step(c, "a", 1, 36);
+    answer_expect(remote_call(c, "PATCH", "a", "", "{\"lr\":0.05}"), 200);
+    remote_post(c, "a", "forward_backward", remote_batch(c, 2, 4, 36, NULL));
+    struct remote_hash before = remote_hash(c, "a");
+    struct answer *a = remote_call(c, "POST", "a", "/clone", "{\"name\":\"b\"}");
+    answer_expect(a, 201);
+    assert_true(answer_number(a, "step") == 1 && answer_number(a, "draw") == 2);
+    assert_same_state(remote_hash(c, "b"), before);
+    remote_post(c, "b", "optim_step", NULL);
+    double loss = answer_number(remote_step(c, "b", 3, 36), "loss");
+    assert_same_state(remote_hash(c, "a"), before);
+    a = remote_post(c, "a", "optim_step", NULL);
+    assert_true(answer_number(a, "metrics.lr") == 0.05);
+    assert_true(answer_number(remote_step(c, "a", 3, 36), "loss") == loss);
+    assert_same_state(remote_hash(c, "a"), remote_hash(c, "b"));
+}
+
+/* The norms of the parameters, in their order. */
+static void parameter_norms(struct client *c, const char *name, double norm[4])
+{
+    struct answer *a = remote_post(c, name, "gradients", remote_batch(c, 1, 4, 4, NULL));
+    for (int i = 0; i < 4; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "gradients.%d.parameter_norm", i);
+        norm[i] = answer_number(a, path);
+    }
+}
+
+static void clone_layers(struct daemon *d)
+{
+    struct client *c = d->client;
+    double fresh[4], trained[4], copy[4];
+    remote_create(c, "a", remote_mlp);
+    parameter_norms(c, "a", fresh);
+    for (unsigned i = 0; i < 3; i++)
+        remote_step(c, "a", i, 4);
+    parameter_norms(c, "a", trained);
+    /* hidden.weight, hidden.bias, out.weight, out.bias */
+    static const struct {
+        const char *layers;
+        bool taken[4];
+    } rows[] = {
+        {"[\"hidden\"]", {true, true, false, false}},
+        {"[\"*.bias\",\"out.w*\"]", {false, true, true, true}},
+        {"[\"*\"]", {true, true, true, true}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char body[96];
+        snprintf(body, sizeof body, "{\"name\":\"b%zu\",\"layers\":%s}", i, rows[i].layers);
+        struct answer *a = remote_call(c, "POST", "a", "/clone", body);
+        answer_expect(a, 201);
+        assert_true(answer_number(a, "step") == 0);
+        parameter_norms(c, answer_string(a, "name"), copy);
+        for (int k = 0; k < 4; k++)
+            assert_true(copy[k] == (rows[i].taken[k] ? trained : fresh)[k]);
+    }
+}
+
+static void clone_refused(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const struct {
+        const char *body;
+        int status;
+        const char *code, *part;
+    } rows[] = {
+        {"{}", 400, "missing_field", "name"},
+        {"{\"name\":1}", 400, "bad_type", "name"},
+        {"{\"name\":\"a b\"}", 400, "bad_name", "name"},
+        {"{\"name\":\"a\"}", 409, "model_exists", "'a'"},
+        {"{\"name\":\"b\",\"layer\":[]}", 400, "unknown_field", "'layers'"},
+        {"{\"name\":\"b\",\"layers\":[\"hiden\"]}", 422, "bad_value", "hiden"},
+        {"{\"name\":\"b\",\"layers\":[\"hidden\",3]}", 400, "bad_type", "layers[1]"},
+    };
+    remote_create(c, "a", remote_mlp);
+    double used = memory_used(c);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        answer_refused(remote_call(c, "POST", "a", "/clone", rows[i].body), rows[i].status,
+                       rows[i].code, rows[i].part);
+    answer_refused(remote_call(c, "GET", "b", "", NULL), 404, "unknown_model", "'b'");
+    assert_true(memory_used(c) == used);
+}
+
+static void delete_and_create(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    struct remote_hash fresh = remote_hash(c, "m");
+    remote_step(c, "m", 1, 4);
+    answer_expect(remote_call(c, "POST", "m", "/versions", NULL), 201);
+    struct answer *a = remote_call(c, "DELETE", "m", "", NULL);
+    answer_expect(a, 200);
+    assert_string_equal(answer_string(a, "deleted"), "m");
+    answer_refused(remote_call(c, "DELETE", "m", "", NULL), 404, "unknown_model", "'m'");
+    answer_refused(remote_call(c, "GET", "m", "/versions", NULL), 404, "unknown_model", NULL);
+    answer_refused(remote_call(c, "POST", "m", "/infer", "{}"), 404, "unknown_model", NULL);
+    remote_create(c, "m", remote_mlp);
+    assert_same_state(remote_hash(c, "m"), fresh);
+    a = remote_get(c, "m", "/metrics");
+    assert_int_equal(json_object_size(answer_find(a, "series")), 0);
+    a = remote_get(c, "m", "/versions");
+    assert_int_equal(json_array_size(answer_find(a, "versions")), 0);
+}
+
+/* Adam keeps two blocks more than SGD: where they do not fit, all stays as it was. */
+static void patch_over_budget(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m",
+                  "{\"inputs\":[{\"shape\":[-1,1000]}],\"layers\":[{\"op\":\"linear\","
+                  "\"out_features\":500}],\"loss\":\"mse\"}");
+    struct remote_hash before = remote_hash(c, "m");
+    double used = memory_used(c);
+    answer_refused(remote_call(c, "PATCH", "m", "", "{\"optimizer\":{\"op\":\"adam\"}}"), 507,
+                   "out_of_memory", "--max-memory");
+    assert_true(memory_used(c) == used);
+    assert_same_state(remote_hash(c, "m"), before);
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"lr\":0.5}"), 200);
+    assert_true(memory_used(c) == used);
+}
+
+static void too_many(struct daemon *d)
+{
+    remote_create(d->client, "a", remote_scalar);
+    remote_create(d->client, "b", remote_scalar);
+    answer_refused(remote_call(d->client, "PUT", "c", "", remote_scalar), 507, "out_of_memory",
+                   "--max-models");
+    answer_expect(remote_call(d->client, "DELETE", "a", "", NULL), 200);
+    remote_create(d->client, "c", remote_scalar);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(create_again),
+        DAEMON_TEST(expanded_is_the_same),
+        DAEMON_TEST(same_seed_same_model),
+        DAEMON_TEST(names),
+        DAEMON_TEST(metadata),
+        DAEMON_TEST(config),
+        DAEMON_TEST(lists),
+        DAEMON_TEST(memory),
+        DAEMON_TEST(patch),
+        DAEMON_TEST(patch_refused),
+        DAEMON_TEST(patch_and_momentum),
+        DAEMON_TEST(clone_whole),
+        DAEMON_TEST(clone_layers),
+        DAEMON_TEST(clone_refused),
+        DAEMON_TEST(delete_and_create),
+        DAEMON_TEST(patch_over_budget, "--max-memory", "16M"),
+        DAEMON_TEST(too_many, "--max-models", "2"),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,251 @@
+/* test_restart.c: what is there after the daemon has ended. After a clean stop: everything. After
+ * kill -9: a state that was acknowledged, not older than the last one that was said to be saved,
+ * with its metrics up to there and a revision that never goes back. A damaged database is refused
+ * with a message. */
+#include "../support/remote.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct client *restart(struct daemon *d)
+{
+    daemon_start(d, d->flags);
+    return d->client;
+}
+
+/* What must be the same before and after. New references, one a question. */
+static json_t *whole(struct client *c)
+{
+    static const char *const questions[] = {"?state_sha256=1", "/config", "/versions",
+                                            "/versions/1", "/metrics"};
+    static const char *const names[] = {"mlp", "cnn", "scalar"};
+    json_t *all = json_array();
+    for (int m = 0; m < 3; m++)
+        for (int i = 0; i < 5; i++) {
+            if (i == 3 && m)
+                continue;
+            json_t *answer = json_deep_copy(answer_json(remote_get(c, names[m], questions[i])));
+            json_object_del(answer, "last_loss");
+            json_array_append_new(all, answer);
+        }
+    return all;
+}
+
+static void clean_stop(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "mlp", remote_mlp);
+    remote_create(c, "cnn", remote_cnn);
+    remote_create(c, "scalar", remote_scalar);
+    remote_create(c, "gone", remote_scalar);
+    for (unsigned i = 0; i < 4; i++) {
+        remote_step(c, "mlp", i, 4);
+        remote_step(c, "cnn", i, 36);
+    }
+    answer_expect(remote_call(c, "POST", "mlp", "/versions", "{\"note\":\"four\"}"), 201);
+    answer_expect(remote_call(c, "PATCH", "mlp", "",
+                              "{\"lr\":0.02,\"clip_grad_norm\":1,\"frozen\":[\"out.bias\"],"
+                              "\"schedule\":{\"op\":\"cosine\",\"total_steps\":100}}"),
+                  200);
+    remote_step(c, "mlp", 5, 4);
+    remote_post(c, "cnn", "forward_backward", remote_batch(c, 6, 8, 36, NULL));
+    answer_expect(remote_call(c, "DELETE", "gone", "", NULL), 200);
+    for (int pass = 0; pass < 3; pass++) {
+        json_t *before = whole(c);
+        daemon_stop(d);
+        c = restart(d);
+        json_t *after = whole(c);
+        if (!json_equal(before, after))
+            fail_msg("before:\n%s\nafter:\n%s", json_dumps(before, 0), json_dumps(after, 0));
+        json_decref(before);
+        json_decref(after);
+        answer_refused(remote_call(c, "GET", "gone", "", NULL), 404, "unknown_model", "gone");
+        if (pass == 0) /* goes on as if nothing had happened */
+            remote_post(c, "cnn", "optim_step", NULL);
+        remote_step(c, "mlp", 7, 4);
+    }
+}
+
+/* A daemon that stopped in between trains as one that did not. */
+static void trains_on(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "a", remote_cnn);
+    remote_create(c, "b", remote_cnn);
+    for (unsigned i = 0; i < 6; i++)
+        remote_step(c, "b", i, 36);
+    for (unsigned i = 0; i < 6; i++) {
+        remote_step(c, "a", i, 36);
+        if (i % 2) {
+            daemon_stop(d);
+            c = restart(d);
+        }
+    }
+    assert_same_state(remote_hash(c, "a"), remote_hash(c, "b"));
+}
+
+/* A stop is clean from the moment that it answers, also when it is asked for twice. */
+static void stop_at_once(struct daemon *d)
+{
+    for (int i = 0; i < 8; i++) {
+        if (i % 2)
+            kill(d->pid, SIGINT);
+        daemon_stop(d);
+        restart(d);
+    }
+}
+
+/* ---- kill -9 --------------------------------------------------------------------------------- */
+
+enum { STEPS = 12 };
+
+static double series_end(struct client *c, const char *name)
+{
+    struct answer *a = remote_get(c, name, "/metrics?names=loss&max_points=100000");
+    json_t *revisions = answer_find(a, "series.loss.revision");
+    size_t n = json_array_size(revisions);
+    return n ? json_number_value(json_array_get(revisions, n - 1)) : 0;
+}
+
+static void kill_9(struct daemon *d)
+{
+    struct client *c = d->client;
+    struct remote_hash at[STEPS + 1];
+    remote_create(c, "m", remote_mlp);
+    at[0] = remote_hash(c, "m");
+    double highest = 0;
+    for (unsigned i = 0; i < STEPS; i++) {
+        if (i == 4) /* saved for sure */
+            answer_expect(remote_call(c, "PATCH", "m", "", "{\"lr\":0.05}"), 200);
+        remote_step(c, "m", i, 4);
+        at[i + 1] = remote_hash(c, "m");
+    }
+    remote_get(c, "m", "/metrics"); /* writes the rows that wait */
+    highest = remote_number(c, "m", "revision");
+    daemon_kill(d);
+    c = restart(d);
+    int step = (int)remote_number(c, "m", "step");
+    assert_in_range(step, 4, STEPS);
+    assert_same_state(remote_hash(c, "m"), at[step]);
+    assert_true(remote_number(c, "m", "revision") >= highest);
+    /* Rows of steps that are lost are gone; one is there for each that is not. */
+    struct answer *a = remote_get(c, "m", "/metrics?names=loss");
+    assert_int_equal(json_array_size(answer_find(a, "series.loss.step")), step);
+    a = remote_step(c, "m", (unsigned)step, 4);
+    assert_true(answer_number(a, "revision") > highest);
+    assert_true(answer_number(a, "step") == step + 1);
+    assert_true(series_end(c, "m") == answer_number(a, "revision"));
+    if (step < STEPS)
+        assert_same_state(remote_hash(c, "m"), at[step + 1]);
+    a = remote_get(c, "m", "/config");
+    assert_true(answer_number(a, "description.optimizer.lr") == 0.05);
+}
+
+/* What is saved before it is answered is there after any end. */
+static void kill_after_answers(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_cnn);
+    struct remote_hash fresh = remote_hash(c, "m");
+    daemon_kill(d);
+    c = restart(d);
+    assert_same_state(remote_hash(c, "m"), fresh);
+    remote_step(c, "m", 1, 36);
+    struct remote_hash one = remote_hash(c, "m");
+    answer_expect(remote_call(c, "POST", "m", "/versions", NULL), 201);
+    answer_expect(remote_call(c, "POST", "m", "/clone", "{\"name\":\"copy\"}"), 201);
+    remote_step(c, "m", 2, 36);
+    remote_post(c, "m", "versions/1/restore", NULL);
+    double revision = remote_number(c, "m", "revision");
+    daemon_kill(d);
+    c = restart(d);
+    assert_same_state(remote_hash(c, "m"), one);
+    assert_same_state(remote_hash(c, "copy"), one);
+    assert_true(remote_number(c, "m", "revision") >= revision);
+    assert_int_equal(json_array_size(answer_find(remote_get(c, "m", "/versions"), "versions")), 1);
+    answer_expect(remote_call(c, "DELETE", "copy", "", NULL), 200);
+    daemon_kill(d);
+    c = restart(d);
+    answer_refused(remote_call(c, "GET", "copy", "", NULL), 404, "unknown_model", "copy");
+    remote_post(c, "m", "versions/1/restore", NULL);
+    assert_same_state(remote_hash(c, "m"), one);
+}
+
+/* ---- the folder ------------------------------------------------------------------------------ */
+
+static int database_open(struct daemon *d, int flags)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/backpropd.db", d->data);
+    int f = open(path, flags);
+    assert_true(f >= 0);
+    return f;
+}
+
+/* The start must fail with a message that says where and what. */
+static void expect_refusal(struct daemon *d, const char *part)
+{
+    struct outcome o;
+    daemon_command(d, &o,
+                   (const char *const[]){"--listen", "127.0.0.1:0", "--data", d->data, NULL});
+    if (o.status != 1 || !strstr(o.err, part))
+        fail_msg("status %d, no '%s' in: %s", o.status, part, o.err);
+}
+
+/* Bytes in the middle of each page: in the tables' trees or in what they hold. */
+static void damaged_pages(struct daemon *d)
+{
+    char junk[64];
+    remote_create(d->client, "m", remote_mlp);
+    daemon_stop(d);
+    memset(junk, 'x', sizeof junk);
+    int f = database_open(d, O_WRONLY);
+    off_t size = lseek(f, 0, SEEK_END);
+    for (off_t at = 4096 + 2000; at < size; at += 1024)
+        assert_int_equal(pwrite(f, junk, sizeof junk, at), (ssize_t)sizeof junk);
+    close(f);
+    expect_refusal(d, "backpropd: ");
+}
+
+static void damaged_database(struct daemon *d)
+{
+    char path[512], junk[8192];
+    remote_create(d->client, "m", remote_mlp);
+    daemon_stop(d);
+    memset(junk, 'x', sizeof junk);
+    int f = database_open(d, O_WRONLY);
+    assert_int_equal(pwrite(f, junk, 100, 0), 100);
+    close(f);
+    expect_refusal(d, "database");
+    /* No database at all, but text. */
+    f = database_open(d, O_WRONLY | O_TRUNC);
+    assert_int_equal(write(f, junk, sizeof junk), (ssize_t)sizeof junk);
+    close(f);
+    expect_refusal(d, "database");
+    snprintf(path, sizeof path, "%s/backpropd.db", d->data);
+    unlink(path);
+    restart(d); /* nothing there: begins anew */
+    answer_refused(remote_call(d->client, "GET", "m", "", NULL), 404, "unknown_model", NULL);
+}
+
+static void two_daemons(struct daemon *d)
+{
+    remote_create(d->client, "m", remote_mlp);
+    struct remote_hash before = remote_hash(d->client, "m");
+    expect_refusal(d, d->data);
+    remote_step(d->client, "m", 1, 4);
+    assert_other_state(remote_hash(d->client, "m"), before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(clean_stop),    DAEMON_TEST(trains_on),          DAEMON_TEST(stop_at_once),
+        DAEMON_TEST(kill_9),        DAEMON_TEST(kill_after_answers), DAEMON_TEST(damaged_database),
+        DAEMON_TEST(damaged_pages), DAEMON_TEST(two_daemons),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

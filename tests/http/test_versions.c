@@ -1,0 +1,253 @@
+/* test_versions.c: saving the whole state and going back to it: counters, optimiser state, pending
+ * gradients. After a restore training goes on as it did the first time, to the bit. */
+#include "../support/remote.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int version_save(struct client *c, const char *name)
+{
+    struct answer *a = remote_call(c, "POST", name, "/versions", NULL);
+    answer_expect(a, 201);
+    return (int)answer_number(a, "version");
+}
+
+static struct answer *version_restore(struct client *c, const char *name, int version)
+{
+    char verb[64];
+    snprintf(verb, sizeof verb, "versions/%d/restore", version);
+    return remote_post(c, name, verb, NULL);
+}
+
+/* ---- creating and listing -------------------------------------------------------------------- */
+
+static void create_list_get(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    remote_step(c, "m", 1, 4);
+    struct answer *a =
+        remote_call(c, "POST", "m", "/versions", "{\"note\":\"after one step: \\u00e4\\n\\\"\"}");
+    answer_expect(a, 201);
+    assert_true(answer_number(a, "version") == 1);
+    assert_true(answer_number(a, "step") == 1 && answer_number(a, "draw") == 1);
+    assert_int_equal(strlen(answer_string(a, "sha256")), 64);
+    assert_string_equal(answer_string(a, "note"), "after one step: \xc3\xa4\n\"");
+    remote_step(c, "m", 2, 4);
+    assert_int_equal(version_save(c, "m"), 2);
+    a = remote_get(c, "m", "/versions");
+    assert_int_equal(json_array_size(answer_find(a, "versions")), 2);
+    assert_true(answer_number(a, "versions.1.step") == 2);
+    assert_string_equal(answer_string(a, "versions.1.note"), "");
+    assert_string_not_equal(answer_string(a, "versions.0.sha256"),
+                            answer_string(a, "versions.1.sha256"));
+    a = remote_get(c, "m", "/versions/1");
+    assert_string_equal(answer_string(a, "parts.0.name"), "params");
+    assert_true(answer_number(a, "parts.0.bytes") == 4 * (4 * 8 + 8 + 8 * 3 + 3));
+    assert_true(answer_number(a, "description.optimizer.momentum") == 0.9);
+    a = remote_get(c, "m", "");
+    assert_string_equal(answer_string(a, "versions.0"), "1");
+    assert_string_equal(answer_string(a, "versions.1"), "2");
+    /* A version is no change of the model. */
+    assert_true(answer_number(a, "revision") == 2);
+}
+
+static void unknown(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    version_save(c, "m");
+    static const char *const rows[][2] = {{"GET", "/versions/2"},
+                                          {"DELETE", "/versions/2"},
+                                          {"POST", "/versions/2/restore"},
+                                          {"POST", "/versions/2/infer"}};
+    for (int i = 0; i < 4; i++) {
+        const char *body = i == 3 ? "{\"inputs\":[[1,2,3,4]]}" : NULL;
+        answer_refused(remote_call(c, rows[i][0], "m", rows[i][1], body), 404, "unknown_version",
+                       "2");
+        answer_refused(remote_call(c, rows[i][0], "n", rows[i][1], body), 404, "unknown_model",
+                       "'n'");
+    }
+}
+
+static void numbers_are_not_reused(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    for (int i = 1; i <= 3; i++)
+        assert_int_equal(version_save(c, "m"), i);
+    struct answer *a = remote_call(c, "DELETE", "m", "/versions/3", NULL);
+    answer_expect(a, 200);
+    assert_true(answer_number(a, "deleted") == 3);
+    answer_refused(remote_call(c, "DELETE", "m", "/versions/3", NULL), 404, "unknown_version", "3");
+    answer_refused(remote_call(c, "POST", "m", "/versions/3/restore", NULL), 404, "unknown_version",
+                   "3");
+    assert_int_equal(version_save(c, "m"), 4);
+    answer_expect(remote_call(c, "DELETE", "m", "/versions/4", NULL), 200);
+    daemon_stop(d);
+    daemon_start(d, d->flags);
+    c = d->client;
+    assert_int_equal(version_save(c, "m"), 5);
+    a = remote_get(c, "m", "/versions");
+    assert_int_equal(json_array_size(answer_find(a, "versions")), 3);
+    assert_true(answer_number(a, "versions.2.version") == 5);
+}
+
+static void infer_from_version(struct daemon *d)
+{
+    struct client *c = d->client;
+    double then[6], from_version[6], now[6];
+    const char *question = remote_inputs(c, 3, 2, 36, NULL);
+    remote_create(c, "m", remote_cnn);
+    remote_step(c, "m", 1, 36);
+    remote_numbers(remote_post(c, "m", "infer", question), "outputs.0.data", then, 6);
+    version_save(c, "m");
+    remote_step(c, "m", 2, 36);
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"optimizer\":{\"op\":\"sgd\",\"lr\":1}}"),
+                  200);
+    struct answer *a = remote_post(c, "m", "versions/1/infer", question);
+    assert_string_equal(answer_string(a, "model_version"), "1");
+    assert_true(answer_number(a, "parameters.step") == 1);
+    remote_numbers(a, "outputs.0.data", from_version, 6);
+    assert_memory_equal(then, from_version, sizeof then);
+    remote_numbers(remote_post(c, "m", "infer", question), "outputs.0.data", now, 6);
+    assert_memory_not_equal(then, now, sizeof then);
+}
+
+/* ---- going back ------------------------------------------------------------------------------ */
+
+static void train_on_after_restore(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const struct {
+        const char *name, *description;
+        int pixels;
+    } models[] = {{"mlp", remote_mlp, 4}, {"cnn", remote_cnn, 36}};
+    for (int i = 0; i < 2; i++) {
+        const char *name = models[i].name;
+        double losses[5];
+        remote_create(c, name, models[i].description);
+        for (unsigned k = 0; k < 3; k++)
+            remote_step(c, name, k, models[i].pixels);
+        struct remote_hash saved = remote_hash(c, name);
+        int version = version_save(c, name);
+        for (unsigned k = 0; k < 5; k++)
+            losses[k] = answer_number(remote_step(c, name, 10 + k, models[i].pixels), "loss");
+        struct remote_hash end = remote_hash(c, name);
+        for (int pass = 0; pass < 2; pass++) {
+            struct answer *a = version_restore(c, name, version);
+            assert_true(answer_number(a, "restored_version") == version);
+            assert_true(answer_number(a, "step") == 3);
+            assert_true(answer_number(a, "revision") == 9 + 6 * pass);
+            assert_true(remote_number(c, name, "draw") == 3);
+            assert_same_state(remote_hash(c, name), saved);
+            for (unsigned k = 0; k < 5; k++) {
+                a = remote_step(c, name, 10 + k, models[i].pixels);
+                assert_true(answer_number(a, "loss") == losses[k]);
+                assert_true(answer_number(a, "step") == 4 + k);
+            }
+            assert_same_state(remote_hash(c, name), end);
+        }
+    }
+}
+
+/* Pending gradients and moved statistics are part of a version. */
+static void restore_with_pending(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_cnn);
+    remote_step(c, "m", 1, 36);
+    int without = version_save(c, "m");
+    struct remote_hash clean = remote_hash(c, "m");
+    remote_post(c, "m", "forward_backward", remote_batch(c, 2, 8, 36, NULL));
+    int with = version_save(c, "m");
+    struct remote_hash pending = remote_hash(c, "m");
+    remote_post(c, "m", "optim_step", NULL);
+    struct remote_hash stepped = remote_hash(c, "m");
+    version_restore(c, "m", with);
+    assert_same_state(remote_hash(c, "m"), pending);
+    assert_true(json_is_true(answer_find(remote_get(c, "m", ""), "gradients_pending")));
+    answer_refused(remote_call(c, "POST", "m", "/train_step", remote_batch(c, 1, 8, 36, NULL)), 409,
+                   "conflict", "pending");
+    remote_post(c, "m", "optim_step", NULL);
+    assert_same_state(remote_hash(c, "m"), stepped);
+    /* Back to one without, while some are pending. */
+    remote_post(c, "m", "forward_backward", remote_batch(c, 3, 8, 36, NULL));
+    version_restore(c, "m", without);
+    assert_same_state(remote_hash(c, "m"), clean);
+    assert_true(json_is_false(answer_find(remote_get(c, "m", ""), "gradients_pending")));
+    remote_step(c, "m", 2, 36);
+    assert_same_state(remote_hash(c, "m"), stepped);
+}
+
+/* The optimiser's state only makes sense with its optimiser: that one comes back with it. */
+static void restore_other_optimizer(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const others[] = {
+        "{\"optimizer\":{\"op\":\"adam\",\"lr\":0.01}}",
+        "{\"optimizer\":{\"op\":\"sgd\",\"lr\":0.01}}",
+    };
+    remote_create(c, "m", remote_mlp);
+    remote_step(c, "m", 1, 4);
+    struct remote_hash saved = remote_hash(c, "m");
+    int version = version_save(c, "m");
+    double loss = answer_number(remote_step(c, "m", 2, 4), "loss");
+    struct remote_hash end = remote_hash(c, "m");
+    for (int i = 0; i < 2; i++) {
+        answer_expect(remote_call(c, "PATCH", "m", "", others[i]), 200);
+        remote_step(c, "m", 7, 4);
+        version_restore(c, "m", version);
+        assert_same_state(remote_hash(c, "m"), saved);
+        struct answer *a = remote_get(c, "m", "/config");
+        assert_string_equal(answer_string(a, "description.optimizer.op"), "sgd");
+        assert_true(answer_number(a, "description.optimizer.momentum") == 0.9);
+        assert_true(answer_number(remote_step(c, "m", 2, 4), "loss") == loss);
+        assert_same_state(remote_hash(c, "m"), end);
+        daemon_stop(d);
+        daemon_start(d, d->flags);
+        c = d->client;
+        assert_same_state(remote_hash(c, "m"), end);
+    }
+}
+
+/* A learning rate that was PATCHed since then stays: it belongs to the settings. */
+static void settings_stay(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    int version = version_save(c, "m");
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"lr\":0.25,\"frozen\":[\"out.*\"]}"), 200);
+    version_restore(c, "m", version);
+    struct answer *a = remote_step(c, "m", 1, 4);
+    assert_true(answer_number(a, "metrics.lr") == 0.25);
+    assert_string_equal(answer_string(remote_get(c, "m", "/config"), "description.frozen.0"),
+                        "out.*");
+}
+
+/* A version of a version: the same state has the same hash. */
+static void same_state_same_hash(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_cnn);
+    remote_step(c, "m", 1, 36);
+    int first = version_save(c, "m");
+    remote_step(c, "m", 2, 36);
+    version_restore(c, "m", first);
+    version_save(c, "m");
+    struct answer *a = remote_get(c, "m", "/versions");
+    assert_string_equal(answer_string(a, "versions.0.sha256"),
+                        answer_string(a, "versions.1.sha256"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DAEMON_TEST(create_list_get),         DAEMON_TEST(unknown),
+        DAEMON_TEST(numbers_are_not_reused),  DAEMON_TEST(infer_from_version),
+        DAEMON_TEST(train_on_after_restore),  DAEMON_TEST(restore_with_pending),
+        DAEMON_TEST(restore_other_optimizer), DAEMON_TEST(settings_stay),
+        DAEMON_TEST(same_state_same_hash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
