@@ -165,8 +165,9 @@ demo-detect: deps ## train a detector on scenes of digits over HTTP, score it, d
 	@BUILD=$(BUILD) bash tests/demo_detect.sh
 run: all ## run the daemon on 127.0.0.1:8080 with its data in ./build/data
 	$(BUILD)/backpropd --listen 127.0.0.1:8080 --data $(BUILD)/data
-bench: $(BUILD)/tests/bench/bench_train ## training steps of some nets, beside PyTorch where it is there
+bench: $(BUILD)/tests/bench/bench_train $(BUILD)/tests/bench/bench_augment ## training steps of some nets, beside PyTorch where it is there
 	@BUILD=$(BUILD) bash tests/bench/run.sh
+	@$(BUILD)/tests/bench/bench_augment
 format: ## clang-format the tree
 	clang-format -i $$(git ls-files '*.c' '*.h')
 clean: ## remove what was built

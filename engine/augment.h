@@ -67,8 +67,14 @@ extern const double augment_identity[9];
 /* r = a b; r may be b. */
 void augment_matrix_mul(const double a[9], const double b[9], double r[9]);
 bool augment_matrix_invert(const double m[9], double r[9]); /* false: singular */
-/* Draws the warped tiles into `out` [c,h,w], which is none of theirs. */
-void augment_warp_draw(const struct augment_warp *w, const struct image *size, real *out);
+/* Draws the warped tiles into `out` [c,h,w], which is none of theirs. `packed` is for the work:
+ * [h,w,AUGMENT_PACKED]. */
+enum { AUGMENT_PACKED = 4 };
+void augment_warp_draw(const struct augment_warp *w, const struct image *size, real *packed,
+                       real *out);
+/* Draws one of them by interpolation, where it is seen. */
+void augment_blend_tile(const struct augment_tile *t, const double inverse[9],
+                        const struct image *size, real *packed, real *out);
 /* Writes the boxes that remain, of all tiles in order, at most max_boxes, then padding. `out` may
  * be the boxes of the only tile. */
 void augment_warp_boxes(const struct augment_warp *w, const struct image *size, int64_t max_boxes,
@@ -96,6 +102,7 @@ struct augment_sample {
     real *out;         /* [c,h,w] in `to` */
     real *boxes_out;   /* [max_boxes,5] in `to` */
     real *scratch;     /* [c,h,w] of the worker */
+    real *packed;      /* [h,w,AUGMENT_PACKED] of the worker */
     bool mixed;        /* the soft targets in `to` are written */
 };
 

@@ -3,7 +3,7 @@
  * and none writes what it reads.
  *
  *   work memory   images, boxes and soft targets of one layer, if there are several phases;
- *                 then one image for each thread */
+ *                 then an image, and one whose pixels are packed, for each thread */
 #include "augment_list.h"
 
 #include <math.h>
@@ -20,13 +20,19 @@ struct pass {
     struct augment_layer from, to;
     int begin, end; /* rows */
     bool first;
-    real *scratch;       /* [threads][c,h,w] */
+    real *scratch;       /* [threads] of scratch_count */
     _Atomic int64_t bad; /* the first sample with values outside of 0..1; n: none */
 };
 
 static int64_t image_count(const struct image *size)
 {
     return size->c * size->h * size->w;
+}
+
+/* Of each thread: an image, and one whose pixels are packed. */
+static int64_t scratch_count(const struct image *size)
+{
+    return image_count(size) + size->h * size->w * AUGMENT_PACKED;
 }
 
 /* ---- work memory ----------------------------------------------------------------------------- */
@@ -65,11 +71,12 @@ int augment_work_bytes(const struct augment *a, const struct augment_batch *b, i
                        int threads, size_t *bytes_r, struct error *e)
 {
     struct places places;
-    int64_t image;
+    int64_t plane, scratch;
     size_t at = 0;
-    bool fits = !__builtin_mul_overflow(b->h * b->w, b->c, &image) && n >= 0;
-    fits =
-        fits && (a->n_phases == 1 || layer_places(b, n, &places, &at)) && take(&at, threads, image);
+    bool fits = n >= 0 && !__builtin_mul_overflow(b->h, b->w, &plane) &&
+                !__builtin_mul_overflow(plane, b->c + AUGMENT_PACKED, &scratch);
+    fits = fits && (a->n_phases == 1 || layer_places(b, n, &places, &at)) &&
+           take(&at, threads, scratch);
     if (!fits)
         return error_set(e, ERROR_TOO_LARGE,
                          "%lld images of %lld x %lld x %lld are too many to be augmented",
@@ -155,7 +162,7 @@ static void warp_run(struct augment_sample *s)
     }
     if (!s->warp.n_tiles)
         warp_own(s, image);
-    augment_warp_draw(&s->warp, &s->size, s->out);
+    augment_warp_draw(&s->warp, &s->size, s->packed, s->out);
     if (s->boxes)
         augment_warp_boxes(&s->warp, &s->size, s->batch->max_boxes, s->boxes_out);
     warp_reset(&s->warp);
@@ -212,7 +219,8 @@ static void sample_begin(const struct pass *p, int64_t i, int worker, struct aug
                                  .index = i,
                                  .image = p->from.images + i * image,
                                  .out = p->to.images + i * image,
-                                 .scratch = p->scratch + worker * image};
+                                 .scratch = p->scratch + worker * scratch_count(&p->size)};
+    s->packed = s->scratch + image;
     s->boxes = augment_boxes_of(s, i);
     s->boxes_out = s->boxes ? p->to.boxes + i * boxes : NULL;
     warp_reset(&s->warp);

@@ -1,16 +1,14 @@
-/* augment_warp.c: drawing tiles through a 3x3 matrix, bilinear. Each output pixel's centre is taken
- * back into the plane; the tile that is seen there is read at that point, between the centres of
- * four of its pixels, beyond its outermost centres as at them. Where no tile is seen, the fill.
+/* augment_warp.c: drawing tiles through a 3x3 matrix. Each output pixel's centre is taken back into
+ * the plane; the tile that is seen there is read at that point, between the centres of four of its
+ * pixels, beyond its outermost centres as at them. Where no tile is seen, the fill.
  *
- * Matrices that only flip and shift by whole pixels (crops, flips, mosaics alone) copy rows. All
- * others go strip by strip along an output row: first the addresses and weights of the strip, then
- * each channel with them. */
+ * Matrices that only flip and shift by whole pixels (crops, flips, mosaics alone) copy rows, here.
+ * All others are interpolated by augment_blend.c. */
 #include "augment.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { STRIP = 64 };
 static const double EPSILON = 1e-9; /* of a pixel */
 
 const double augment_identity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
@@ -142,118 +140,16 @@ static bool warp_copy(const struct augment_warp *w, const double inverse[9],
     return true;
 }
 
-/* ---- strips that are interpolated ------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
-/* Each pixel is read from a square of four whose upper left one is at `at` in its plane; `right`
- * and `down` say how far from there, 0 to 1. */
-struct strip {
-    int32_t at[STRIP];
-    real right[STRIP], down[STRIP];
-    int32_t inside[STRIP];
-};
-
-/* The square's other pixels are next to it, but in images that are one pixel wide or high. */
-static int64_t step_right(const struct image *size)
-{
-    return size->w > 1;
-}
-
-static int64_t step_down(const struct image *size)
-{
-    return size->h > 1 ? size->w : 0;
-}
-
-/* Where the centres of `n` output pixels from (x, y) on lie in the tile. True if any is seen. */
-static bool strip_locate(const double m[9], const struct augment_tile *t, const struct image *size,
-                         int64_t x, int64_t y, int n, struct strip *s)
-{
-    const double cx = (double)x + 0.5, cy = (double)y + 0.5;
-    const real u0 = (real)(m[0] * cx + m[1] * cy + m[2]), du = (real)m[0];
-    const real v0 = (real)(m[3] * cx + m[4] * cy + m[5]), dv = (real)m[3];
-    const real w0 = (real)(m[6] * cx + m[7] * cy + m[8]), dw = (real)m[6];
-    const real left = (real)t->left, right = (real)t->right, tx = (real)t->x + (real)0.5;
-    const real top = (real)t->top, bottom = (real)t->bottom, ty = (real)t->y + (real)0.5;
-    const real most_x = (real)(size->w - 1), most_y = (real)(size->h - 1);
-    const real last_i = (real)(size->w - 1 - step_right(size));
-    const real last_j = (real)(size->h - 1 - (size->h > 1));
-    const int32_t width = (int32_t)size->w;
-    int32_t any = 0;
-    for (int k = 0; k < n; k++) {
-        const real w = w0 + (real)k * dw, scale = w > (real)1e-6 ? 1 / w : 0;
-        const real u = (u0 + (real)k * du) * scale, v = (v0 + (real)k * dv) * scale;
-        const int32_t in = (scale > 0) & (u >= left) & (u < right) & (v >= top) & (v < bottom);
-        real a = u - tx, b = v - ty;
-        a = a > 0 ? a : 0;
-        b = b > 0 ? b : 0;
-        a = a < most_x ? a : most_x;
-        b = b < most_y ? b : most_y;
-        const int32_t i = (int32_t)(a < last_i ? a : last_i),
-                      j = (int32_t)(b < last_j ? b : last_j);
-        s->at[k] = j * width + i;
-        s->right[k] = a - (real)i;
-        s->down[k] = b - (real)j;
-        s->inside[k] = in;
-        any |= in;
-    }
-    return any;
-}
-
-/* Blends `channels` planes, a constant where it is called: the loop over them is unrolled. `out` is
- * the strip's place in the first of them. */
-static inline __attribute__((always_inline)) void strip_planes(const struct strip *s,
-                                                               const real *image,
-                                                               const struct image *size,
-                                                               int channels, int n, real *out)
-{
-    const int64_t plane = size->h * size->w, dx = step_right(size), dy = step_down(size);
-    for (int k = 0; k < n; k++) {
-        const real right = s->right[k], down = s->down[k], *p = image + s->at[k];
-        const bool inside = s->inside[k];
-        for (int c = 0; c < channels; c++) {
-            const real *q = p + c * plane;
-            const real upper = q[0] + right * (q[dx] - q[0]);
-            const real lower = q[dy] + right * (q[dy + dx] - q[dy]);
-            const real value = upper + down * (lower - upper);
-            out[c * plane + k] = inside ? value : out[c * plane + k];
-        }
-    }
-}
-
-static void strip_blend(const struct strip *s, const real *image, const struct image *size, int n,
-                        real *out)
-{
-    const int64_t plane = size->h * size->w;
-    if (size->c == 3) {
-        strip_planes(s, image, size, 3, n, out);
-        return;
-    }
-    for (int64_t c = 0; c < size->c; c++)
-        strip_planes(s, image + c * plane, size, 1, n, out + c * plane);
-}
-
-static void strip_draw(const struct augment_warp *w, const double inverse[9],
-                       const struct image *size, int64_t x, int64_t y, real *out)
-{
-    const int64_t plane = size->h * size->w;
-    const int n = size->w - x < STRIP ? (int)(size->w - x) : STRIP;
-    struct strip s;
-    for (int64_t c = 0; c < size->c; c++)
-        fill_pixels(out + c * plane + y * size->w + x, n, w->fill);
-    for (int i = 0; i < w->n_tiles; i++)
-        if (strip_locate(inverse, &w->tile[i], size, x, y, n, &s))
-            strip_blend(&s, w->tile[i].image, size, n, out + y * size->w + x);
-}
-
-void augment_warp_draw(const struct augment_warp *w, const struct image *size, real *out)
+void augment_warp_draw(const struct augment_warp *w, const struct image *size, real *packed,
+                       real *out)
 {
     double inverse[9];
-    if (!augment_matrix_invert(w->m, inverse)) { /* nothing of the plane is left to see */
-        fill_pixels(out, size->c * size->h * size->w, w->fill);
+    const bool seen = augment_matrix_invert(w->m, inverse);
+    if (seen && warp_copy(w, inverse, size, out))
         return;
-    }
-    if (warp_copy(w, inverse, size, out))
-        return;
-    for (int64_t y = 0; y < size->h; y++)
-        for (int64_t x = 0; x < size->w; x += STRIP)
-            strip_draw(w, inverse, size, x, y, out);
+    fill_pixels(out, size->c * size->h * size->w, w->fill);
+    for (int i = 0; seen && i < w->n_tiles; i++)
+        augment_blend_tile(&w->tile[i], inverse, size, packed, out);
 }

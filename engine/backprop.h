@@ -391,7 +391,8 @@ struct augment_batch {
     uint64_t seed, draw;
 };
 
-/* Bytes of work memory for batches of up to `n` samples like `b`, on `threads` threads. TOO_LARGE. */
+/* Bytes of work memory for batches of up to `n` samples like `b`, on `threads` threads. TOO_LARGE.
+ */
 int augment_work_bytes(const struct augment *a, const struct augment_batch *b, int64_t n,
                        int threads, size_t *bytes_r, struct error *e);
 /* Allocates nothing; writes the outputs and `work`, which is aligned as malloc does. -1 and

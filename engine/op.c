@@ -4,8 +4,8 @@
 #include <string.h>
 
 static const struct op *const families[] = {
-    ops_linear, ops_conv,  ops_pool, ops_upsample, ops_norm, ops_activation, ops_elementwise,
-    ops_reduce, ops_shape, ops_move, ops_dropout,  ops_loss, ops_leaf,
+    ops_linear, ops_conv,  ops_pool, ops_upsample, ops_norm,    ops_activation, ops_elementwise,
+    ops_reduce, ops_shape, ops_move, ops_concat,   ops_dropout, ops_loss,       ops_leaf,
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 

@@ -80,8 +80,8 @@ struct op {
 /* Rows are positional and complete; -Wmissing-field-initializers reports a short one. */
 
 extern const struct op ops_leaf[], ops_elementwise[], ops_activation[], ops_linear[], ops_conv[],
-    ops_pool[], ops_upsample[], ops_norm[], ops_reduce[], ops_shape[], ops_move[], ops_loss[],
-    ops_dropout[];
+    ops_pool[], ops_upsample[], ops_norm[], ops_reduce[], ops_shape[], ops_move[], ops_concat[],
+    ops_loss[], ops_dropout[];
 
 const struct op *op_find(const char *name); /* NULL when there is none */
 /* As op_find, not internal; UNKNOWN_OPERATOR with the nearest names. `what` begins the sentence. */

@@ -14,12 +14,14 @@
 #include <string.h>
 
 enum { SLOT_ALIGN = 64, FOREVER = 1 << 30 };
+static const int64_t SCRATCH_LIMIT = (int64_t)1 << 40; /* elements, of one thread */
 
 struct placing {
     struct plan *p;
     int *contributions; /* backward writes to each node's gradient */
     int n;
     bool failed; /* out of memory */
+    bool scratch_limit_passed;
 };
 
 static int time_backward(const struct placing *pl, int id)
@@ -147,6 +149,7 @@ static void place_memory(struct placing *pl)
             p->work_forward[i] = slot_add(pl, n->work, sizeof(real), i, i);
         if (backward && (again.sample || again.fixed))
             p->work_backward[i] = slot_add(pl, again, sizeof(real), back, back);
+        pl->scratch_limit_passed |= n->scratch > SCRATCH_LIMIT;
         size_t scratch = (size_t)n->scratch * sizeof(real);
         scratch = (scratch + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
         if (scratch > p->scratch_bytes)
@@ -238,6 +241,8 @@ static int slot_sizes(struct placing *pl, struct error *e)
 {
     struct plan *p = pl->p;
     size_t sum = 0;
+    if (pl->scratch_limit_passed)
+        return error_set(e, ERROR_TOO_LARGE, "a layer needs scratch that is too large to count");
     for (int i = 0; i < p->n_slots; i++) {
         struct slot *s = &p->slots[i];
         size_t count, bytes;

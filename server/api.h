@@ -78,9 +78,9 @@ int api_train_step(struct request *q); /* api_train.c */
 int api_forward_backward(struct request *q);
 int api_optim_step(struct request *q);
 int api_zero_grad(struct request *q);
-int api_augment(struct request *q);            /* api_augment.c */
-int api_gradients(struct request *q);          /* api_gradients.c */
-int api_autograd(struct request *q);           /* api_autograd.c */
+int api_augment(struct request *q);          /* api_augment.c */
+int api_gradients(struct request *q);        /* api_gradients.c */
+int api_autograd(struct request *q);         /* api_autograd.c */
 int api_evaluation_start(struct request *q); /* api_evaluations.c */
 int api_evaluation_add(struct request *q);
 int api_evaluation_finish(struct request *q);

@@ -31,6 +31,13 @@ bool detector_find(const struct network *net, struct detector *d_r)
     return true;
 }
 
+/* Numbers of one image in map k. */
+static int64_t detector_map_size(const struct detection_spec *spec, int k)
+{
+    const int64_t stride = spec->stride[k];
+    return (4 * spec->reg_max + spec->classes) * (spec->width / stride) * (spec->height / stride);
+}
+
 /* ---- parameters ------------------------------------------------------------------------------ */
 
 static int read_share(const struct request *q, const char *name, double *value, struct error *e)
@@ -62,89 +69,95 @@ int detect_options_read(const struct request *q, struct detect_options *o, struc
 
 /* ---- finding --------------------------------------------------------------------------------- */
 
+enum { ROUND = 8 }; /* images whose anchors are in memory at a time */
+
 struct finding {
     struct detections *d;
-    const real *const *maps;
-    struct detection *room; /* twice the anchors for each image of a round */
-    int64_t anchors, begin; /* of the round */
-    int64_t *count;         /* [n] */
+    struct pool *pool;
+    int64_t anchors, image;                 /* `image`: place of the round's first */
+    const real *maps[DETECTION_MAX_LEVELS]; /* of the round */
+    struct detection *room;                 /* [ROUND][2][anchors] */
+    int64_t count[ROUND];
 };
 
 static void find_images(void *arg, int64_t begin, int64_t end, int worker)
 {
     (void)worker;
-    const struct finding *f = arg;
+    struct finding *f = arg;
     const struct detection_spec *spec = &f->d->detector->spec;
     for (int64_t i = begin; i < end; i++) {
         struct detect_maps m = {.spec = spec};
         struct detection *found = f->room + 2 * f->anchors * i;
-        for (int k = 0; k < spec->n_maps; k++) {
-            const int64_t s = spec->stride[k], cells = (spec->width / s) * (spec->height / s);
-            const int64_t size = (4 * spec->reg_max + spec->classes) * cells;
-            m.map[k] = f->maps[k] + (f->begin + i) * size;
-        }
+        for (int k = 0; k < spec->n_maps; k++)
+            m.map[k] = f->maps[k] + i * detector_map_size(spec, k);
         const int64_t n = detect_decode(&m, f->d->options.conf, found);
-        f->count[f->begin + i] = detect_nms(found, n, &f->d->options, found + f->anchors);
+        f->count[i] = detect_nms(found, n, &f->d->options, found + f->anchors);
     }
 }
 
-/* Keeps what was found in the images of a round. */
-static void keep(const struct finding *f, int64_t n)
+static void find_round(struct finding *f, int64_t n)
 {
     struct detections *d = f->d;
+    pool_for(f->pool, n, 1, find_images, f);
     for (int64_t i = 0; i < n; i++) {
-        const int64_t image = f->begin + i, count = f->count[image];
-        d->first[image + 1] = d->first[image] + count;
-        memcpy(d->at + d->first[image], f->room + 2 * f->anchors * i,
-               (size_t)count * sizeof *d->at);
+        int64_t *first = &d->first[f->image++];
+        first[1] = first[0] + f->count[i];
+        memcpy(d->at + first[0], f->room + 2 * f->anchors * i, (size_t)f->count[i] * sizeof *d->at);
     }
 }
 
-/* A few images at a time, so that room for all anchors of all images is not needed. */
-int detections_find(struct detections *d, struct pool *pool, const real *const *maps, int64_t n,
-                    struct error *e)
+/* A slice of inference. */
+static void find_slice(void *arg, int64_t begin, int64_t n, const real *const *out)
 {
-    enum { ROUND = 8 };
-    const int64_t anchors = detect_anchors(&d->detector->spec);
-    const int64_t most = anchors < d->options.max_det ? anchors : d->options.max_det;
-    struct finding f = {.d = d, .maps = maps, .anchors = anchors};
-    d->n = n;
-    d->first = arena_array(d->arena, (size_t)n + 1, sizeof *d->first);
-    f.count = arena_array(d->arena, (size_t)n + 1, sizeof *f.count);
-    f.room = arena_array(d->arena, (size_t)(n < ROUND ? n : ROUND),
-                         2 * (size_t)anchors * sizeof *f.room);
-    d->at = arena_array(d->arena, (size_t)n * (size_t)most + 1, sizeof *d->at);
-    if (!d->first || !f.count || !f.room || !d->at)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the boxes of %lld images",
-                         (long long)n);
-    for (; f.begin < n; f.begin += ROUND) {
-        const int64_t round = n - f.begin < ROUND ? n - f.begin : ROUND;
-        pool_for(pool, round, 1, find_images, &f);
-        keep(&f, round);
+    struct finding *f = arg;
+    const struct detector *detector = f->d->detector;
+    (void)begin; /* slices come in order */
+    for (int64_t i = 0; i < n; i += ROUND) {
+        for (int k = 0; k < detector->spec.n_maps; k++) {
+            const int place = program_output_place(detector->bits, 1u << detector->output[k]);
+            f->maps[k] = out[place] + i * detector_map_size(&detector->spec, k);
+        }
+        find_round(f, n - i < ROUND ? n - i : ROUND);
     }
-    return 0;
 }
-
-/* ---- answering ------------------------------------------------------------------------------- */
 
 static double within(double x, int most)
 {
     return x < 0 ? 0 : x > most ? most : x;
 }
 
-void detections_unfit(const struct request *q, struct detections *d)
+/* To the coordinates of the image that was sent. */
+static void unfit(const struct image_fit *fit, struct detection *b)
 {
-    for (int64_t i = 0; q->fits && i < d->n; i++) {
-        const struct image_fit *fit = &q->fits[i];
-        for (int64_t k = d->first[i]; k < d->first[i + 1]; k++) {
-            struct detection *b = &d->at[k];
-            b->x1 = within((b->x1 - fit->dx) / fit->sx, fit->width);
-            b->x2 = within((b->x2 - fit->dx) / fit->sx, fit->width);
-            b->y1 = within((b->y1 - fit->dy) / fit->sy, fit->height);
-            b->y2 = within((b->y2 - fit->dy) / fit->sy, fit->height);
-        }
-    }
+    b->x1 = within((b->x1 - fit->dx) / fit->sx, fit->width);
+    b->x2 = within((b->x2 - fit->dx) / fit->sx, fit->width);
+    b->y1 = within((b->y1 - fit->dy) / fit->sy, fit->height);
+    b->y2 = within((b->y2 - fit->dy) / fit->sy, fit->height);
 }
+
+int detections_find(struct request *q, const struct snapshot *s, const struct batch *b,
+                    struct detections *d, struct error *e)
+{
+    const int64_t anchors = detect_anchors(&d->detector->spec);
+    const int64_t most = anchors < d->options.max_det ? anchors : d->options.max_det;
+    struct finding f = {.d = d, .pool = q->server->pool, .anchors = anchors};
+    d->n = b->n;
+    d->first = arena_array(q->arena, (size_t)b->n + 1, sizeof *d->first);
+    d->at = arena_array(q->arena, (size_t)b->n, (size_t)most * sizeof *d->at);
+    f.room = arena_array(q->arena, b->n < ROUND ? (size_t)b->n : ROUND,
+                         2 * (size_t)anchors * sizeof *f.room);
+    if (!d->first || !d->at || !f.room)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the boxes of %lld images",
+                         (long long)b->n);
+    if (snapshot_infer(s, f.pool, b, d->detector->bits, find_slice, &f, e))
+        return -1;
+    for (int64_t i = 0; q->fits && i < d->n; i++)
+        for (int64_t k = d->first[i]; k < d->first[i + 1]; k++)
+            unfit(&q->fits[i], &d->at[k]);
+    return 0;
+}
+
+/* ---- answering ------------------------------------------------------------------------------- */
 
 static const char *label_of(const json_t *description, int64_t category)
 {

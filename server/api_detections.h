@@ -23,17 +23,14 @@ int detect_options_read(const struct request *q, struct detect_options *o, struc
 struct detections {
     const struct detector *detector;
     struct detect_options options;
-    struct arena *arena;
-    int64_t n;
-    int64_t *first; /* [n + 1] */
+    int64_t n, *first; /* [n + 1] */
     struct detection *at;
 };
-/* `maps`: each map of all n images, in the order of detector.output. OUT_OF_MEMORY. */
-int detections_find(struct detections *d, struct pool *pool, const real *const *maps, int64_t n,
-                    struct error *e);
-
-/* To the coordinates of the images that the request brought, if it did. */
-void detections_unfit(const struct request *q, struct detections *d);
+/* Runs the batch by this state and finds the objects, slice by slice; boxes are in pixels of the
+ * images that the request brought, if it did. Detector and options are set before; what is found
+ * lies in the request's arena. OUT_OF_MEMORY and those of snapshot_infer. */
+int detections_find(struct request *q, const struct snapshot *s, const struct batch *b,
+                    struct detections *d, struct error *e);
 
 /* "detections":[[{"category","label","score","bbox":[x,y,width,height]},...],...] */
 void detections_write(struct json_out *w, const json_t *description, const struct detections *d);

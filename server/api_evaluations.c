@@ -72,42 +72,6 @@ int api_evaluation_start(struct request *q)
 
 /* ---- a batch --------------------------------------------------------------------------------- */
 
-/* All maps of the batch, slice after slice. */
-struct collected {
-    const struct detector *detector;
-    int64_t size[DETECTION_MAX_LEVELS]; /* numbers of one image */
-    real *map[DETECTION_MAX_LEVELS];
-};
-
-static void collect(void *arg, int64_t begin, int64_t n, const real *const *out)
-{
-    struct collected *c = arg;
-    for (int k = 0; k < c->detector->spec.n_maps; k++) {
-        const int place = program_output_place(c->detector->bits, 1u << c->detector->output[k]);
-        memcpy(c->map[k] + begin * c->size[k], out[place], (size_t)(n * c->size[k]) * sizeof(real));
-    }
-}
-
-static int detect_batch(struct request *q, const struct evaluation *v, const struct batch *b,
-                        struct detections *d, struct error *e)
-{
-    const struct network *net = program_network(v->state.program);
-    struct collected c = {.detector = d->detector};
-    for (int k = 0; k < c.detector->spec.n_maps; k++) {
-        int64_t count;
-        const struct shape *s = node_shape(net->outputs[c.detector->output[k]]);
-        shape_count(s, 1, &c.size[k]);
-        if (!shape_count(s, b->n, &count) ||
-            !(c.map[k] = arena_array(q->arena, (size_t)count, sizeof(real))))
-            return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the batch");
-    }
-    if (snapshot_infer(&v->state, q->server->pool, b, c.detector->bits, collect, &c, e) ||
-        detections_find(d, q->server->pool, (const real *const *)c.map, b->n, e))
-        return -1;
-    detections_unfit(q, d);
-    return 0;
-}
-
 /* The tensor of boxes among the targets. */
 static int read_truths(struct request *q, const struct network *net, const struct detector *d,
                        struct sent_boxes *sent, struct error *e)
@@ -167,7 +131,7 @@ static int add_batch(struct request *q, struct evaluation *v, struct error *e)
 {
     const struct network *net = program_network(v->state.program);
     struct detector detector;
-    struct detections d = {.detector = &detector, .options = v->options, .arena = q->arena};
+    struct detections d = {.detector = &detector, .options = v->options};
     struct evaluation_batch batch;
     struct sent_boxes sent;
     struct batch b;
@@ -179,7 +143,7 @@ static int add_batch(struct request *q, struct evaluation *v, struct error *e)
     if (sent.n != b.n)
         return error_set(e, ERROR_BAD_SHAPE, "targets: 'boxes' has %lld images, the inputs %lld",
                          (long long)sent.n, (long long)b.n);
-    if (detect_batch(q, v, &b, &d, e) || gather_batch(q, &sent, &d, &batch, e))
+    if (detections_find(q, &v->state, &b, &d, e) || gather_batch(q, &sent, &d, &batch, e))
         return -1;
     return evaluation_add(v, &batch, e);
 }

@@ -159,18 +159,13 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
 
 /* A detector's answer, unless its maps were asked for by name: the boxes that are in them. */
 static int reply_detections(struct request *q, const struct snapshot *s, const char *version,
-                            int64_t n, const struct gathered *g, const struct detector *detector)
+                            const struct batch *b, const struct detector *detector)
 {
-    struct detections d = {
-        .detector = detector, .options = {0.25, 0.7, 300}, .arena = q->arena};
-    const real *maps[DETECTION_MAX_LEVELS];
+    struct detections d = {.detector = detector,
+                           .options = {.conf = 0.25, .iou = 0.7, .max_det = 300}};
     struct error e;
-    for (int k = 0; k < detector->spec.n_maps; k++)
-        maps[k] = g->data[program_output_place(detector->bits, 1u << detector->output[k])];
-    if (detect_options_read(q, &d.options, &e) ||
-        detections_find(&d, q->server->pool, maps, n, &e))
+    if (detect_options_read(q, &d.options, &e) || detections_find(q, s, b, &d, &e))
         return reply_error(q, &e);
-    detections_unfit(q, &d);
     if (api_wants_png(q))
         return detections_draw(q, s->description, &d);
     struct json_out w = JSON_OUT_INIT;
@@ -198,13 +193,12 @@ static int infer(struct request *q, struct snapshot *s, const char *version)
         wanted_outputs(net, &wishes, &g.shown, &e) || api_read_batch(q, net, false, &b, &e) ||
         api_top_k(q, net, &g.top_k, &e) || (drawn && api_check_drawable(q, &e)))
         return reply_error(q, &e);
-    bool detects = wishes.all && !wishes.binary && detector_find(net, &detector);
-    bits = detects ? detector.bits : g.shown | (g.top_k ? OUTPUT_PROBABILITIES : 0);
+    if (wishes.all && !wishes.binary && detector_find(net, &detector))
+        return reply_detections(q, s, version, &b, &detector);
+    bits = g.shown | (g.top_k ? OUTPUT_PROBABILITIES : 0);
     if (gather_begin(q, net, bits, b.n, &g, &e) ||
         snapshot_infer(s, q->server->pool, &b, bits, gather, &g, &e))
         return reply_error(q, &e);
-    if (detects)
-        return reply_detections(q, s, version, b.n, &g, &detector);
     if (drawn)
         return reply_image(q, s, &g);
     return reply_outputs(q, s, version, b.n, &g, &wishes);

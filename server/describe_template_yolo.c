@@ -35,6 +35,7 @@ struct architecture {
     int levels[LEVELS_MAX], n; /* modules that the head takes */
     int head_blocks;           /* 3x3 blocks in each branch */
     int reg_max, box_channels; /* box_channels: at least */
+    double momentum;           /* of batch norm's running statistics */
     int prior_size; /* image size that initial class biases are made for; 0: the image's */
 };
 
@@ -95,7 +96,7 @@ static const char *block(struct builder *b, const char *name, const char *input,
 {
     json_t *conv = json_pack("{s:i,s:i,s:i,s:i,s:b}", "out_channels", channels, "kernel_size",
                              kernel, "stride", stride, "padding", kernel / 2, "bias", 0);
-    json_t *norm = json_pack("{s:f,s:f}", "eps", 1e-3, "momentum", 0.03);
+    json_t *norm = json_pack("{s:f,s:f}", "eps", 1e-3, "momentum", b->net->momentum);
     input = layer1(b, name_of(b, "%s.conv", name), "conv2d", conv, input);
     input = layer1(b, name_of(b, "%s.bn", name), "batch_norm2d", norm, input);
     return layer1(b, name_of(b, "%s.act", name), "silu", NULL, input);
@@ -304,10 +305,12 @@ json_t *template_yolo(const void *arguments, struct error *e)
                                      .head_blocks = 2,
                                      .reg_max = 16,
                                      .box_channels = 16,
+                                     .momentum = 0.03,
                                      .prior_size = 640};
     return write_network(&net, a, e);
 }
 
+/* Trainings of it are short, so its running statistics follow faster. */
 static const struct module tiny_modules[] = {
     {conv, {-1}, 1, 16, 1, false},    {conv, {-1}, 1, 24, 1, false},
     {c2f, {-1}, 1, 24, 1, true},      {conv, {-1}, 1, 48, 1, false},
@@ -333,6 +336,7 @@ json_t *template_yolo_tiny(const void *arguments, struct error *e)
                                             .n = 2,
                                             .head_blocks = 1,
                                             .reg_max = 12,
-                                            .box_channels = 32};
+                                            .box_channels = 32,
+                                            .momentum = 0.1};
     return write_network(&net, arguments, e);
 }

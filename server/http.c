@@ -297,12 +297,13 @@ void http_destroy(struct http **http)
     pthread_mutex_lock(&h->mutex);
     h->stopping = true;
     pthread_mutex_unlock(&h->mutex);
+    /* Closed only when its thread has ended: that may still take the socket out of its epoll set. */
     int fd = MHD_quiesce_daemon(h->daemon);
-    if (fd >= 0)
-        close(fd);
     work_stop(h->server->work);
     wait_idle(h);
     MHD_stop_daemon(h->daemon);
+    if (fd >= 0)
+        close(fd);
     http_free(h);
     *http = NULL;
 }

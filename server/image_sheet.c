@@ -1,9 +1,7 @@
 /* image_sheet.c: a batch of planes as one picture. */
 #include "image_sheet.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { GAP = 2, SIDE_WANTED = 128, LABEL_MAX = 48 };
 
@@ -48,39 +46,57 @@ static unsigned char tone_map(const struct tone *t, float v)
     return x > 0 ? x < 255 ? (unsigned char)x : 255 : 0; /* NaN: black */
 }
 
-static void draw_tile(const struct image_sheet *s, const struct layout *l, const struct tone *t,
-                      int64_t i, struct image *im)
+/* The part of the sheet that shows image i: what is drawn on it is of its size and stays inside. */
+static struct image tile_view(const struct image_sheet *s, const struct layout *l, int64_t i,
+                              const struct image *im)
 {
-    const int64_t plane = s->height * s->width, left = i % l->columns * l->tile_w + GAP / 2;
-    const int64_t top = i / l->columns * l->tile_h + GAP / 2;
+    struct image view = *im;
+    view.first = image_at(im, (int)(i % l->columns * l->tile_w + GAP / 2),
+                          (int)(i / l->columns * l->tile_h + GAP / 2));
+    view.width = (int)(s->width * l->zoom);
+    view.height = (int)(s->height * l->zoom);
+    return view;
+}
+
+static void draw_tile(const struct image_sheet *s, const struct layout *l, const struct tone *t,
+                      int64_t i, const struct image *im)
+{
+    const struct image view = tile_view(s, l, i, im);
+    const int64_t plane = s->height * s->width, next = s->channels == 3 ? plane : 0;
     const float *from = s->planes + i * s->channels * plane;
-    const int64_t next = s->channels == 3 ? plane : 0;
-    for (int64_t y = 0; y < s->height * l->zoom; y++)
-        for (int64_t x = 0; x < s->width * l->zoom; x++) {
-            unsigned char *pixel = image_at(im, (int)(left + x), (int)(top + y));
+    for (int y = 0; y < view.height; y++)
+        for (int x = 0; x < view.width; x++) {
+            unsigned char *pixel = image_at(&view, x, y);
             const float *v = from + y / l->zoom * s->width + x / l->zoom;
             for (int c = 0; c < 3; c++)
                 pixel[c] = tone_map(t, v[c * next]);
         }
 }
 
-static void draw_box(const struct image_sheet *s, const struct layout *l, int64_t i,
-                     const float *box, struct image *im)
+static void draw_box(const struct image_sheet *s, const float *box, struct image *view)
 {
-    const double w = (double)(s->width * l->zoom), h = (double)(s->height * l->zoom);
-    const double left = (double)(i % l->columns * l->tile_w + GAP / 2);
-    const double top = (double)(i / l->columns * l->tile_h + GAP / 2);
+    const double w = view->width, h = view->height;
     const int64_t class = (int64_t)box[0];
     const char *name = s->label ? s->label(s->arg, class) : NULL;
     char number[LABEL_MAX];
     snprintf(number, sizeof number, "%lld", (long long)class);
-    const struct image_box b = {.x0 = left + (double)(box[1] - box[3] / 2) * w,
-                                .y0 = top + (double)(box[2] - box[4] / 2) * h,
-                                .x1 = left + (double)(box[1] + box[3] / 2) * w,
-                                .y1 = top + (double)(box[2] + box[4] / 2) * h,
+    const struct image_box b = {.x0 = (double)(box[1] - box[3] / 2) * w,
+                                .y0 = (double)(box[2] - box[4] / 2) * h,
+                                .x1 = (double)(box[1] + box[3] / 2) * w,
+                                .y1 = (double)(box[2] + box[4] / 2) * h,
                                 .text = name ? name : number,
                                 .color = (int)(class & 0xFFFF)};
-    image_draw_boxes(im, &b, 1);
+    image_draw_boxes(view, &b, 1);
+}
+
+static void draw_boxes(const struct image_sheet *s, const struct layout *l, int64_t i,
+                       const struct image *im)
+{
+    struct image view = tile_view(s, l, i, im);
+    const float *box = s->boxes + i * s->max_boxes * 5;
+    for (int64_t k = 0; k < s->max_boxes; k++, box += 5)
+        if (box[0] >= 0)
+            draw_box(s, box, &view);
 }
 
 int image_sheet_draw(const struct image_sheet *s, const struct image_limits *l, struct image *im,
@@ -92,8 +108,7 @@ int image_sheet_draw(const struct image_sheet *s, const struct image_limits *l, 
         return -1;
     for (int64_t i = 0; i < at.shown; i++)
         draw_tile(s, &at, &tone, i, im);
-    for (int64_t i = 0; s->boxes && i < at.shown * s->max_boxes; i++)
-        if (s->boxes[i * 5] >= 0)
-            draw_box(s, &at, i / s->max_boxes, s->boxes + i * 5, im);
+    for (int64_t i = 0; s->boxes && i < at.shown; i++)
+        draw_boxes(s, &at, i, im);
     return 0;
 }

@@ -34,7 +34,7 @@
     "{\"op\":\"batch_norm2d\",\"name\":\"" to "b\"},"
 #define BLOCK_SUM(from, to)                                                                        \
     "{\"op\":\"add\",\"inputs\":[\"" to "b\",\"" from "\"]},{\"op\":\"relu\",\"name\":\"" to "\"}" \
-                                                                                             ","
+    ","
 #define BLOCK(from, to, out) BLOCK_CONVS(from, to, out, 1) BLOCK_SUM(from, to)
 #define BLOCK_DOWN(from, to, out)                                                                  \
     BLOCK_CONVS(from, to, out, 2)                                                                  \

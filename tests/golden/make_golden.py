@@ -74,6 +74,9 @@ MODULES = {
     "add": lambda a, s: Function(torch.add),
     "mul": lambda a, s: Function(torch.mul),
     "concat": lambda a, s: Function(lambda *x: torch.cat(x, dim=a.get("dim", 1))),
+    "narrow": lambda a, s: Function(
+        lambda x: x.narrow(a.get("dim", 1), a["start"], a["length"])),
+    "upsample": lambda a, s: nn.Upsample(scale_factor=pair(a.get("scale_factor", 2)), mode="nearest"),
     "matmul": lambda a, s: Function(torch.matmul),
     "mean": lambda a, s: Function(lambda x: x.mean(a["dim"], a.get("keepdim", False))),
     "exp": lambda a, s: Function(torch.exp),
@@ -466,6 +469,24 @@ NET_CASES = {
         {"op": "reshape", "shape": [-1, 2, 4]}, {"op": "softmax", "dim": 1}, {"op": "flatten"},
         {"name": "fc2", "op": "linear", "out_features": 3}], sgd(0.2, momentum=0.9),
         loss={"op": "mse"}),
+    "net_c2f_neck": net([3, 8, 8], [
+        {"name": "conv", "op": "conv2d", "out_channels": 8, "kernel_size": 3, "stride": 2,
+         "padding": 1, "bias": False},
+        {"name": "bn", "op": "batch_norm2d", "eps": 1e-3, "momentum": 0.03},
+        {"name": "act", "op": "silu"},
+        {"name": "second", "op": "narrow", "start": 4, "length": 4},
+        {"name": "m", "op": "conv2d", "out_channels": 4, "kernel_size": 3, "padding": 1},
+        {"name": "sum", "op": "add", "inputs": ["second", "m"]},
+        {"name": "c2f", "op": "concat", "inputs": ["act", "sum"]},
+        {"name": "down", "op": "conv2d", "out_channels": 5, "kernel_size": 3, "stride": 2,
+         "padding": 1},
+        {"name": "pool", "op": "max_pool2d", "kernel_size": 5, "stride": 1, "padding": 2},
+        {"name": "up", "op": "upsample", "scale_factor": 2},
+        {"name": "neck", "op": "concat", "inputs": ["up", "c2f"]},
+        {"name": "row", "op": "narrow", "dim": 2, "start": 1, "length": 2},
+        {"name": "wide", "op": "upsample", "scale_factor": [1, 2]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "fc", "op": "linear", "out_features": 3}], sgd(0.05, momentum=0.9)),
 }
 
 

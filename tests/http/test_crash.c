@@ -236,12 +236,13 @@ static void sleep_ms(unsigned ms)
 static void work_and_kill(struct daemon *d, struct subject *s)
 {
     pthread_t thread[MODELS + 1];
+    int ms = 5 + (int)(next_random(&s[0]) % 250);
     for (int i = 0; i < MODELS; i++) {
         s[i].address = d->address;
         assert_int_equal(pthread_create(&thread[i], NULL, client_main, &s[i]), 0);
     }
     assert_int_equal(pthread_create(&thread[MODELS], NULL, reader_main, d->address), 0);
-    sleep_ms(5 + next_random(&s[0]) % 250);
+    sleep_ms(ms);
     daemon_kill(d);
     for (int i = 0; i <= MODELS; i++)
         pthread_join(thread[i], NULL);

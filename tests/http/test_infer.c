@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- form ------------------------------------------------------------------------------------ */
 
@@ -208,7 +209,7 @@ enum { STEPS = 60, ASKERS = 3, ANSWERS = 2000 };
 struct asker {
     const char *address, *question;
     int done; /* atomic */
-    int n;
+    int n;    /* atomic while it asks */
     struct {
         int revision;
         double output[3];
@@ -229,12 +230,25 @@ static void *ask(void *arg)
         if (root)
             json_unpack(root, "{s:{s:i}, s:[{s:[F,F,F]}]}", "parameters", "revision", &revision,
                         "outputs", "data", &x[0], &x[1], &x[2]);
-        s->seen[s->n++].revision = revision;
+        s->seen[s->n].revision = revision;
+        __atomic_store_n(&s->n, s->n + 1, __ATOMIC_RELEASE);
         json_decref(root);
         client_forget(c);
     }
     client_destroy(&c);
     return NULL;
+}
+
+/* Until each has had two more answers: of which the second was asked after this was called. */
+static void wait_for_answers(struct asker askers[ASKERS])
+{
+    for (int k = 0; k < ASKERS; k++) {
+        int before = __atomic_load_n(&askers[k].n, __ATOMIC_ACQUIRE), now = before;
+        while (now < before + 2 && now < ANSWERS) {
+            usleep(200);
+            now = __atomic_load_n(&askers[k].n, __ATOMIC_ACQUIRE);
+        }
+    }
 }
 
 /* Each answer is that of the one generation that it names: a twin, trained alone with the same
@@ -257,8 +271,11 @@ static void while_training(struct daemon *d)
         askers[k] = (struct asker){.address = d->address, .question = question};
         assert_int_equal(pthread_create(&threads[k], NULL, ask, &askers[k]), 0);
     }
-    for (int i = 0; i < STEPS; i++)
+    for (int i = 0; i < STEPS; i++) {
         remote_step(c, "m", (unsigned)i, 4);
+        if (i % 20 == 10)
+            wait_for_answers(askers);
+    }
     for (int k = 0; k < ASKERS; k++) {
         __atomic_store_n(&askers[k].done, 1, __ATOMIC_RELEASE);
         pthread_join(threads[k], NULL);

@@ -44,7 +44,7 @@ static inline void fenced_check(const struct fenced *f)
     }
 }
 
-/* A row: {"affine", {attr...}}; at most four attributes, all numbers. */
+/* A row: {"affine", {attr...}}; at most six attributes, all numbers. */
 struct row_spec {
     const char *name;
     struct {
@@ -129,6 +129,32 @@ static inline void trial_apply(struct trial *t, int threads)
     struct error e = {0};
     if (trial_run(t, threads, &e))
         fail_msg("%s", e.text);
+}
+
+static inline void put_box(struct trial *t, int64_t sample, int k, double class, double cx,
+                           double cy, double w, double h)
+{
+    real *box = t->boxes + (sample * MAX_BOXES + k) * 5;
+    box[0] = (real) class;
+    box[1] = (real)cx;
+    box[2] = (real)cy;
+    box[3] = (real)w;
+    box[4] = (real)h;
+}
+
+static inline void open_with_boxes(struct trial *t, int64_t n, int64_t h, int64_t w)
+{
+    trial_open(t, n, 3, h, w);
+    for (int64_t i = 0; i < n; i++) {
+        put_box(t, i, 0, (double)(i % 3), 0.1 + 0.2 * (double)(i % 5), 0.4, 0.15, 0.2);
+        put_box(t, i, 2, 1, 0.7, 0.3 + 0.2 * (double)(i % 3), 0.2, 0.15); /* a gap before it */
+    }
+}
+
+static inline real pixel(const real *images, const struct trial *t, int64_t i, int64_t c, int64_t y,
+                         int64_t x)
+{
+    return images[((i * t->b.c + c) * t->b.h + y) * t->b.w + x];
 }
 
 static inline void trial_close(struct trial *t)
