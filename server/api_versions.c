@@ -105,7 +105,7 @@ int api_version_delete(struct request *q)
     int64_t version;
     if (param_int(q, "version", 1, &version))
         return q->status;
-    if (store_version_delete(request_models(q)->store, m->id, version, &e))
+    if (model_version_delete(m, version, &e))
         return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);

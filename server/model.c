@@ -109,6 +109,7 @@ void model_release(struct model **model)
     if (m->queue)
         work_queue_destroy(&m->queue);
     evaluations_destroy(m);
+    model_kept_drop(m, 0);
     generation_unref(&m->live);
     generation_unref(&m->spare);
     free(m->grads);

@@ -7,8 +7,9 @@
  *
  * The order of a step (DESIGN.md section 3): forward, backward, check that loss and gradients are
  * finite, write the next generation and check it, append to the log, publish, answer. Whatever
- * fails before the append leaves everything as it was. After a kill the model is its last checkpoint
- * with the log replayed on it (redo.h); checkpoints are made in the background when the log grows.
+ * fails before the append leaves everything as it was. After a kill the model is its last
+ * checkpoint with the log replayed on it (redo.h); checkpoints are made in the background when the
+ * log grows.
  *
  * Counters: `step` optimiser steps taken, goes back when a version is restored; `revision` counts
  * every change and never goes back; `draw` training forwards, keys the random numbers.
@@ -19,15 +20,15 @@
 #define BACKPROPD_MODEL_H
 
 #include "digest.h"
-#include "redo.h"
 #include "program.h"
+#include "redo.h"
 #include "store.h"
 #include "work.h"
 
 #include <jansson.h>
 #include <pthread.h>
 
-enum { MODEL_MAX_NAME = 128 };
+enum { MODEL_MAX_NAME = 128, MODEL_KEPT_VERSIONS = 2 };
 
 struct models;
 struct evaluation;
@@ -40,6 +41,14 @@ enum durability { DURABILITY_PROCESS, DURABILITY_POWER, DURABILITY_NONE };
 
 struct counters {
     uint64_t step, revision, draw;
+};
+
+/* A version in memory for predictions. */
+struct kept_version {
+    int64_t version;
+    struct generation *generation; /* NULL: the place is free */
+    struct counters at;
+    size_t bytes; /* of the budget */
 };
 
 struct model {
@@ -56,9 +65,11 @@ struct model {
     json_t *given;    /* as created, expanded; immutable */
     json_t *settings; /* what PATCH changed; replaced, never modified */
     bool pending;     /* gradients are pending */
-    bool gone;        /* deleted: steps are refused */
-    bool dirty;       /* changed since the last checkpoint */
-    double last_loss; /* of the last training forward; NaN: none yet */
+    struct kept_version kept[MODEL_KEPT_VERSIONS];
+    unsigned kept_next;
+    bool gone;                      /* deleted: steps are refused */
+    bool dirty;                     /* changed since the last checkpoint */
+    double last_loss;               /* of the last training forward; NaN: none yet */
     struct evaluation *evaluations; /* under way: evaluation.h */
     int64_t last_evaluation;
 
@@ -97,7 +108,7 @@ struct step_options {
 struct step_result {
     double loss, grad_norm, lr, accuracy; /* NaN: does not apply */
     int64_t samples;
-    struct counters at; /* after it */
+    struct counters at;                   /* after it */
     struct run_part parts[RUN_MAX_PARTS]; /* that losses reported: "box_loss" */
     int n_parts;
 };
@@ -174,7 +185,12 @@ typedef void infer_fn(void *arg, int64_t begin, int64_t n, const real *const *ou
 int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
                    unsigned outputs, infer_fn *f, void *arg, struct error *e);
 
-/* A version of the model as a snapshot, from a small cache or the store. UNKNOWN_VERSION. */
+/* Deletes a version. UNKNOWN_VERSION. */
+int model_version_delete(struct model *m, int64_t version, struct error *e);
+/* Lets go of a version that is kept in memory; 0: of all. */
+void model_kept_drop(struct model *m, int64_t version);
+
+/* A version of the model as a snapshot, from memory or the store. UNKNOWN_VERSION. */
 int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e);
 
 #endif

@@ -330,30 +330,3 @@ int model_take_layers(struct model *m, struct model *from, const json_t *layers,
     snapshot_release(&s);
     return status;
 }
-
-int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e)
-{
-    struct arena *a = arena_create(4096);
-    struct store_version v;
-    if (!a)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
-    int status =
-        store_version_info(m->models->store, m->id, version, a, &v, e) || model_snapshot(m, s_r, e);
-    arena_destroy(&a);
-    if (status)
-        return -1;
-    const struct network *net = program_network(s_r->program);
-    struct generation *g = generation_create(net, e);
-    size_t n = graph_params_size(net->graph), nb = graph_buffers_size(net->graph);
-    struct store_part parts[] = {{"params", g ? g->params : NULL, n * sizeof(real)},
-                                 {"buffers", g ? g->buffers : NULL, nb * sizeof(real)}};
-    if (!g || store_version_load(m->models->store, m->id, version, parts, 2, e)) {
-        generation_unref(&g);
-        snapshot_release(s_r);
-        return -1;
-    }
-    generation_unref(&s_r->generation);
-    s_r->generation = g;
-    s_r->at = (struct counters){v.step, v.revision, v.draw};
-    return 0;
-}

@@ -19,6 +19,7 @@ static void reclaim_one(void *arg, struct model *m)
     struct program *p = program_ref(m->program);
     pthread_mutex_unlock(&m->lock);
     program_reclaim(p);
+    model_kept_drop(m, 0);
     program_unref(&p);
 }
 

@@ -1,0 +1,114 @@
+/* model_kept.c: predictions with versions. The last few versions that were asked for stay in
+ * memory, counted in the budget, so that serving one does not read the store each time. */
+#include "model_private.h"
+
+#include <string.h>
+
+/* Under m->lock. */
+static struct kept_version *kept_find(struct model *m, int64_t version)
+{
+    for (int i = 0; i < MODEL_KEPT_VERSIONS; i++)
+        if (m->kept[i].generation && m->kept[i].version == version)
+            return &m->kept[i];
+    return NULL;
+}
+
+static void kept_drop(struct model *m, struct kept_version *k)
+{
+    if (!k->generation)
+        return;
+    generation_unref(&k->generation);
+    budget_give(&m->models->budget, k->bytes);
+}
+
+void model_kept_drop(struct model *m, int64_t version)
+{
+    pthread_mutex_lock(&m->lock);
+    for (int i = 0; i < MODEL_KEPT_VERSIONS; i++)
+        if (!version || m->kept[i].version == version)
+            kept_drop(m, &m->kept[i]);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* Its place is that of the one that was put in longest ago. */
+static void kept_put(struct model *m, int64_t version, struct generation *g,
+                     const struct counters *at, size_t bytes)
+{
+    pthread_mutex_lock(&m->lock);
+    if (kept_find(m, version)) { /* somebody else has read it meanwhile */
+        budget_give(&m->models->budget, bytes);
+    } else {
+        struct kept_version *k = &m->kept[m->kept_next++ % MODEL_KEPT_VERSIONS];
+        kept_drop(m, k);
+        *k = (struct kept_version){version, generation_ref(g), *at, bytes};
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+static bool kept_get(struct model *m, int64_t version, struct snapshot *s)
+{
+    pthread_mutex_lock(&m->lock);
+    struct kept_version *k = kept_find(m, version);
+    if (k) {
+        generation_unref(&s->generation);
+        s->generation = generation_ref(k->generation);
+        s->at = k->at;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return k != NULL;
+}
+
+/* Reads parameters and buffers of a version; what training needs besides is not read. */
+static int version_read(struct model *m, int64_t version, struct snapshot *s, struct error *e)
+{
+    struct arena *a = arena_create(4096);
+    struct store_version v;
+    const struct network *net = program_network(s->program);
+    if (!a)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    int status = store_version_info(m->models->store, m->id, version, a, &v, e);
+    if (!status)
+        s->at = (struct counters){v.step, v.revision, v.draw};
+    arena_destroy(&a);
+    struct generation *g = status ? NULL : generation_create(net, e);
+    if (!g)
+        return -1;
+    size_t params = graph_params_size(net->graph), buffers = graph_buffers_size(net->graph);
+    struct store_part parts[] = {{"params", g->params, params * sizeof(real)},
+                                 {"buffers", g->buffers, buffers * sizeof(real)}};
+    status = store_version_load(m->models->store, m->id, version, parts, 2, e);
+    if (!status) {
+        generation_unref(&s->generation);
+        s->generation = generation_ref(g);
+    }
+    generation_unref(&g);
+    return status;
+}
+
+int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e)
+{
+    if (model_snapshot(m, s_r, e))
+        return -1;
+    if (kept_get(m, version, s_r))
+        return 0;
+    size_t bytes = generation_bytes(program_network(s_r->program));
+    if (budget_take(&m->models->budget, bytes, "the version", e)) {
+        snapshot_release(s_r);
+        return -1;
+    }
+    if (version_read(m, version, s_r, e)) {
+        budget_give(&m->models->budget, bytes);
+        snapshot_release(s_r);
+        return -1;
+    }
+    kept_put(m, version, s_r->generation, &s_r->at, bytes);
+    return 0;
+}
+
+int model_version_delete(struct model *m, int64_t version, struct error *e)
+{
+    if (store_version_delete(m->models->store, m->id, version, e))
+        return -1;
+    model_kept_drop(m, version);
+    return 0;
+}
