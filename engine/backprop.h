@@ -307,9 +307,9 @@ real run_loss(const struct run *r);
 const real *run_wrt_grad(const struct run *r, int i);
 
 /* What losses report besides their value ("box_loss"), of the last run_execute. */
-enum { RUN_MAX_PARTS = 8 };
+enum { RUN_MAX_PARTS = 8, RUN_PART_NAME = 24 };
 struct run_part {
-    const char *name; /* static */
+    char name[RUN_PART_NAME]; /* with its NUL; not a pointer: the redo log keeps results as bytes */
     double value;
 };
 int run_parts(const struct run *r, const struct run_part **parts_r);

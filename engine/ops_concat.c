@@ -204,20 +204,15 @@ static void narrow_backward(const struct node *n, struct run *r)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-#define CONCAT_ROW(name, max_in, flags, samples, doc)                                              \
-    {                                                                                              \
-#name, "shape", 1, max_in, name##_attrs, sizeof(struct name), NULL, name##_shape, NULL,    \
-            name##_forward, name##_backward, NULL, OP_ZERO_FLOPS | (flags), samples, doc           \
-    }
-
 const struct op ops_concat[] = {
-    CONCAT_ROW(
-        concat, -1, OP_LAYOUT_ALIKE,
-        "Nx3 Nx2; Nx2x3 Nx4x3 Nx1x3; Nx2x3 Nx2x1 dim=-1; 2x3 1x3 dim=0; Nx2x2x2 Nx3x2x2; Nx3",
-        "y is the inputs one after the other along dim"),
-    CONCAT_ROW(narrow, 1, OP_LAYOUT_ALIKE,
-               "Nx5 start=1 length=3; Nx4x2x3 start=2 length=2; Nx2x4 dim=-1 start=0 length=3; "
-               "3x2 dim=0 start=2 length=1; Nx2x3x4 dim=2 start=1 length=1",
-               "y is `length` of x's indices along dim, from `start` on"),
+    {"concat", "shape", 1, -1, concat_attrs, sizeof(struct concat), NULL, concat_shape, NULL,
+     concat_forward, concat_backward, NULL, OP_ZERO_FLOPS | OP_LAYOUT_ALIKE,
+     "Nx3 Nx2; Nx2x3 Nx4x3 Nx1x3; Nx2x3 Nx2x1 dim=-1; 2x3 1x3 dim=0; Nx2x2x2 Nx3x2x2; Nx3",
+     "y is the inputs one after the other along dim"},
+    {"narrow", "shape", 1, 1, narrow_attrs, sizeof(struct narrow), NULL, narrow_shape, NULL,
+     narrow_forward, narrow_backward, NULL, OP_ZERO_FLOPS | OP_LAYOUT_ALIKE,
+     "Nx5 start=1 length=3; Nx4x2x3 start=2 length=2; Nx2x4 dim=-1 start=0 length=3; "
+     "3x2 dim=0 start=2 length=1; Nx2x3x4 dim=2 start=1 length=1",
+     "y is `length` of x's indices along dim, from `start` on"},
     {0},
 };

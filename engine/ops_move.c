@@ -1,5 +1,5 @@
-/* ops_move.c: operators that only move numbers: transpose, concat and narrow. The batch is
- * dimension 0 and stays there: what would move or divide it is refused. */
+/* ops_move.c: transpose, which only moves numbers. The batch is dimension 0 and stays there: what
+ * would move it is refused. */
 #include "unary.h"
 
 #include <stddef.h>
@@ -117,17 +117,11 @@ static void transpose_backward(const struct node *n, struct run *r)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-#define MOVE_ROW(name, max_in, flags, samples, doc)                                                \
-    {                                                                                              \
-#name, "shape", 1, max_in, name##_attrs, sizeof(struct name), NULL, name##_shape, NULL,    \
-            name##_forward, name##_backward, NULL, OP_ZERO_FLOPS | (flags), samples, doc           \
-    }
-
 const struct op ops_move[] = {
-    MOVE_ROW(
-        transpose, 1, 0,
-        "Nx3x4 dim0=1 dim1=2; Nx2x3x4 dim0=3 dim1=1; 2x3 dim0=0 dim1=1; Nx3x2x2 dim0=1 dim1=2; "
-        "40x35 dim0=0 dim1=1; Nx3 dim0=1 dim1=1",
-        "y is x with dimensions dim0 and dim1 exchanged"),
+    {"transpose", "shape", 1, 1, transpose_attrs, sizeof(struct transpose), NULL, transpose_shape,
+     NULL, transpose_forward, transpose_backward, NULL, OP_ZERO_FLOPS,
+     "Nx3x4 dim0=1 dim1=2; Nx2x3x4 dim0=3 dim1=1; 2x3 dim0=0 dim1=1; Nx3x2x2 dim0=1 dim1=2; "
+     "40x35 dim0=0 dim1=1; Nx3 dim0=1 dim1=1",
+     "y is x with dimensions dim0 and dim1 exchanged"},
     {0},
 };

@@ -52,8 +52,12 @@ void run_report(struct run *r, const char *name, double value)
     for (int i = 0; i < r->n_parts; i++)
         if (strcmp(r->parts[i].name, name) == 0)
             return;
-    if (r->n_parts < RUN_MAX_PARTS)
-        r->parts[r->n_parts++] = (struct run_part){name, value};
+    if (r->n_parts == RUN_MAX_PARTS)
+        return;
+    struct run_part *p = &r->parts[r->n_parts++];
+    p->value = value;
+    memset(p->name, 0, sizeof p->name);
+    memcpy(p->name, name, strnlen(name, sizeof p->name - 1));
 }
 
 struct random_key run_random(const struct run *r, const struct node *n)

@@ -286,6 +286,7 @@ static void kills(struct daemon *d)
                   lost[ASK_VERSION], lost[ASK_RESTORE], lost[ASK_PATCH], s[0].n_done + s[1].n_done);
     assert_int_equal(idle, 0);
     daemon_stop(&oracle);
+    client_destroy(&oracle.client);
     for (int i = 0; i < MODELS; i++)
         free(s[i].done);
 }

@@ -164,6 +164,20 @@ static void parts_are_metrics(struct daemon *d)
     assert_true(answer_number(a, "series.box_loss.value.15") == box);
 }
 
+/* A kill: the steps are replayed from the log, their parts are in the metrics again. */
+static void parts_survive_a_kill(struct daemon *d)
+{
+    put_detector(d, "m", 1, ",\"augment\":{\"mosaic\":0.5,\"fliplr\":0.5,\"scale\":0.3}");
+    for (int i = 0; i < 3; i++)
+        answer_expect(post_batch(d, "m/train_step", 2, two_images, ""), 200);
+    const struct remote_hash before = remote_hash(d->client, "m");
+    daemon_kill(d);
+    daemon_start(d, NULL);
+    assert_same_state(before, remote_hash(d->client, "m"));
+    struct answer *a = remote_get(d->client, "m", "/metrics?names=box_loss");
+    assert_int_equal(json_array_size(answer_find(a, "series.box_loss.value")), 3);
+}
+
 /* Boxes are in pixels of the photograph, whatever the network's size. */
 static void boxes_of_photographs(struct daemon *d)
 {
@@ -330,6 +344,7 @@ int main(void)
         DAEMON_TEST(forms_of_targets),
         DAEMON_TEST(refused_targets),
         DAEMON_TEST(parts_are_metrics),
+        DAEMON_TEST(parts_survive_a_kill),
         DAEMON_TEST(boxes_of_photographs),
         DAEMON_TEST(detections),
         DAEMON_TEST(evaluations),
