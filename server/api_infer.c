@@ -226,7 +226,7 @@ int api_version_infer(struct request *q)
     struct snapshot s;
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (model_version_snapshot(request_model(q), version, &s, &e))
         return reply_error(q, &e);

@@ -17,6 +17,11 @@ static void write_version(struct json_out *w, const struct store_version *v)
     out_put_string(w, "fingerprint", v->fingerprint);
 }
 
+int api_param_version(struct request *q, int64_t *version_r)
+{
+    return param_int(q, "version", 1, version_r);
+}
+
 int api_version_create(struct request *q)
 {
     static const struct field fields[] = {{"note", IS_STRING, "a string", false}, {0}};
@@ -83,7 +88,7 @@ int api_version_get(struct request *q)
     struct store_version v;
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (store_version_info(request_models(q)->store, m->id, version, q->arena, &v, &e))
         return reply_error(q, &e);
@@ -103,7 +108,7 @@ int api_version_delete(struct request *q)
     struct model *m = request_model(q);
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (store_version_delete(request_models(q)->store, m->id, version, &e))
         return reply_error(q, &e);
@@ -121,7 +126,7 @@ int api_version_restore(struct request *q)
     struct snapshot s;
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (model_version_restore(m, version, &e) || model_snapshot(m, &s, &e))
         return reply_error(q, &e);

@@ -81,6 +81,13 @@ const struct route routes[] = {
     {"GET", MODEL "/metrics", api_metrics, ROUTE_MODEL, ROLE_READ, NULL, "Metrics",
      "series by name: ?names= &since= &until= &max_points="},
 
+    {"GET", MODEL "/weights", api_weights_get, ROUTE_MODEL, ROLE_READ, NULL, NULL,
+     "parameters and buffers as a safetensors file, named as in PyTorch"},
+    {"PUT", MODEL "/weights", api_weights_put, ROUTE_MODEL | ROUTE_RAW | ROUTE_WRITES, ROLE_TRAIN,
+     NULL, "WeightsAnswer", "load a safetensors file: ?strict=false &reset_optimizer=1"},
+    {"GET", VERSION "/weights", api_version_weights_get, ROUTE_MODEL, ROLE_READ, NULL, NULL,
+     "those of a version"},
+
     {"POST", MODEL "/versions", api_version_create, BARE, ROLE_TRAIN, "NewVersion", "Version",
      "save the whole state as a version"},
     {"GET", MODEL "/versions", api_version_list, ROUTE_MODEL, ROLE_READ, NULL, "VersionList",
