@@ -3,6 +3,7 @@
 #include "api_detections.h"
 #include "api_images.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct field infer_fields[] = {
@@ -230,7 +231,9 @@ int api_version_infer(struct request *q)
         return q->status;
     if (model_version_snapshot(request_model(q), version, &s, &e))
         return reply_error(q, &e);
-    int status = infer(q, &s, request_param(q, "version"));
+    char number[24];
+    snprintf(number, sizeof number, "%lld", (long long)version); /* what an alias stands for */
+    int status = infer(q, &s, number);
     snapshot_release(&s);
     return status;
 }

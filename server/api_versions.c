@@ -17,11 +17,6 @@ static void write_version(struct json_out *w, const struct store_version *v)
     out_put_string(w, "fingerprint", v->fingerprint);
 }
 
-int api_param_version(struct request *q, int64_t *version_r)
-{
-    return param_int(q, "version", 1, version_r);
-}
-
 int api_version_create(struct request *q)
 {
     static const struct field fields[] = {{"note", IS_STRING, "a string", false}, {0}};

@@ -218,7 +218,7 @@ static const struct row {
     {"GET", "/v2/models/mm", NULL, 404, "unknown_model", "'mm'"},
     {"POST", "/v2/models/other/infer", "{}", 404, "unknown_model", "'other'"},
     {"GET", "/v2/models/m/versions/1", NULL, 404, "unknown_version", "1"},
-    {"GET", "/v2/models/m/versions/one", NULL, 400, "bad_name", "one"},
+    {"GET", "/v2/models/m/versions/one", NULL, 404, "unknown_alias", "one"},
     {"GET", "/v2/models/m/versions/0", NULL, 400, "bad_name", "0"},
     {"POST", "/v2/models/m/versions/99999999999999999999/restore", NULL, 400, "bad_name", NULL},
     {"POST", "/v2/models/m/versions", "{\"note\":1}", 400, "bad_type", "note"},
