@@ -1,5 +1,5 @@
-/* api_infer.c: predictions. They take one published state, write nothing to the model, and say which
- * state it was. */
+/* api_infer.c: predictions. They take one published state, write nothing to the model, and say
+ * which state it was. */
 #include "api_detections.h"
 #include "api_images.h"
 
@@ -47,10 +47,6 @@ static int wanted_outputs(const struct network *net, const struct output_wishes 
                              "outputs: the model has no output '%.60s'%s%s%s", w->list[i].name,
                              near.best ? "; did you mean '" : "", near.best ? near.best : "",
                              near.best ? "'?" : "");
-        if (w->list[i].classification)
-            return error_set(e, ERROR_BAD_VALUE,
-                             "outputs: the classification extension is not offered; ask for the "
-                             "output 'probabilities'");
         *bits_r |= o.bit;
     }
     return 0;
@@ -145,10 +141,15 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
                                .dtype = DTYPE_REAL,
                                .shape = *node_shape(g->output[i].node),
                                .data = g->data[i]};
-        if (shape_batched(&t.shape))
+        bool batched = shape_batched(&t.shape);
+        if (batched)
             t.shape.dim[0] = n;
         shape_count(&t.shape, 1, &t.count);
-        tensor_reply_add(&r, &t, wish ? wish->binary : w->binary);
+        if (wish && wish->classification)
+            api_reply_classified(&r, s->description, &t, batched, wish->classification,
+                                 wish->binary);
+        else
+            tensor_reply_add(&r, &t, wish ? wish->binary : w->binary);
     }
     out_close(&r.json);
     int64_t classes;
@@ -162,14 +163,12 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
 static int reply_detections(struct request *q, const struct snapshot *s, const char *version,
                             int64_t n, const struct gathered *g, const struct detector *detector)
 {
-    struct detections d = {
-        .detector = detector, .options = {0.25, 0.7, 300}, .arena = q->arena};
+    struct detections d = {.detector = detector, .options = {0.25, 0.7, 300}, .arena = q->arena};
     const real *maps[DETECTION_MAX_LEVELS];
     struct error e;
     for (int k = 0; k < detector->spec.n_maps; k++)
         maps[k] = g->data[program_output_place(detector->bits, 1u << detector->output[k])];
-    if (detect_options_read(q, &d.options, &e) ||
-        detections_find(&d, q->server->pool, maps, n, &e))
+    if (detect_options_read(q, &d.options, &e) || detections_find(&d, q->server->pool, maps, n, &e))
         return reply_error(q, &e);
     detections_unfit(q, &d);
     if (api_wants_png(q))

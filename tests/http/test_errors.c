@@ -204,8 +204,8 @@ static const struct row {
     {INFER, "{\"inputs\":" ONE ",\"outputs\":[{}]}", 400, "missing_field", "name"},
     {INFER,
      "{\"inputs\":" ONE ",\"outputs\":[{\"name\":\"output\",\"parameters\":"
-     "{\"classification\":2}}]}",
-     422, "bad_value", "probabilities"},
+     "{\"classification\":-2}}]}",
+     400, "bad_type", "classification"},
     {INFER, "{\"inputs\":" ONE ",\"parameters\":{\"binary_data_output\":1}}", 400, "bad_type",
      "binary_data_output"},
 
