@@ -74,6 +74,7 @@ struct request {
     size_t body_size;   /* all of it */
     size_t json_size;   /* the JSON at its start; what follows are binary tensors */
     size_t binary_used; /* bytes of those that tensors_read has given away */
+    bool unpacked;      /* the body came compressed (encoding.h) */
     bool raw_tensor;    /* Inference-Header-Content-Length: 0: the body is one tensor, no JSON */
     struct json_in json;
     const struct image_source *images; /* that the body is or holds as files (form.h) */

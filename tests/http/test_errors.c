@@ -334,7 +334,9 @@ static void bodies(struct daemon *d)
     }
     struct call packed = {STEP, body, strlen(body), NULL,
                           (const char *const[]){"Content-Encoding: gzip", NULL}};
-    answer_refused(client_send(c, &packed), 415, "unsupported_media_type", "gzip");
+    answer_refused(client_send(c, &packed), 400, "bad_encoding", "unpacked");
+    packed.headers = (const char *const[]){"Content-Encoding: br", NULL};
+    answer_refused(client_send(c, &packed), 415, "unsupported_media_type", "'br'");
     /* Deeper than anybody needs. */
     char deep[4001];
     memset(deep, '[', 4000);
