@@ -8,7 +8,7 @@
 CC ?= gcc
 SANITIZER ?=
 BUILD := build$(if $(SANITIZER),-$(SANITIZER))
-PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls libxxhash libjpeg libpng
+PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls libxxhash libjpeg libpng zlib
 TEST_PACKAGES := $(PACKAGES) libcurl cmocka
 
 # As many jobs as there are cores, unless -j is given.

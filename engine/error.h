@@ -20,7 +20,9 @@
     X(ERROR_BAD_BINARY, 400, "bad_binary", "binary tensor framing that does not add up")           \
     X(ERROR_BAD_EXPRESSION, 400, "bad_expression", "an autograd expression that cannot be read")   \
     X(ERROR_BAD_FORM, 400, "bad_form", "a multipart form that cannot be read")                     \
+    X(ERROR_BAD_ENCODING, 400, "bad_encoding", "a compressed body that cannot be unpacked")        \
     X(ERROR_BAD_IMAGE, 400, "bad_image", "an image that cannot be decoded")                        \
+    X(ERROR_BAD_SAFETENSORS, 400, "bad_safetensors", "a file that is no safetensors")              \
     X(ERROR_UNAUTHORIZED, 401, "unauthorized", "no valid key")                                     \
     X(ERROR_FORBIDDEN, 403, "forbidden", "the key does not allow this")                            \
     X(ERROR_UNKNOWN_PATH, 404, "unknown_path", "no such path")                                     \

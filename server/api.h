@@ -54,6 +54,10 @@ void api_write_counters(struct json_out *w, const struct counters *at);
 void api_put_json(struct json_out *w, const char *key, const json_t *value);
 void api_put_shape(struct json_out *w, const char *key, const struct shape *s);
 
+/* The {version} of the path, which is a number or an alias. Read or reply, like param_int.
+ * api_aliases.c */
+int api_param_version(struct request *q, int64_t *version_r);
+
 /* Handlers, by file. */
 int api_index(struct request *q); /* api_server.c */
 int api_server_metadata(struct request *q);
@@ -87,6 +91,14 @@ int api_evaluation_finish(struct request *q);
 int api_evaluation_delete(struct request *q);
 int api_detection_evaluate(struct request *q); /* api_detection.c */
 int api_metrics(struct request *q);            /* api_metrics.c */
+int api_alias_list(struct request *q);         /* api_aliases.c */
+int api_alias_get(struct request *q);
+int api_alias_put(struct request *q);
+int api_alias_rollback(struct request *q);
+int api_alias_delete(struct request *q);
+int api_weights_get(struct request *q);        /* api_weights.c */
+int api_version_weights_get(struct request *q);
+int api_weights_put(struct request *q);
 int api_version_create(struct request *q);     /* api_versions.c */
 int api_version_list(struct request *q);
 int api_version_get(struct request *q);

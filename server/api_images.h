@@ -29,6 +29,13 @@ int api_top_k(struct request *q, const struct network *net, int *k_r, struct err
 int api_write_predictions(struct json_out *w, struct request *q, const json_t *description,
                           const real *probabilities, int64_t n, int64_t classes, int k);
 
+/* Adds an output as strings "value:index" of its k best elements, of each sample if it is batched;
+ * with ":label" where the model has as many labels as a sample has elements. Shape [n, k] or [k].
+ * api_classify.c */
+void api_reply_classified(struct tensor_reply *r, const json_t *description,
+                          const struct tensor_out *t, bool batched, int64_t k, bool binary);
+const char *api_label(const json_t *description, int64_t i); /* NULL: it has none */
+
 /* ---- drawn answers --------------------------------------------------------------------------- */
 
 /* Whether the first type of Accept is image/png. */

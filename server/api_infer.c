@@ -1,8 +1,9 @@
-/* api_infer.c: predictions. They take one published state, write nothing to the model, and say which
- * state it was. */
+/* api_infer.c: predictions. They take one published state, write nothing to the model, and say
+ * which state it was. */
 #include "api_detections.h"
 #include "api_images.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct field infer_fields[] = {
@@ -46,10 +47,6 @@ static int wanted_outputs(const struct network *net, const struct output_wishes 
                              "outputs: the model has no output '%.60s'%s%s%s", w->list[i].name,
                              near.best ? "; did you mean '" : "", near.best ? near.best : "",
                              near.best ? "'?" : "");
-        if (w->list[i].classification)
-            return error_set(e, ERROR_BAD_VALUE,
-                             "outputs: the classification extension is not offered; ask for the "
-                             "output 'probabilities'");
         *bits_r |= o.bit;
     }
     return 0;
@@ -144,10 +141,15 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
                                .dtype = DTYPE_REAL,
                                .shape = *node_shape(g->output[i].node),
                                .data = g->data[i]};
-        if (shape_batched(&t.shape))
+        bool batched = shape_batched(&t.shape);
+        if (batched)
             t.shape.dim[0] = n;
         shape_count(&t.shape, 1, &t.count);
-        tensor_reply_add(&r, &t, wish ? wish->binary : w->binary);
+        if (wish && wish->classification)
+            api_reply_classified(&r, s->description, &t, batched, wish->classification,
+                                 wish->binary);
+        else
+            tensor_reply_add(&r, &t, wish ? wish->binary : w->binary);
     }
     out_close(&r.json);
     int64_t classes;
@@ -220,11 +222,13 @@ int api_version_infer(struct request *q)
     struct snapshot s;
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (model_version_snapshot(request_model(q), version, &s, &e))
         return reply_error(q, &e);
-    int status = infer(q, &s, request_param(q, "version"));
+    char number[24];
+    snprintf(number, sizeof number, "%lld", (long long)version); /* what an alias stands for */
+    int status = infer(q, &s, number);
     snapshot_release(&s);
     return status;
 }

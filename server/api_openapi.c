@@ -39,15 +39,14 @@ static json_t *request_body(const struct route *r)
                      content);
 }
 
-/* {name} in the pattern; a version is an integer. */
+/* {name} in the pattern. */
 static json_t *path_parameters(const struct route *r)
 {
     json_t *list = json_array();
     for (const char *at = strchr(r->pattern, '{'); at; at = strchr(at + 1, '{')) {
         size_t n = strcspn(at + 1, "}");
-        const char *type = n == 7 && strncmp(at + 1, "version", n) == 0 ? "integer" : "string";
         json_array_append_new(list, json_pack("{s:s%, s:s, s:b, s:{s:s}}", "name", at + 1, n, "in",
-                                              "path", "required", 1, "schema", "type", type));
+                                              "path", "required", 1, "schema", "type", "string"));
     }
     return list;
 }

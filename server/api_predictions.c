@@ -2,6 +2,8 @@
  * answer drawn on them. */
 #include "api_images.h"
 
+#include "ranking.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,48 +38,15 @@ int api_top_k(struct request *q, const struct network *net, int *k_r, struct err
     return 0;
 }
 
-struct ranked {
-    real probability;
-    int64_t index;
-};
-
-/* The larger first, NaN last, and of equals the lower index. */
-static bool goes_before(const struct ranked *a, const struct ranked *b)
+const char *api_label(const json_t *description, int64_t i)
 {
-    bool a_nan = a->probability != a->probability, b_nan = b->probability != b->probability;
-    if (a_nan || b_nan || a->probability == b->probability)
-        return a_nan == b_nan ? a->index < b->index : b_nan;
-    return a->probability > b->probability;
-}
-
-/* The k best in their order: each class is inserted among those that are kept. */
-static void rank(const real *row, int64_t classes, int k, struct ranked *best)
-{
-    int n = 0;
-    for (int64_t i = 0; i < classes; i++) {
-        struct ranked r = {row[i], i};
-        int at = n;
-        while (at > 0 && goes_before(&r, &best[at - 1]))
-            at--;
-        if (at == k)
-            continue;
-        int moved = (n < k ? n : k - 1) - at;
-        memmove(best + at + 1, best + at, (size_t)moved * sizeof *best);
-        best[at] = r;
-        n += n < k;
-    }
-}
-
-static const char *label_of(const json_t *description, int64_t i)
-{
-    return json_string_value(
-        json_array_get(json_object_get(description, "labels"), (size_t)i)); /* NULL: it has none */
+    return json_string_value(json_array_get(json_object_get(description, "labels"), (size_t)i));
 }
 
 int api_write_predictions(struct json_out *w, struct request *q, const json_t *description,
                           const real *probabilities, int64_t n, int64_t classes, int k)
 {
-    struct ranked *best = arena_array(q->arena, (size_t)k, sizeof *best);
+    struct ranked *best = arena_array(q->arena, (size_t)ranking_room(classes, k), sizeof *best);
     if (!best) {
         w->failed = true;
         return -1;
@@ -85,14 +54,14 @@ int api_write_predictions(struct json_out *w, struct request *q, const json_t *d
     out_key(w, "predictions");
     out_open_array(w);
     for (int64_t i = 0; i < n; i++) {
-        rank(probabilities + i * classes, classes, k, best);
+        ranking_best(probabilities + i * classes, classes, k, best);
         out_open_array(w);
         for (int r = 0; r < k; r++) {
             out_open_object(w);
-            out_put_string(w, "label", label_of(description, best[r].index));
+            out_put_string(w, "label", api_label(description, best[r].index));
             out_put_int(w, "index", best[r].index);
             out_key(w, "probability");
-            out_float(w, (float)best[r].probability);
+            out_float(w, (float)best[r].value);
             out_close(w);
         }
         out_close(w);
@@ -148,16 +117,16 @@ int api_reply_classes(struct request *q, const json_t *description, const real *
 {
     struct error e;
     struct image im;
-    struct ranked *best = arena_array(q->arena, (size_t)k, sizeof *best);
+    struct ranked *best = arena_array(q->arena, (size_t)ranking_room(classes, k), sizeof *best);
     if (!best)
         return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for the answer");
     if (api_images_decode(q, 0, &im, &e))
         return reply_error(q, &e);
-    rank(probabilities, classes, k, best);
+    ranking_best(probabilities, classes, k, best);
     int y = 0;
     for (int r = 0; r < k; r++) {
-        const char *label = label_of(description, best[r].index);
-        double percent = 100 * (double)best[r].probability;
+        const char *label = api_label(description, best[r].index);
+        double percent = 100 * (double)best[r].value;
         char text[160];
         if (label)
             snprintf(text, sizeof text, "%.120s %.1f%%", label, percent);

@@ -18,8 +18,9 @@ int api_ready(struct request *q)
 
 int api_server_metadata(struct request *q)
 {
-    static const char *const extensions[] = {"binary_tensor_data", "model_repository", "training",
-                                             "gradients",          "versions",         "autograd"};
+    static const char *const extensions[] = {
+        "binary_tensor_data", "classification", "model_repository", "training",
+        "gradients",          "versions",       "aliases",          "autograd"};
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "name", "backpropd");

@@ -83,7 +83,7 @@ int api_version_get(struct request *q)
     struct store_version v;
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (store_version_info(request_models(q)->store, m->id, version, q->arena, &v, &e))
         return reply_error(q, &e);
@@ -103,7 +103,7 @@ int api_version_delete(struct request *q)
     struct model *m = request_model(q);
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (model_version_delete(m, version, &e))
         return reply_error(q, &e);
@@ -121,7 +121,7 @@ int api_version_restore(struct request *q)
     struct snapshot s;
     struct error e;
     int64_t version;
-    if (param_int(q, "version", 1, &version))
+    if (api_param_version(q, &version))
         return q->status;
     if (model_version_restore(m, version, &e) || model_snapshot(m, &s, &e))
         return reply_error(q, &e);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "dispatch.h"
 
+#include "encoding.h"
 #include "form.h"
 
 #include <stdio.h>
@@ -199,10 +200,12 @@ static int check_body_headers(struct request *q)
                             flags & ROUTE_BINARY ? " or application/octet-stream" : "",
                             flags & ROUTE_FORM ? " or multipart/form-data" : "",
                             flags & ROUTE_IMAGE ? " or image/jpeg or image/png" : "");
-    if (encoding && strcasecmp(encoding, "identity"))
-        return reply_errorf(q, ERROR_MEDIA_TYPE,
-                            "Content-Encoding is '%.80s', bodies must not be encoded", encoding);
-    return 0;
+    if (encoding_known(encoding))
+        return 0;
+    reply_header(q, "Accept-Encoding", "gzip, deflate");
+    return reply_errorf(q, ERROR_MEDIA_TYPE,
+                        "Content-Encoding is '%.80s', expected gzip, deflate or identity",
+                        encoding);
 }
 
 int dispatch_begin(struct request *q)
@@ -246,6 +249,8 @@ static int read_body(struct request *q)
 {
     struct error e;
     unsigned flags = q->route->flags;
+    if (flags & ANY_BODY && encoding_unpack(q, &e))
+        return reply_error(q, &e);
     if (!(flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL)) || flags & (ROUTE_RAW | ROUTE_UNREAD))
         return 0;
     if (!q->body_size)
@@ -268,7 +273,11 @@ static int read_body(struct request *q)
 int dispatch_run(struct request *q)
 {
     int status = read_body(q);
-    return status ? status : (q->status = q->route->handle(q));
+    if (!status)
+        q->status = q->route->handle(q);
+    encoding_forget(q);
+    encoding_pack(q);
+    return q->status;
 }
 
 int dispatch(struct request *q)

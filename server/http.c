@@ -23,6 +23,7 @@
 enum {
     CONNECTION_MEMORY = 64 << 10, /* headers, and the buffer that bodies are read through */
     STOP_SECONDS = 5,             /* for answers to go out */
+    PULL_BLOCK = 64 << 10,        /* bytes of a body that is made while it goes out */
 };
 
 /* ---- answering ------------------------------------------------------------------------------- */
@@ -50,15 +51,47 @@ static void count_open(struct exchange *x)
     x->counted = true;
 }
 
+static ssize_t pull_read(void *arg, uint64_t at, char *out, size_t room)
+{
+    const struct body_pull *p = arg;
+    return (ssize_t)p->read(p->arg, (size_t)at, out, room);
+}
+
+static void pull_done(void *arg)
+{
+    struct body_pull *p = arg;
+    p->done(p->arg);
+    free(p);
+}
+
+/* libmicrohttpd keeps the response for as long as it needs; the request may be gone before. */
+static struct MHD_Response *pull_response(const struct response *r)
+{
+    struct body_pull *p = malloc(sizeof *p);
+    struct MHD_Response *m = NULL;
+    if (p) {
+        *p = r->pull;
+        m = MHD_create_response_from_callback(r->size, PULL_BLOCK, pull_read, p, pull_done);
+    }
+    if (!m)
+        free(p);
+    return m;
+}
+
+static struct MHD_Response *buffer_response(const struct response *r)
+{
+    return MHD_create_response_from_buffer(r->size, (void *)(uintptr_t)r->body,
+                                           r->kind == BODY_MALLOC ? MHD_RESPMEM_MUST_FREE
+                                                                  : MHD_RESPMEM_PERSISTENT);
+}
+
 static enum MHD_Result send_response(struct exchange *x)
 {
     struct response *r = &x->q->response;
-    bool own = r->kind == BODY_MALLOC;
-    struct MHD_Response *m = MHD_create_response_from_buffer(
-        r->size, (void *)(uintptr_t)r->body, own ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *m = r->kind == BODY_PULL ? pull_response(r) : buffer_response(r);
     if (!m)
         return MHD_NO;
-    if (own) { /* it is libmicrohttpd's now */
+    if (r->kind != BODY_ARENA) { /* it is libmicrohttpd's now */
         r->kind = BODY_ARENA;
         r->body = NULL;
     }

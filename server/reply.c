@@ -7,12 +7,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+void response_drop(struct response *r)
+{
+    if (r->kind == BODY_MALLOC)
+        free((void *)(uintptr_t)r->body);
+    if (r->kind == BODY_PULL)
+        r->pull.done(r->pull.arg);
+    r->kind = BODY_ARENA;
+    r->body = NULL;
+}
+
+int reply_pull(struct request *q, int status, const char *content_type, size_t size,
+               struct body_pull pull)
+{
+    reply_bytes(q, status, content_type, NULL, size, BODY_PULL);
+    q->response.pull = pull;
+    return status;
+}
+
 int reply_bytes(struct request *q, int status, const char *content_type, const void *bytes,
                 size_t size, enum body_kind kind)
 {
     struct response *r = &q->response;
-    if (r->kind == BODY_MALLOC && r->body != bytes)
-        free((void *)(uintptr_t)r->body);
+    if (r->body != bytes || r->kind == BODY_PULL)
+        response_drop(r);
     r->content_type = content_type;
     r->body = bytes;
     r->size = size;

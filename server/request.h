@@ -34,6 +34,15 @@ struct header {
 enum body_kind {
     BODY_ARENA,  /* in the request's arena, or static: lives as long as the request */
     BODY_MALLOC, /* freed with free() when the answer is out */
+    BODY_PULL,   /* response.pull makes it while it goes out */
+};
+/* A body of known size that is read piece by piece, so that it is never in memory as a whole. The
+ * functions are called in the HTTP thread and must not wait. */
+struct body_pull {
+    /* Writes 1 to `room` bytes of the body from `at` on; their number. */
+    size_t (*read)(void *arg, size_t at, char *out, size_t room);
+    void (*done)(void *arg); /* once, when the answer is out or will never be */
+    void *arg;
 };
 struct response {
     const char *content_type; /* NULL: application/json */
@@ -42,7 +51,10 @@ struct response {
     const void *body;
     size_t size;
     enum body_kind kind;
+    struct body_pull pull;
 };
+/* Frees the body that there is, if any. */
+void response_drop(struct response *r);
 
 struct request {
     struct server *server;
@@ -62,6 +74,7 @@ struct request {
     size_t body_size;   /* all of it */
     size_t json_size;   /* the JSON at its start; what follows are binary tensors */
     size_t binary_used; /* bytes of those that tensors_read has given away */
+    bool unpacked;      /* the body came compressed (encoding.h) */
     bool raw_tensor;    /* Inference-Header-Content-Length: 0: the body is one tensor, no JSON */
     struct json_in json;
     const struct image_source *images; /* that the body is or holds as files (form.h) */
@@ -123,6 +136,9 @@ int reply_json_text(struct request *q, int status, const char *json);
 int reply_text(struct request *q, int status, const char *content_type, const char *text);
 int reply_bytes(struct request *q, int status, const char *content_type, const void *bytes,
                 size_t size, enum body_kind kind);
+/* A body that is made while it goes out; pull.done is called in any case. */
+int reply_pull(struct request *q, int status, const char *content_type, size_t size,
+               struct body_pull pull);
 /* Before or after the reply. `value` is copied. Too many: dropped. */
 void reply_header(struct request *q, const char *name, const char *value);
 

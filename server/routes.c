@@ -4,7 +4,8 @@
 #include "api.h"
 
 #define MODEL   "/v2/models/{model}"
-#define VERSION MODEL "/versions/{version}"
+#define VERSION MODEL "/versions/{version}" /* a number or an alias */
+#define ALIAS   MODEL "/aliases/{alias}"
 
 /* What most rows that carry tensors have in common. */
 enum {
@@ -81,6 +82,13 @@ const struct route routes[] = {
     {"GET", MODEL "/metrics", api_metrics, ROUTE_MODEL, ROLE_READ, NULL, "Metrics",
      "series by name: ?names= &since= &until= &max_points="},
 
+    {"GET", MODEL "/weights", api_weights_get, ROUTE_MODEL, ROLE_READ, NULL, NULL,
+     "parameters and buffers as a safetensors file, named as in PyTorch"},
+    {"PUT", MODEL "/weights", api_weights_put, ROUTE_MODEL | ROUTE_RAW | ROUTE_WRITES, ROLE_TRAIN,
+     NULL, "WeightsAnswer", "load a safetensors file: ?strict=false &reset_optimizer=1"},
+    {"GET", VERSION "/weights", api_version_weights_get, ROUTE_MODEL, ROLE_READ, NULL, NULL,
+     "those of a version"},
+
     {"POST", MODEL "/versions", api_version_create, BARE, ROLE_TRAIN, "NewVersion", "Version",
      "save the whole state as a version"},
     {"GET", MODEL "/versions", api_version_list, ROUTE_MODEL, ROLE_READ, NULL, "VersionList",
@@ -91,5 +99,16 @@ const struct route routes[] = {
      "delete a version; its number is not used again"},
     {"POST", VERSION "/restore", api_version_restore, BARE, ROLE_TRAIN, NULL, "Restored",
      "return to a version"},
+
+    {"GET", MODEL "/aliases", api_alias_list, ROUTE_MODEL, ROLE_READ, NULL, "AliasList",
+     "names for versions, and the ledger of their moves: ?limit="},
+    {"GET", ALIAS, api_alias_get, ROUTE_MODEL, ROLE_READ, NULL, "Alias",
+     "where an alias points, and how it got there"},
+    {"PUT", ALIAS, api_alias_put, ROUTE_MODEL | ROUTE_BODY, ROLE_TRAIN, "MoveAlias", "AliasMoved",
+     "point an alias to a version"},
+    {"DELETE", ALIAS, api_alias_delete, ROUTE_MODEL | ROUTE_BODY_OPTIONAL, ROLE_TRAIN, NULL,
+     "AliasMoved", "delete an alias; the version stays"},
+    {"POST", ALIAS "/rollback", api_alias_rollback, ROUTE_MODEL | ROUTE_BODY_OPTIONAL, ROLE_TRAIN,
+     NULL, "AliasMoved", "take back the last move of an alias"},
     {0},
 };

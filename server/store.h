@@ -128,8 +128,49 @@ typedef int store_version_fn(void *arg, const struct store_version *v);
 int store_version_list(struct store *s, int64_t model_id, store_version_fn *f, void *arg,
                        struct error *e);
 
-/* Gone when this returns; its space follows. UNKNOWN_VERSION. */
+/* Gone when this returns; its space follows. UNKNOWN_VERSION; CONFLICT while an alias names it. */
 int store_version_delete(struct store *s, int64_t model_id, int64_t version, struct error *e);
+
+/* ---- aliases --------------------------------------------------------------------------------- */
+
+/* A row of the ledger, which is only ever added to. `action` is "set", "rollback" or "delete". */
+struct store_alias_move {
+    int64_t id;
+    const char *alias, *action;
+    int64_t from, to;      /* versions; 0: the alias was not there, or is not any more */
+    const char *who, *why; /* a client's words; "" when none */
+    int64_t moved_ms;
+};
+
+/* These move an alias and write the ledger in one transaction, which has reached the disk when they
+ * return. The caller sets alias, who and why of `mv`, and for set `to`; the rest is set here (its
+ * id is 0 when nothing had to be moved).
+ *   set       points it to a version, which must exist, and makes it if it is new. UNKNOWN_VERSION.
+ *   rollback  takes back its last set that was not taken back. UNKNOWN_ALIAS; CONFLICT when there
+ *             is none, or the version from before is gone.
+ *   delete    UNKNOWN_ALIAS. */
+int store_alias_set(struct store *s, int64_t model_id, struct store_alias_move *mv,
+                    struct error *e);
+int store_alias_rollback(struct store *s, int64_t model_id, struct store_alias_move *mv,
+                         struct error *e);
+int store_alias_delete(struct store *s, int64_t model_id, struct store_alias_move *mv,
+                       struct error *e);
+
+struct store_alias {
+    const char *name;
+    int64_t version, moved_ms;
+};
+/* `name` of *a_r is the one that is given. UNKNOWN_ALIAS. */
+int store_alias_find(struct store *s, int64_t model_id, const char *name, struct store_alias *a_r,
+                     struct error *e);
+/* Calls f for each alias of the model, by name; a result other than 0 ends it. */
+typedef int store_alias_fn(void *arg, const struct store_alias *a);
+int store_alias_list(struct store *s, int64_t model_id, store_alias_fn *f, void *arg,
+                     struct error *e);
+/* Calls f for the last `limit` rows of the ledger, the newest first, of one alias or (NULL) of all. */
+typedef int store_alias_move_fn(void *arg, const struct store_alias_move *mv);
+int store_alias_moves(struct store *s, int64_t model_id, const char *name, int limit,
+                      store_alias_move_fn *f, void *arg, struct error *e);
 
 /* ---- answers --------------------------------------------------------------------------------- */
 

@@ -274,11 +274,29 @@ int store_version_load(struct store *s, int64_t model_id, int64_t version,
 
 /* ---- deleting -------------------------------------------------------------------------------- */
 
+/* In a transaction that writes, so that no alias is moved here meanwhile. */
+static int check_unnamed(struct store *s, int64_t model_id, int64_t version, struct error *e)
+{
+    sqlite3_stmt *row = db_query(&s->db, e,
+                                 "SELECT name FROM aliases WHERE model_id = ? AND version = ?"
+                                 " ORDER BY name LIMIT 1",
+                                 "ii", model_id, version);
+    int found = row ? db_next(&s->db, row, e) : -1;
+    if (found <= 0)
+        return found;
+    error_set(e, ERROR_CONFLICT,
+              "version %lld has the alias '%.128s'; move or delete the alias first",
+              (long long)version, (const char *)sqlite3_column_text(row, 0));
+    sqlite3_reset(row);
+    return -1;
+}
+
 static int version_drop(struct store *s, int64_t model_id, int64_t version, struct error *e)
 {
     if (db_begin(&s->db, true, e))
         return -1;
-    int result = db_run(&s->db, e,
+    int result = check_unnamed(s, model_id, version, e) ||
+                 db_run(&s->db, e,
                         "UPDATE versions SET state = 'dropped'"
                         " WHERE model_id = ? AND version = ? AND state = 'complete'",
                         "ii", model_id, version);

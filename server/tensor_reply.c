@@ -117,6 +117,45 @@ static void add_data(struct tensor_reply *r, const struct tensor_out *t)
         out_doubles(&r->json, t->data, (size_t)t->count);
 }
 
+/* Each string behind its length in 4 bytes. */
+static size_t add_strings(struct tensor_reply *r, const char *const *strings, size_t count)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++)
+        size += 4 + strlen(strings[i]);
+    char *bytes = arena_alloc(r->q->arena, size + 1), *to = bytes;
+    for (size_t i = 0; bytes && i < count; i++) {
+        uint32_t length = (uint32_t)strlen(strings[i]);
+        memcpy(to, &length, 4); /* little-endian, see datatype.c */
+        memcpy(to + 4, strings[i], length);
+        to += 4 + length;
+    }
+    r->json.failed |= !bytes;
+    add_blob(r, bytes, size);
+    return size;
+}
+
+void tensor_reply_add_strings(struct tensor_reply *r, const char *name, const struct shape *s,
+                              const char *const *strings, size_t count, bool binary)
+{
+    struct json_out *w = &r->json;
+    out_open_object(w);
+    out_put_string(w, "name", name);
+    out_put_string(w, "datatype", "BYTES");
+    out_put_int64s(w, "shape", s->dim, (size_t)s->rank);
+    out_key(w, binary ? "parameters" : "data");
+    if (binary) {
+        out_open_object(w);
+        out_put_uint(w, "binary_data_size", add_strings(r, strings, count));
+    } else {
+        out_open_array(w);
+        for (size_t i = 0; i < count; i++)
+            out_string(w, strings[i]);
+    }
+    out_close(w);
+    out_close(w);
+}
+
 void tensor_reply_fields(struct tensor_reply *r, const struct tensor_out *t, bool binary)
 {
     struct json_out *w = &r->json;

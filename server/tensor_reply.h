@@ -56,6 +56,9 @@ void tensor_reply_begin(struct tensor_reply *r, struct request *q);
 void tensor_reply_add(struct tensor_reply *r, const struct tensor_out *t, bool binary);
 /* The fields of that object only, inside one that the caller opened. */
 void tensor_reply_fields(struct tensor_reply *r, const struct tensor_out *t, bool binary);
+/* The same for BYTES: `count` strings, which stay in place as data do. */
+void tensor_reply_add_strings(struct tensor_reply *r, const char *name, const struct shape *s,
+                              const char *const *strings, size_t count, bool binary);
 int tensor_reply_end(struct tensor_reply *r, int status);
 /* Instead of tensor_reply_end, when something failed. */
 int tensor_reply_fail(struct tensor_reply *r, const struct error *e);

@@ -288,12 +288,40 @@ static void refused(struct daemon *d)
     assert_same_state(remote_hash(c, "m"), before);
 }
 
+/* Classes as strings, each behind its length. */
+static void classes_out(struct daemon *d)
+{
+    struct client *c = d->client;
+    const char *bytes;
+    size_t size, at = 0;
+    remote_create(c, "m", remote_mlp);
+    struct answer *a = remote_post(
+        c, "m", "infer",
+        remote_inputs(c, 1, 2, 4,
+                      "\"outputs\":[{\"name\":\"output\",\"parameters\":{\"classification\":1,"
+                      "\"binary_data\":true}}]"));
+    json_t *root = split_answer(a, &bytes, &size);
+    json_t *output = json_array_get(json_object_get(root, "outputs"), 0);
+    assert_string_equal(json_string_value(json_object_get(output, "datatype")), "BYTES");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(output, "parameters"),
+                                                        "binary_data_size")),
+                     size);
+    for (int i = 0; i < 2; i++) {
+        uint32_t length;
+        memcpy(&length, bytes + at, 4);
+        assert_in_range(length, 3, 20);
+        assert_non_null(memchr(bytes + at + 4, ':', length));
+        at += 4 + length;
+    }
+    assert_int_equal(at, size);
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(in_and_out), DAEMON_TEST(train_and_gradients),
-        DAEMON_TEST(raw_tensor), DAEMON_TEST(datatypes),
-        DAEMON_TEST(refused),
+        DAEMON_TEST(in_and_out), DAEMON_TEST(classes_out), DAEMON_TEST(train_and_gradients),
+        DAEMON_TEST(raw_tensor), DAEMON_TEST(datatypes),   DAEMON_TEST(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

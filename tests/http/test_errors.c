@@ -204,8 +204,8 @@ static const struct row {
     {INFER, "{\"inputs\":" ONE ",\"outputs\":[{}]}", 400, "missing_field", "name"},
     {INFER,
      "{\"inputs\":" ONE ",\"outputs\":[{\"name\":\"output\",\"parameters\":"
-     "{\"classification\":2}}]}",
-     422, "bad_value", "probabilities"},
+     "{\"classification\":-2}}]}",
+     400, "bad_type", "classification"},
     {INFER, "{\"inputs\":" ONE ",\"parameters\":{\"binary_data_output\":1}}", 400, "bad_type",
      "binary_data_output"},
 
@@ -218,7 +218,7 @@ static const struct row {
     {"GET", "/v2/models/mm", NULL, 404, "unknown_model", "'mm'"},
     {"POST", "/v2/models/other/infer", "{}", 404, "unknown_model", "'other'"},
     {"GET", "/v2/models/m/versions/1", NULL, 404, "unknown_version", "1"},
-    {"GET", "/v2/models/m/versions/one", NULL, 400, "bad_name", "one"},
+    {"GET", "/v2/models/m/versions/one", NULL, 404, "unknown_alias", "one"},
     {"GET", "/v2/models/m/versions/0", NULL, 400, "bad_name", "0"},
     {"POST", "/v2/models/m/versions/99999999999999999999/restore", NULL, 400, "bad_name", NULL},
     {"POST", "/v2/models/m/versions", "{\"note\":1}", 400, "bad_type", "note"},
@@ -334,7 +334,9 @@ static void bodies(struct daemon *d)
     }
     struct call packed = {STEP, body, strlen(body), NULL,
                           (const char *const[]){"Content-Encoding: gzip", NULL}};
-    answer_refused(client_send(c, &packed), 415, "unsupported_media_type", "gzip");
+    answer_refused(client_send(c, &packed), 400, "bad_encoding", "unpacked");
+    packed.headers = (const char *const[]){"Content-Encoding: br", NULL};
+    answer_refused(client_send(c, &packed), 415, "unsupported_media_type", "'br'");
     /* Deeper than anybody needs. */
     char deep[4001];
     memset(deep, '[', 4000);

@@ -63,6 +63,62 @@ static void outputs_on_request(struct daemon *d)
     assert_true(answer_number(a, "outputs.0.data.0") == p[0]);
 }
 
+/* One row of classification: "value:index[:label]", the value as in the numbers, best first. */
+static void check_classes(json_t *strings, size_t begin, size_t k, const double *row, int classes,
+                          const char *const *labels)
+{
+    double last = INFINITY;
+    for (size_t j = 0; j < k; j++) {
+        const char *text = json_string_value(json_array_get(strings, begin + j));
+        char *end;
+        assert_non_null(text);
+        double value = strtod(text, &end);
+        assert_int_equal(*end, ':');
+        long index = strtol(end + 1, &end, 10);
+        assert_in_range(index, 0, classes - 1);
+        assert_true((float)value == (float)row[index] && value <= last);
+        last = value;
+        if (!labels)
+            assert_string_equal(end, "");
+        else
+            assert_string_equal(end + 1, labels[index]);
+    }
+}
+
+static void classification(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const labels[] = {"cat", "d:og", "\xc3\xa4"};
+    double numbers[6];
+    remote_create(c, "m", remote_mlp);
+    remote_numbers(remote_post(c, "m", "infer", remote_inputs(c, 3, 2, 4, NULL)), "outputs.0.data",
+                   numbers, 6);
+    for (int labelled = 0; labelled < 2; labelled++) {
+        if (labelled)
+            answer_expect(
+                remote_call(c, "PATCH", "m", "", "{\"labels\":[\"cat\",\"d:og\",\"\\u00e4\"]}"),
+                200);
+        for (int k = 2; k <= 4; k++) {
+            char wish[160];
+            snprintf(wish, sizeof wish,
+                     "\"outputs\":[{\"name\":\"output\",\"parameters\":"
+                     "{\"classification\":%d}},{\"name\":\"probabilities\"}]",
+                     k);
+            struct answer *a = remote_post(c, "m", "infer", remote_inputs(c, 3, 2, 4, wish));
+            size_t shown = k < 3 ? (size_t)k : 3;
+            assert_string_equal(answer_string(a, "outputs.0.datatype"), "BYTES");
+            assert_true(answer_number(a, "outputs.0.shape.0") == 2);
+            assert_true(answer_number(a, "outputs.0.shape.1") == (double)shown);
+            assert_string_equal(answer_string(a, "outputs.1.datatype"), "FP32");
+            json_t *strings = answer_find(a, "outputs.0.data");
+            assert_int_equal(json_array_size(strings), 2 * shown);
+            for (size_t i = 0; i < 2; i++)
+                check_classes(strings, i * shown, shown, numbers + 3 * i, 3,
+                              labelled ? labels : NULL);
+        }
+    }
+}
+
 static void short_forms(struct daemon *d)
 {
     struct client *c = d->client;
@@ -295,9 +351,9 @@ static void while_training(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(answer_form),    DAEMON_TEST(outputs_on_request), DAEMON_TEST(short_forms),
-        DAEMON_TEST(several_inputs), DAEMON_TEST(not_finite),         DAEMON_TEST(batch_is_singles),
-        DAEMON_TEST(while_training),
+        DAEMON_TEST(answer_form),      DAEMON_TEST(outputs_on_request), DAEMON_TEST(classification),
+        DAEMON_TEST(short_forms),      DAEMON_TEST(several_inputs),     DAEMON_TEST(not_finite),
+        DAEMON_TEST(batch_is_singles), DAEMON_TEST(while_training),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

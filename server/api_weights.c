@@ -1,0 +1,101 @@
+/* api_weights.c: the weights of a model as a safetensors file, out and in. */
+#include "api.h"
+#include "weights.h"
+
+/* ---- out ------------------------------------------------------------------------------------- */
+
+static size_t pull(void *arg, size_t at, char *out, size_t room)
+{
+    return weights_file_read(arg, at, out, room);
+}
+
+static void done(void *arg)
+{
+    struct weights_file *f = arg;
+    weights_file_destroy(&f);
+}
+
+/* Releases the snapshot, now or when the file is out. */
+static int reply_weights(struct request *q, struct snapshot *s)
+{
+    struct error e;
+    const char *name = request_model(q)->name;
+    struct weights_file *f = weights_file_create(s, name, &e);
+    if (!f) {
+        snapshot_release(s);
+        return reply_error(q, &e);
+    }
+    const char *disposition =
+        arena_printf(q->arena, "attachment; filename=\"%s.safetensors\"", name);
+    if (disposition)
+        reply_header(q, "Content-Disposition", disposition);
+    return reply_pull(q, 200, "application/octet-stream", weights_file_size(f),
+                      (struct body_pull){pull, done, f});
+}
+
+int api_weights_get(struct request *q)
+{
+    struct snapshot s;
+    struct error e;
+    if (model_snapshot(request_model(q), &s, &e))
+        return reply_error(q, &e);
+    return reply_weights(q, &s);
+}
+
+int api_version_weights_get(struct request *q)
+{
+    struct snapshot s;
+    struct error e;
+    int64_t version;
+    if (api_param_version(q, &version))
+        return q->status;
+    if (model_version_snapshot(request_model(q), version, &s, &e))
+        return reply_error(q, &e);
+    return reply_weights(q, &s);
+}
+
+/* ---- in -------------------------------------------------------------------------------------- */
+
+static void put_names(struct json_out *w, const char *key, const char *const *names, int n)
+{
+    out_key(w, key);
+    out_open_array(w);
+    for (int i = 0; i < n; i++)
+        out_string(w, names[i]);
+    out_close(w);
+}
+
+static int reply_report(struct request *q, const struct weights_report *r)
+{
+    struct model *m = request_model(q);
+    struct snapshot s;
+    struct error e;
+    if (model_snapshot(m, &s, &e))
+        return reply_error(q, &e);
+    struct json_out w = JSON_OUT_INIT;
+    out_open_object(&w);
+    out_put_string(&w, "model_name", m->name);
+    api_write_counters(&w, &s.at);
+    out_put_int(&w, "loaded", r->loaded);
+    put_names(&w, "missing_keys", r->missing, r->n_missing);
+    put_names(&w, "unexpected_keys", r->unexpected, r->n_unexpected);
+    out_put_string(&w, "stripped_prefix", r->prefix);
+    out_close(&w);
+    snapshot_release(&s);
+    return reply_json(q, 200, &w);
+}
+
+int api_weights_put(struct request *q)
+{
+    struct weights_options o;
+    struct weights_report r;
+    struct safetensors file;
+    struct error e;
+    if (query_known(q, "strict|reset_optimizer") || query_bool(q, "strict", true, &o.strict) ||
+        query_bool(q, "reset_optimizer", false, &o.reset_optimizer))
+        return q->status;
+    if (safetensors_read(&file, q->arena, q->body ? q->body : "", q->body_size, &e) ||
+        model_weights_load(request_model(q), &file, &o, q->arena, &r, &e))
+        return reply_error(q, &e);
+    return reply_report(q, &r);
+}

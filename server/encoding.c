@@ -1,0 +1,225 @@
+/* encoding.c: a body is unpacked when a worker takes the request, and freed when its handler has
+ * returned. So however well it was compressed, no more than one a worker is in memory, and each is
+ * at most as large as one that was not compressed. */
+#define _GNU_SOURCE
+#include "encoding.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <zlib.h>
+
+enum {
+    FIRST_ROOM = 16 << 10,
+    PIECE = 1 << 30, /* zlib counts in unsigned int */
+    PACK_MIN = 1024, /* bytes; smaller answers gain nothing */
+    PACK_LEVEL = 1,  /* numbers as text: higher levels take several times as long for little */
+    GZIP_BITS = 16 + MAX_WBITS,
+};
+
+/* The encodings that can be read: by the window bits that inflateInit2 knows them by. */
+static const struct {
+    const char *name;
+    int bits;
+} encodings[] = {
+    {"gzip", GZIP_BITS}, {"x-gzip", GZIP_BITS}, {"deflate", MAX_WBITS}, {"identity", 0}};
+
+static int encoding_bits(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof encodings / sizeof *encodings; i++)
+        if (!strcasecmp(encodings[i].name, name))
+            return encodings[i].bits;
+    return name ? -1 : 0;
+}
+
+bool encoding_known(const char *name)
+{
+    return encoding_bits(name) >= 0;
+}
+
+/* ---- unpacking ------------------------------------------------------------------------------- */
+
+struct unpacked {
+    char *data;
+    size_t size, room, limit;
+};
+
+/* Room for more, and for a NUL. */
+static int grow(struct unpacked *u, struct error *e)
+{
+    if (u->size == u->limit)
+        return error_set(e, ERROR_BODY_TOO_LARGE,
+                         "the body, when it is unpacked, is over the limit of %zu bytes "
+                         "(--max-body)",
+                         u->limit);
+    size_t room = u->room ? 2 * u->room : FIRST_ROOM;
+    room = room < u->limit ? room : u->limit;
+    char *data = realloc(u->data, room + 1);
+    if (!data)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", room);
+    u->data = data;
+    u->room = room;
+    return 0;
+}
+
+/* One call of inflate. 1: an end of a stream. */
+static int inflate_some(z_stream *z, const unsigned char *end, struct unpacked *u, struct error *e)
+{
+    unsigned char spare; /* at the limit: to see whether there is more */
+    bool full = u->size == u->limit;
+    if (!full && u->size == u->room && grow(u, e))
+        return -1;
+    size_t in = (size_t)(end - z->next_in), out = full ? 1 : u->room - u->size;
+    z->avail_in = (unsigned)(in < PIECE ? in : PIECE);
+    z->avail_out = (unsigned)(out < PIECE ? out : PIECE);
+    z->next_out = full ? &spare : (unsigned char *)u->data + u->size;
+    unsigned before = z->avail_out;
+    int code = inflate(z, Z_NO_FLUSH);
+    unsigned made = before - z->avail_out;
+    if (full && made)
+        return grow(u, e); /* says so */
+    u->size += made;
+    if (code == Z_STREAM_END)
+        return 1;
+    if (code == Z_MEM_ERROR)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory to unpack the body");
+    if (code == Z_OK && (made || z->next_in < end))
+        return 0;
+    return error_set(e, ERROR_BAD_ENCODING, "the body cannot be unpacked: %s",
+                     z->next_in == end ? "it ends early"
+                     : z->msg          ? z->msg
+                                       : "it is damaged");
+}
+
+/* A gzip file may consist of several, one behind the other. */
+static int inflate_all(z_stream *z, const unsigned char *end, bool several, struct unpacked *u,
+                       struct error *e)
+{
+    for (;;) {
+        int ended = inflate_some(z, end, u, e);
+        if (ended < 0)
+            return -1;
+        if (!ended)
+            continue;
+        if (z->next_in == end)
+            return 0;
+        if (!several)
+            return error_set(e, ERROR_BAD_ENCODING, "the body goes on after its compressed data");
+        if (inflateReset(z) != Z_OK)
+            return error_set(e, ERROR_BAD_ENCODING, "the body cannot be unpacked");
+    }
+}
+
+/* Some clients send deflate without the zlib header that RFC 9110 asks for. */
+static bool zlib_header(const unsigned char *p, size_t size)
+{
+    return size >= 2 && (p[0] & 15) == Z_DEFLATED && (p[0] << 8 | p[1]) % 31 == 0;
+}
+
+static int unpack(const unsigned char *data, size_t size, int bits, struct unpacked *u,
+                  struct error *e)
+{
+    z_stream z = {.next_in = (unsigned char *)(uintptr_t)data};
+    if (bits == MAX_WBITS && !zlib_header(data, size))
+        bits = -MAX_WBITS;
+    if (grow(u, e))
+        return -1;
+    if (inflateInit2(&z, bits) != Z_OK)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory to unpack the body");
+    int status = inflate_all(&z, data + size, bits == GZIP_BITS, u, e);
+    inflateEnd(&z);
+    return status;
+}
+
+int encoding_unpack(struct request *q, struct error *e)
+{
+    int bits = encoding_bits(request_header(q, "Content-Encoding"));
+    struct unpacked u = {.limit = (size_t)q->server->config->max_body};
+    if (bits <= 0 || !q->body_size)
+        return 0;
+    if (unpack((const unsigned char *)q->body, q->body_size, bits, &u, e)) {
+        free(u.data);
+        return -1;
+    }
+    u.data[u.size] = 0;
+    free(q->body);
+    q->body = u.data;
+    q->body_size = u.size;
+    q->unpacked = true;
+    return 0;
+}
+
+void encoding_forget(struct request *q)
+{
+    if (!q->unpacked)
+        return;
+    free(q->body);
+    q->body = NULL;
+    q->unpacked = false;
+}
+
+/* ---- packing --------------------------------------------------------------------------------- */
+
+/* Whether an element of a list, "gzip;q=0.5", has this name; its weight is then in *q_r. */
+static bool element_is(const char *element, size_t size, const char *name, double *q_r)
+{
+    size_t n = strcspn(element, ";, \t");
+    const char *weight = memmem(element, size, "q=", 2);
+    if (n != strlen(name) || strncasecmp(element, name, n))
+        return false;
+    *q_r = weight ? strtod(weight + 2, NULL) : 1;
+    return true;
+}
+
+/* Accept-Encoding: gzip by name, or else by '*'. */
+static bool gzip_accepted(const char *accept)
+{
+    double gzip = -1, any = 0, q;
+    while (accept && *accept) {
+        accept += strspn(accept, ", \t");
+        size_t size = strcspn(accept, ",");
+        if (element_is(accept, size, "gzip", &q))
+            gzip = q;
+        else if (element_is(accept, size, "*", &q))
+            any = q;
+        accept += size;
+    }
+    return (gzip < 0 ? any : gzip) > 0;
+}
+
+/* malloc'd; NULL when it did not become smaller. */
+static void *pack(const void *data, size_t size, size_t *size_r)
+{
+    z_stream z = {.next_in = (unsigned char *)(uintptr_t)data, .avail_in = (unsigned)size};
+    unsigned char *out = malloc(size);
+    if (!out ||
+        deflateInit2(&z, PACK_LEVEL, Z_DEFLATED, GZIP_BITS, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+        free(out);
+        return NULL;
+    }
+    z.next_out = out;
+    z.avail_out = (unsigned)size;
+    bool done = deflate(&z, Z_FINISH) == Z_STREAM_END;
+    *size_r = z.total_out;
+    deflateEnd(&z);
+    void *fit = done ? realloc(out, *size_r) : NULL;
+    if (!done)
+        free(out);
+    return fit ? fit : done ? out : NULL;
+}
+
+void encoding_pack(struct request *q)
+{
+    struct response *r = &q->response;
+    size_t size;
+    if (r->content_type || r->kind == BODY_PULL || r->size < PACK_MIN || r->size > PIECE)
+        return;
+    reply_header(q, "Vary", "Accept-Encoding");
+    if (!gzip_accepted(request_header(q, "Accept-Encoding")))
+        return;
+    void *packed = pack(r->body, r->size, &size);
+    if (!packed)
+        return;
+    reply_bytes(q, q->status, NULL, packed, size, BODY_MALLOC);
+    reply_header(q, "Content-Encoding", "gzip");
+}
