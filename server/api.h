@@ -87,6 +87,7 @@ int api_evaluation_finish(struct request *q);
 int api_evaluation_delete(struct request *q);
 int api_detection_evaluate(struct request *q); /* api_detection.c */
 int api_metrics(struct request *q);            /* api_metrics.c */
+int api_prometheus(struct request *q);         /* api_prometheus.c */
 int api_version_create(struct request *q);     /* api_versions.c */
 int api_version_list(struct request *q);
 int api_version_get(struct request *q);

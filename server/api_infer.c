@@ -203,6 +203,7 @@ static int infer(struct request *q, struct snapshot *s, const char *version)
     if (gather_begin(q, net, bits, b.n, &g, &e) ||
         snapshot_infer(s, q->server->pool, &b, bits, gather, &g, &e))
         return reply_error(q, &e);
+    model_count_predictions(request_model(q), b.n);
     if (detects)
         return reply_detections(q, s, version, b.n, &g, &detector);
     if (drawn)
