@@ -3,6 +3,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "../support/remote.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,33 @@ static void completion(struct daemon *d)
     assert_int_equal(system(command), 0);
 }
 
+/* The man page names every flag and every command that --help names. */
+static void man_page(struct daemon *d)
+{
+    static char page[65536];
+    struct outcome o;
+    FILE *f = fopen("server/backpropd.1", "r");
+    assert_non_null(f);
+    size_t n = 0;
+    for (int c; (c = fgetc(f)) != EOF && n < sizeof page - 1;)
+        if (c != '\\') /* roff writes \- for - */
+            page[n++] = (char)c;
+    page[n] = 0;
+    fclose(f);
+    daemon_command(d, &o, WORDS("--help"));
+    int flags = 0;
+    for (char *at = o.out; (at = strstr(at, "\n  --")); flags++) {
+        char name[64];
+        at += 3;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, " \n"), at);
+        if (!strstr(page, name))
+            fail_msg("%s is not in server/backpropd.1", name);
+    }
+    assert_true(flags > 15);
+    assert_non_null(strstr(page, "backpropd check"));
+    assert_non_null(strstr(page, "backpropd backup"));
+}
+
 /* ---- check and backup ------------------------------------------------------------------------ */
 
 /* Of a daemon that goes on: the copy has the state of that moment. */
@@ -150,6 +178,52 @@ static void backup_online(struct daemon *d)
     daemon_start(d, WORDS("--data", copy.text));
     assert_same_state(then, remote_hash(d->client, "m"));
     assert_true(remote_number(d->client, "m", "step") == 2);
+}
+
+struct trainer_thread {
+    char address[288];
+    pthread_t thread;
+    bool stop; /* atomic */
+};
+
+static void *train_on(void *arg)
+{
+    struct trainer_thread *t = arg;
+    struct client *c = client_create(t->address);
+    while (!__atomic_load_n(&t->stop, __ATOMIC_ACQUIRE)) {
+        client_try(c, &(struct call){.method = "POST",
+                                     .path = "/v2/models/m/train_step",
+                                     .body = step,
+                                     .size = strlen(step)});
+        client_forget(c);
+    }
+    client_destroy(&c);
+    return NULL;
+}
+
+/* Steps and checkpoints go on while each copy is made; it has what was answered before. */
+static void backup_while_training(struct daemon *d)
+{
+    struct trainer_thread t = {.stop = false};
+    remote_create(d->client, "m", remote_scalar);
+    snprintf(t.address, sizeof t.address, "%s", d->address);
+    assert_int_equal(pthread_create(&t.thread, NULL, train_on, &t), 0);
+    for (int i = 0; i < 6; i++) {
+        char name[16];
+        struct outcome o;
+        unsigned long long at;
+        long long records;
+        snprintf(name, sizeof name, "copy%d", i);
+        double before = remote_number(d->client, "m", "step");
+        daemon_command(d, &o, WORDS("backup", d->data, path_in(d, name).text));
+        expect_outcome(&o, 0, "no damage");
+        if (sscanf(o.out, "model 'm': checkpoint at step %llu, %lld records", &at, &records) != 2)
+            fail_msg("cannot read: %s", o.out);
+        if ((double)at + (double)records < before)
+            fail_msg("%g steps were answered before, the copy has: %s", before, o.out);
+    }
+    __atomic_store_n(&t.stop, true, __ATOMIC_RELEASE);
+    pthread_join(t.thread, NULL);
 }
 
 /* Changes bytes in the middle of a file. */
@@ -208,8 +282,14 @@ static void commands_refused(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(precedence),    DAEMON_TEST(sources_refused),    DAEMON_TEST(completion),
-        DAEMON_TEST(backup_online), DAEMON_TEST(check_finds_damage), DAEMON_TEST(commands_refused),
+        DAEMON_TEST(precedence),
+        DAEMON_TEST(sources_refused),
+        DAEMON_TEST(completion),
+        DAEMON_TEST(man_page),
+        DAEMON_TEST(backup_online),
+        DAEMON_TEST(check_finds_damage),
+        DAEMON_TEST(backup_while_training, "--redo-bytes", "64K"),
+        DAEMON_TEST(commands_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,6 +133,52 @@ static void format(struct daemon *d)
     }
 }
 
+/* Each name of ours in the query is in GET /metrics. */
+static void check_query(const char *metrics, const char *query)
+{
+    int names = 0;
+    for (const char *at = query; (at = strpbrk(at, "bp"));) {
+        char name[128], line[160];
+        size_t n = strspn(at, "abcdefghijklmnopqrstuvwxyz0123456789_");
+        bool ours = !strncmp(at, "backpropd_", 10) || !strncmp(at, "process_", 8);
+        snprintf(name, sizeof name, "%.*s", (int)n, at);
+        char *bucket = strstr(name, "_bucket");
+        if (bucket)
+            *bucket = 0;
+        snprintf(line, sizeof line, "# TYPE %s ", name);
+        if (ours && !strstr(metrics, line))
+            fail_msg("'%s' asks for %s, which is not in /metrics", query, name);
+        names += ours;
+        at += n;
+    }
+    assert_true(names > 0);
+}
+
+/* The dashboard of docker/ is JSON, and each panel asks for something that there is. */
+static void dashboard(struct daemon *d)
+{
+    json_error_t why;
+    json_t *root = json_load_file("docker/grafana/dashboards/backpropd.json", 0, &why);
+    if (!root)
+        fail_msg("line %d: %s", why.line, why.text);
+    const char *metrics = client_get(d->client, "/metrics")->body;
+    size_t i, k, queries = 0;
+    json_t *panel, *target;
+    json_array_foreach(json_object_get(root, "panels"), i, panel)
+    {
+        const char *type = json_string_value(json_object_get(panel, "type"));
+        json_t *targets = json_object_get(panel, "targets");
+        assert_true(!strcmp(type, "row") || json_array_size(targets) > 0);
+        json_array_foreach(targets, k, target)
+        {
+            check_query(metrics, json_string_value(json_object_get(target, "expr")));
+            queries++;
+        }
+    }
+    assert_true(queries >= 15);
+    json_decref(root);
+}
+
 /* ---- ids and the log ------------------------------------------------------------------------- */
 
 static const char *read_log(struct daemon *d)
@@ -343,10 +389,15 @@ static void ready_when_loaded(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(counts),      DAEMON_TEST(gauges),
-        DAEMON_TEST(format),      DAEMON_TEST(request_id),
-        DAEMON_TEST(log_times),   DAEMON_TEST(log_json, "--log-format", "json"),
-        DAEMON_TEST(client_gone), DAEMON_TEST(ready_when_loaded, "--redo-seconds", "1000"),
+        DAEMON_TEST(counts),
+        DAEMON_TEST(gauges),
+        DAEMON_TEST(format),
+        DAEMON_TEST(dashboard),
+        DAEMON_TEST(request_id),
+        DAEMON_TEST(log_times),
+        DAEMON_TEST(log_json, "--log-format", "json"),
+        DAEMON_TEST(client_gone),
+        DAEMON_TEST(ready_when_loaded, "--redo-seconds", "1000"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
