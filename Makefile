@@ -147,7 +147,7 @@ tests: $(TEST_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-crash demo demo-detect run bench format clean help
+.PHONY: deps test-deps test test-crash test-prometheus install demo demo-detect run bench format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -157,6 +157,16 @@ test: test-deps ## build and run every test; the last line counts them
 	@BUILD=$(BUILD) bash tests/run.sh $(TEST_BIN)
 test-crash: test-deps $(BUILD)/backpropd $(BUILD)/tests/http/test_crash.float.test ## kill the daemon 1,000 times (CRASH_KILLS) and check what it kept
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test
+test-prometheus: $(BUILD)/backpropd ## the real Prometheus (Debian: prometheus) scrapes the daemon
+	@BUILD=$(BUILD) bash tests/prometheus.sh
+PREFIX ?= /usr/local
+install: $(BUILD)/backpropd ## to PREFIX (/usr/local) under DESTDIR: binary, man page, completion, systemd unit
+	install -D -m 755 $(BUILD)/backpropd $(DESTDIR)$(PREFIX)/bin/backpropd
+	install -D -m 644 server/backpropd.1 $(DESTDIR)$(PREFIX)/share/man/man1/backpropd.1
+	install -D -m 644 docker/backpropd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/backpropd.service
+	sed -i 's|/usr/local/bin|$(PREFIX)/bin|' $(DESTDIR)$(PREFIX)/lib/systemd/system/backpropd.service
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(BUILD)/backpropd --completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/backpropd
 demo: deps ## build, start a daemon, train a CNN on handwritten digits over HTTP with curl
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) bash tests/demo.sh

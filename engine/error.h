@@ -49,6 +49,7 @@
     X(ERROR_NOT_FINITE, 422, "not_finite", "a NaN or an infinity, given or computed")              \
     X(ERROR_TOO_LARGE, 422, "too_large", "sizes that overflow when multiplied")                    \
     X(ERROR_QUEUE_FULL, 429, "queue_full", "too many requests are waiting")                        \
+    X(ERROR_CLIENT_GONE, 499, "client_gone", "the client has closed its connection")               \
     X(ERROR_INTERNAL, 500, "internal", "a defect in backpropd")                                    \
     X(ERROR_NOT_READY, 503, "not_ready", "starting or stopping")                                   \
     X(ERROR_OUT_OF_MEMORY, 507, "out_of_memory", "over the memory budget")                         \

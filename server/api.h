@@ -99,6 +99,7 @@ int api_alias_delete(struct request *q);
 int api_weights_get(struct request *q);        /* api_weights.c */
 int api_version_weights_get(struct request *q);
 int api_weights_put(struct request *q);
+int api_prometheus(struct request *q);         /* api_prometheus.c */
 int api_version_create(struct request *q);     /* api_versions.c */
 int api_version_list(struct request *q);
 int api_version_get(struct request *q);

@@ -270,6 +270,7 @@ static void record(struct model *m, const struct evaluation *v, const struct res
     for (int i = 0; i < METRICS; i++) {
         row.series = metrics[i].metric;
         row.value = metric_value(r, i);
+        model_note_metric(m, row.series, row.value);
         if (!isnan(row.value))
             store_metrics_append(m->models->store, &row, 1, &ignored);
     }

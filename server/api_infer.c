@@ -168,6 +168,7 @@ static int reply_detections(struct request *q, const struct snapshot *s, const c
     struct error e;
     if (detect_options_read(q, &d.options, &e) || detections_find(q, s, b, &d, &e))
         return reply_error(q, &e);
+    model_count_predictions(request_model(q), b->n);
     if (api_wants_png(q))
         return detections_draw(q, s->description, &d);
     struct json_out w = JSON_OUT_INIT;
@@ -201,6 +202,7 @@ static int infer(struct request *q, struct snapshot *s, const char *version)
     if (gather_begin(q, net, bits, b.n, &g, &e) ||
         snapshot_infer(s, q->server->pool, &b, bits, gather, &g, &e))
         return reply_error(q, &e);
+    model_count_predictions(request_model(q), b.n);
     if (drawn)
         return reply_image(q, s, &g);
     return reply_outputs(q, s, version, b.n, &g, &wishes);

@@ -13,7 +13,10 @@ int api_live(struct request *q)
 
 int api_ready(struct request *q)
 {
-    return reply_json_text(q, 200, "{\"live\":true,\"ready\":true}");
+    if (!__atomic_load_n(&q->server->loading, __ATOMIC_ACQUIRE))
+        return reply_json_text(q, 200, "{\"live\":true,\"ready\":true}");
+    reply_header(q, "Retry-After", "1");
+    return reply_json_text(q, 503, "{\"live\":true,\"ready\":false}");
 }
 
 int api_server_metadata(struct request *q)

@@ -1,32 +1,20 @@
 /* config.c: the command line. Each flag is a row; parsing, ranges, the nearest name for a flag that
- * is not known, and --help come from the table. */
-#include "config.h"
+ * is not known, environment variables, the file and --help come from the table. */
+#include "config_private.h"
 
 #include "backprop.h"
+#include "command.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum flag_type { FLAG_TEXT, FLAG_INT, FLAG_SIZE, FLAG_LEVEL, FLAG_SWITCH };
-
-struct flag {
-    const char *name; /* without the dashes */
-    enum flag_type type;
-    size_t offset;
-    const char *fallback; /* "cores": of the machine, at least `min`; NULL: none */
-    int64_t min, max;
-    const char *value; /* what --help calls it; NULL for switches */
-    const char *doc;
-};
-
 #define AT(field) offsetof(struct config, field)
 #define MANY      1000000
 #define HUGE_SIZE ((int64_t)1 << 50)
 
-static const struct flag flags[] = {
+const struct flag config_flags[] = {
     {"listen", FLAG_TEXT, AT(listen), "127.0.0.1:8080", 0, 0, "HOST:PORT",
      "address to listen on; port 0 takes a free one"},
     {"data", FLAG_TEXT, AT(data), "backpropd-data", 0, 0, "DIR",
@@ -53,14 +41,17 @@ static const struct flag flags[] = {
      "connections at the same time"},
     {"request-timeout", FLAG_INT, AT(request_timeout), "30", 1, 86400, "SECONDS",
      "an idle connection is closed after this"},
-    {"log-level", FLAG_LEVEL, AT(log_level), "info", 0, 0, "LEVEL",
-     "debug, info, warn, error or off"},
+    {"log-level", FLAG_CHOICE, AT(log_level), "info", 0, 0, LOG_LEVELS, "what is logged"},
+    {"log-format", FLAG_CHOICE, AT(log_format), "logfmt", 0, 0, LOG_FORMATS, "how it is logged"},
     {"allow-anonymous", FLAG_SWITCH, AT(allow_anonymous), NULL, 0, 0, NULL,
      "listen on other addresses than loopback although nobody needs a key"},
-    {"version", FLAG_SWITCH, 0, NULL, 0, 0, NULL, "print the version"},
-    {"help", FLAG_SWITCH, 0, NULL, 0, 0, NULL, "print this"},
+    {"config", FLAG_TEXT, AT(config_file), NULL, 0, 0, "FILE",
+     "read flags from this file first, a line each: listen = 127.0.0.1:8080"},
+    {"completion", FLAG_ACTION, 0, NULL, 0, 0, "bash", "print a script that completes flags"},
+    {"version", FLAG_ACTION, 0, NULL, 0, 0, NULL, "print the version"},
+    {"help", FLAG_ACTION, 0, NULL, 0, 0, NULL, "print this"},
+    {0},
 };
-enum { FLAGS = sizeof flags / sizeof *flags };
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
@@ -97,13 +88,14 @@ static int64_t parse_int(const char *text)
     return digits && digits < 19 && !text[digits] ? strtoll(text, NULL, 10) : -1;
 }
 
-static int bad_value(const struct flag *f, const char *text, const char *expected, FILE *err)
+static int bad_value(const char *where, const char *text, const char *expected, FILE *err)
 {
-    fprintf(err, "backpropd: --%s is '%s', expected %s\n", f->name, text, expected);
+    fprintf(err, "backpropd: %s is '%s', expected %s\n", where, text, expected);
     return -1;
 }
 
-static int set_number(struct config *c, const struct flag *f, const char *text, FILE *err)
+static int set_number(struct config *c, const struct flag *f, const char *text, const char *where,
+                      FILE *err)
 {
     char expected[96];
     int64_t v = f->type == FLAG_SIZE ? config_parse_size(text) : parse_int(text);
@@ -114,40 +106,73 @@ static int set_number(struct config *c, const struct flag *f, const char *text, 
     snprintf(expected, sizeof expected, "a %s from %lld to %lld",
              f->type == FLAG_SIZE ? "size (such as 64M)" : "number", (long long)f->min,
              (long long)f->max);
-    return bad_value(f, text, expected, err);
+    return bad_value(where, text, expected, err);
 }
 
-static int set_level(struct config *c, const struct flag *f, const char *text, FILE *err)
+/* The place of `text` in "a|b|c", -1 when it is not there. */
+static int choice_find(const char *choices, const char *text)
 {
-    int level = log_level_find(text);
-    if (level < 0)
-        return bad_value(f, text, "debug, info, warn, error or off", err);
-    c->log_level = (enum log_level)level;
+    size_t size = strlen(text), n;
+    for (int i = 0;; i++, choices += n + 1) {
+        n = strcspn(choices, "|");
+        if (n == size && !memcmp(choices, text, n))
+            return i;
+        if (!choices[n])
+            return -1;
+    }
+}
+
+static int set_choice(struct config *c, const struct flag *f, const char *text, const char *where,
+                      FILE *err)
+{
+    char expected[96];
+    int i = choice_find(f->value, text);
+    snprintf(expected, sizeof expected, "one of %s", f->value);
+    if (i < 0)
+        return bad_value(where, text, expected, err);
+    memcpy((char *)c + f->offset, &i, sizeof i);
     return 0;
 }
 
-static int set_flag(struct config *c, const struct flag *f, const char *text, FILE *err)
+static int set_switch(struct config *c, const struct flag *f, const char *text, const char *where,
+                      FILE *err)
 {
-    if (f->type == FLAG_TEXT)
-        memcpy((char *)c + f->offset, &text, sizeof text);
-    else if (f->type == FLAG_SWITCH)
-        *((bool *)((char *)c + f->offset)) = true;
-    else
-        return f->type == FLAG_LEVEL ? set_level(c, f, text, err) : set_number(c, f, text, err);
+    int i = choice_find("false|true|0|1", text);
+    if (i < 0)
+        return bad_value(where, text, "true or false", err);
+    *((bool *)((char *)c + f->offset)) = i & 1;
     return 0;
+}
+
+static int set_text(struct config *c, const struct flag *f, const char *text, const char *where,
+                    FILE *err)
+{
+    (void)where, (void)err;
+    memcpy((char *)c + f->offset, &text, sizeof text);
+    return 0;
+}
+
+int config_set(struct config *c, const struct flag *f, const char *text, const char *where,
+               FILE *err)
+{
+    static int (*const set[])(struct config *, const struct flag *, const char *, const char *,
+                              FILE *) = {
+        [FLAG_TEXT] = set_text,     [FLAG_INT] = set_number,    [FLAG_SIZE] = set_number,
+        [FLAG_CHOICE] = set_choice, [FLAG_SWITCH] = set_switch,
+    };
+    return set[f->type](c, f, text, where, err);
 }
 
 static void set_defaults(struct config *c, FILE *err)
 {
     int64_t cores = sysconf(_SC_NPROCESSORS_ONLN);
     *c = (struct config){0};
-    for (int i = 0; i < FLAGS; i++) {
-        const struct flag *f = &flags[i];
+    for (const struct flag *f = config_flags; f->name; f++) {
         int64_t v = cores < f->min ? f->min : cores > f->max ? f->max : cores;
         if (f->fallback && !strcmp(f->fallback, "cores"))
             memcpy((char *)c + f->offset, &v, sizeof v);
         else if (f->fallback)
-            set_flag(c, f, f->fallback, err);
+            config_set(c, f, f->fallback, f->name, err);
     }
 }
 
@@ -166,7 +191,7 @@ static int split_listen(struct config *c, FILE *err)
         port = -1; /* an IPv6 address without brackets */
     }
     if (port < 0 || port > 65535 || size >= sizeof c->host)
-        return bad_value(&flags[0], c->listen, "HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+        return bad_value("--listen", c->listen, "HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
                          err);
     memcpy(c->host, begin, size);
     c->host[size] = 0;
@@ -196,77 +221,100 @@ static int check_listen(struct config *c, FILE *err)
 
 /* ---- the line -------------------------------------------------------------------------------- */
 
-static void print_help(FILE *out)
+const struct flag *config_find(const char *name, const char **near_r)
 {
-    fprintf(out, "backpropd: hosts neural networks and trains them over HTTP\n\n"
-                 "usage: backpropd [flags]\n\n");
-    for (int i = 0; i < FLAGS; i++) {
-        const struct flag *f = &flags[i];
-        char name[48];
-        snprintf(name, sizeof name, "--%s%s%s", f->name, f->value ? " " : "",
-                 f->value ? f->value : "");
-        fprintf(out, "  %-26s %s", name, f->doc);
-        if (f->fallback)
-            fprintf(out, " (%s)", f->fallback);
-        fputc('\n', out);
+    struct nearest near = {.given = name};
+    for (const struct flag *f = config_flags; f->name; f++) {
+        if (!strcmp(name, f->name))
+            return f;
+        nearest_offer(&near, f->name);
     }
+    *near_r = near.best;
+    return NULL;
 }
 
 /* The flag that `arg` names, up to '='; NULL after saying so. */
 static const struct flag *find_flag(const char *arg, FILE *err)
 {
     char name[64];
-    size_t size = strcspn(arg, "=");
-    struct nearest near = {.given = name};
-    snprintf(name, sizeof name, "%.*s", (int)(size < 60 ? size : 60), arg);
-    for (int i = 0; !strncmp(name, "--", 2) && i < FLAGS; i++) {
-        if (!strcmp(name + 2, flags[i].name))
-            return &flags[i];
-        near.given = name + 2;
-        nearest_offer(&near, flags[i].name);
-    }
+    const char *near = NULL;
+    int size = (int)strcspn(arg, "=");
+    snprintf(name, sizeof name, "%.*s", size < 60 ? size : 60, arg);
+    bool dashes = !strncmp(name, "--", 2);
+    const struct flag *f = dashes ? config_find(name + 2, &near) : NULL;
+    if (f)
+        return f;
     fprintf(err, "backpropd: unknown argument '%s'", name);
-    if (near.best)
-        fprintf(err, ", did you mean --%s?", near.best);
+    if (near)
+        fprintf(err, ", did you mean --%s?", near);
+    else if (!dashes)
+        command_list(err, ", expected a flag or a command: ");
     fprintf(err, "\nbackpropd --help lists the flags\n");
     return NULL;
 }
 
-/* Takes argv[*i] and its value. 0, or -1 after saying what is wrong. */
-static int take_flag(struct config *c, const struct flag *f, int argc, char **argv, int *i,
-                     FILE *err)
+/* The exit status. */
+static int act(const struct flag *f, const char *value, FILE *out, FILE *err)
 {
-    const char *equals = strchr(argv[*i], '=');
-    if (f->type == FLAG_SWITCH && !equals)
-        return set_flag(c, f, NULL, err);
-    if (f->type == FLAG_SWITCH)
-        return bad_value(f, equals + 1, "no value", err);
-    if (equals)
-        return set_flag(c, f, equals + 1, err);
-    if (*i + 1 == argc) {
-        fprintf(err, "backpropd: --%s needs a value: %s\n", f->name, f->value);
-        return -1;
+    if (f->value) {
+        if (!config_print_completion(value, out))
+            return 0;
+        bad_value("--completion", value, f->value, err);
+        return 2;
     }
-    return set_flag(c, f, argv[++*i], err);
+    if (!strcmp(f->name, "help"))
+        config_print_help(out);
+    else
+        fprintf(out, "backpropd %s\n", BACKPROPD_VERSION);
+    return 0;
+}
+
+/* Reads argv into c. -1: go on, else the exit status. */
+static int take_line(struct config *c, int argc, char **argv, FILE *out, FILE *err)
+{
+    for (int i = 1; i < argc; i++) {
+        char where[64];
+        const struct flag *f = find_flag(argv[i], err);
+        if (!f)
+            return 2;
+        const char *equals = strchr(argv[i], '='), *value = equals ? equals + 1 : NULL;
+        snprintf(where, sizeof where, "--%s", f->name);
+        if (value && !f->value) {
+            bad_value(where, value, "no value", err);
+            return 2;
+        }
+        if (!value && f->value && !(value = argv[++i])) {
+            fprintf(err, "backpropd: --%s needs a value: %s\n", f->name, f->value);
+            return 2;
+        }
+        if (f->type == FLAG_ACTION)
+            return act(f, value, out, err);
+        if (config_set(c, f, value ? value : "true", where, err))
+            return 2;
+    }
+    return -1;
 }
 
 int config_parse(struct config *c, int argc, char **argv, FILE *out, FILE *err)
 {
+    /* The line is read twice: at first for the file that it names, and last because it goes before
+     * the environment, which goes before the file. */
     set_defaults(c, err);
-    for (int i = 1; i < argc; i++) {
-        const struct flag *f = find_flag(argv[i], err);
-        if (!f)
-            return 2;
-        if (!strcmp(f->name, "help")) {
-            print_help(out);
-            return 0;
-        }
-        if (!strcmp(f->name, "version")) {
-            fprintf(out, "backpropd %s\n", BACKPROPD_VERSION);
-            return 0;
-        }
-        if (take_flag(c, f, argc, argv, &i, err))
-            return 2;
+    int status = take_line(c, argc, argv, out, err);
+    if (status >= 0)
+        return status;
+    const char *file = c->config_file ? c->config_file : getenv("BACKPROPD_CONFIG");
+    set_defaults(c, err);
+    if (config_read_file(c, file, err) || config_read_environment(c, err) ||
+        take_line(c, argc, argv, out, err) >= 0 || check_listen(c, err)) {
+        config_free(c);
+        return 2;
     }
-    return check_listen(c, err) ? 2 : -1;
+    return -1;
+}
+
+void config_free(struct config *c)
+{
+    free(c->file_text);
+    c->file_text = NULL;
 }

@@ -1,5 +1,7 @@
-/* config.h: what the command line says. The table of flags in config.c is the one place that names
- * them: it parses, checks ranges and prints --help. */
+/* config.h: what the command line, the environment and a file say. The table of flags in config.c
+ * is the one place that names them. A flag --max-body may also be given as the environment variable
+ * BACKPROPD_MAX_BODY, or as a line "max-body = 64M" of the file that --config names; the command
+ * line goes first, then the environment, then the file. */
 #ifndef BACKPROPD_CONFIG_H
 #define BACKPROPD_CONFIG_H
 
@@ -29,13 +31,17 @@ struct config {
     int64_t connections;     /* at the same time */
     int64_t request_timeout; /* seconds that an idle connection is kept */
     enum log_level log_level;
-    bool allow_anonymous; /* other addresses than loopback, without keys */
+    enum log_format log_format;
+    const char *config_file; /* NULL: none */
+    char *file_text;         /* of it: its values are pointed to */
+    bool allow_anonymous;    /* other addresses than loopback, without keys */
 };
 
-/* Fills `c` from the defaults and argv, whose strings it keeps. --help and --version print to
- * `out`, errors to `err`. Returns -1 to go on, else the status to exit with: 0, or 2 when the
- * command line cannot be used. */
+/* Fills `c` from the defaults, the file, the environment and argv, whose strings it keeps. --help
+ * and the like print to `out`, errors to `err`. Returns -1 to go on, until config_free, else the
+ * status to exit with: 0, or 2 when something cannot be used. */
 int config_parse(struct config *c, int argc, char **argv, FILE *out, FILE *err);
+void config_free(struct config *c);
 
 /* "256M" -> bytes; suffixes K, M, G, T are powers of 1024. -1 when it is no size. */
 int64_t config_parse_size(const char *text);

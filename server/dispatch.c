@@ -208,11 +208,20 @@ static int check_body_headers(struct request *q)
                         encoding);
 }
 
+/* While models are loaded only the routes for everybody answer: those of health. */
+static int check_ready(struct request *q)
+{
+    if (q->route->role == ROLE_NONE || !__atomic_load_n(&q->server->loading, __ATOMIC_ACQUIRE))
+        return 0;
+    reply_header(q, "Retry-After", "1");
+    return reply_errorf(q, ERROR_NOT_READY, "the models are still being loaded");
+}
+
 int dispatch_begin(struct request *q)
 {
     struct error e;
     int status = find_route(q);
-    if (status)
+    if (status || (status = check_ready(q)))
         return status;
     if (q->server->authorize && q->server->authorize(q, &e))
         return reply_error(q, &e);

@@ -1,16 +1,19 @@
 /* exchange.c: a request while its headers and its body arrive. Bodies are collected in one piece;
  * memory grows with what has come, not with what was announced, and all bodies together are bounded
  * too. */
+#define _GNU_SOURCE /* POLLRDHUP */
 #include "exchange.h"
 
 #include "dispatch.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
 
 enum {
+    REQUEST_ID_MAX = 128,
     FIRST_CAP = 64 << 10,
     DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
 };
@@ -76,6 +79,26 @@ static bool stopping(struct http *h)
     return s;
 }
 
+/* Letters that need no quoting anywhere. */
+static bool id_valid(const char *id)
+{
+    size_t n = strlen(id);
+    return n >= 1 && n <= REQUEST_ID_MAX &&
+           strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:/+=@") ==
+               n;
+}
+
+/* The client's, or one that this process gives to one request only. */
+static void give_id(struct exchange *x)
+{
+    const char *given = request_header(x->q, "X-Request-Id");
+    bool own = !given || !id_valid(given);
+    x->q->id =
+        own ? arena_printf(x->q->arena, "%016llx", (unsigned long long)x->http->next_id) : given;
+    /* An odd step reaches every number before one comes again; this one spreads them. */
+    x->http->next_id += own ? 0x9E3779B97F4A7C15u : 0;
+}
+
 bool exchange_begin(struct exchange *x, const char *method)
 {
     char *query = strchr(x->uri, '?');
@@ -85,6 +108,7 @@ bool exchange_begin(struct exchange *x, const char *method)
     if (!q || MHD_get_connection_values(x->connection, MHD_HEADER_KIND, add_header, q) < 0)
         return false;
     read_lengths(q);
+    give_id(x);
     if (stopping(x->http))
         reply_errorf(q, ERROR_NOT_READY, "the server is stopping");
     else
@@ -92,6 +116,14 @@ bool exchange_begin(struct exchange *x, const char *method)
     if (q->status)
         x->state = EXCHANGE_REFUSED;
     return true;
+}
+
+bool exchange_client_gone(const struct exchange *x)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct pollfd p = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
 }
 
 /* A client that waits for "100 Continue" has not sent its body, and of a large one nothing is worth

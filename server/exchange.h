@@ -22,6 +22,7 @@ struct http {
     int port;
     char address[300];
     atomic_size_t body_bytes; /* of all bodies that are held */
+    uint64_t next_id;         /* of requests without one; of the HTTP thread */
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -42,6 +43,7 @@ struct exchange {
     size_t discarded; /* bytes thrown away */
     bool counted;     /* in http.open */
     double started;   /* seconds, monotonic */
+    double submitted; /* to the workers: seconds since it began */
     char uri[];       /* as sent */
 };
 
@@ -53,6 +55,10 @@ double exchange_seconds(const struct exchange *x); /* since it began */
 bool exchange_begin(struct exchange *x, const char *method);
 /* Part of the body. False: close the connection. */
 bool exchange_take(struct exchange *x, const char *data, size_t size);
+/* Whether the client has closed its connection, or its half of it: nobody reads an answer.
+ * libmicrohttpd does not look at connections that are suspended. Any thread that has the exchange.
+ */
+bool exchange_client_gone(const struct exchange *x);
 /* Whether the response may go out before the body is read. */
 bool exchange_early(const struct exchange *x);
 

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +36,8 @@ static void add_headers(struct exchange *x, struct MHD_Response *m)
                             r->content_type ? r->content_type : "application/json");
     for (int i = 0; i < r->n_headers; i++)
         MHD_add_response_header(m, r->headers[i].name, r->headers[i].value);
+    if (x->q->id)
+        MHD_add_response_header(m, "X-Request-Id", x->q->id);
     pthread_mutex_lock(&x->http->mutex);
     bool closing = x->http->stopping;
     pthread_mutex_unlock(&x->http->mutex);
@@ -115,6 +118,19 @@ static void wait_end(struct exchange *x)
     pthread_mutex_unlock(&h->mutex);
 }
 
+/* Runs the handler, unless nobody waits for what it would compute. */
+static void handle(struct exchange *x)
+{
+    struct request *q = x->q;
+    double begun = exchange_seconds(x);
+    q->queue_seconds = begun - x->submitted;
+    if (exchange_client_gone(x))
+        reply_errorf(q, ERROR_CLIENT_GONE, "the client closed the connection while it waited");
+    else
+        dispatch_run(q);
+    q->compute_seconds = exchange_seconds(x) - begun;
+}
+
 static void job_run(struct work_job *job, bool cancelled)
 {
     struct exchange *x = (struct exchange *)job; /* its first member */
@@ -123,7 +139,7 @@ static void job_run(struct work_job *job, bool cancelled)
     bool stopping = h->stopping;
     pthread_mutex_unlock(&h->mutex);
     if (!cancelled)
-        dispatch_run(x->q);
+        handle(x);
     else if (stopping)
         reply_errorf(x->q, ERROR_NOT_READY, "the server is stopping");
     else
@@ -143,6 +159,7 @@ static void wait_begin(struct exchange *x)
     pthread_mutex_unlock(&h->mutex);
     MHD_suspend_connection(x->connection);
     x->job.run = job_run;
+    x->submitted = exchange_seconds(x);
     if (work_submit(h->server->work, flags & ROUTE_WRITES ? q->queue : NULL, &x->job,
                     flags & ROUTE_FIRST ? WORK_FIRST : WORK_NEXT, &e)) {
         reply_error(x->q, &e);
@@ -195,9 +212,12 @@ static void log_request(const struct exchange *x, enum MHD_RequestTerminationCod
     const struct request *q = x->q;
     double seconds = exchange_seconds(x);
     const char *event = why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "request" : "request_aborted";
-    log_line(&x->http->server->log, LOG_INFO, event, LOG_STR("method", q->method),
-             LOG_STR("path", q->path), LOG_INT("status", q->status), LOG_REAL("ms", seconds * 1e3),
-             LOG_INT("in", q->body_size), LOG_INT("out", q->response.size));
+    log_line(&x->http->server->log, q->status < 500 ? LOG_INFO : LOG_WARN, event,
+             LOG_STR("id", q->id), LOG_STR("method", q->method), LOG_STR("path", q->path),
+             LOG_STR("model", request_param(q, "model")), LOG_INT("status", q->status),
+             LOG_REAL("ms", seconds * 1e3), LOG_REAL("queue_ms", q->queue_seconds * 1e3),
+             LOG_REAL("compute_ms", q->compute_seconds * 1e3), LOG_INT("in", q->body_size),
+             LOG_INT("out", q->response.size));
     if (x->http->server->observe)
         x->http->server->observe(q, q->status, seconds);
 }
@@ -270,6 +290,8 @@ static void http_init(struct http *h, struct server *s)
     const struct config *c = s->config;
     int64_t half = c->max_memory / 2;
     h->server = s;
+    if (getrandom(&h->next_id, sizeof h->next_id, 0) < 0)
+        h->next_id = (uint64_t)time(NULL); /* no entropy: still other than the last start's */
     h->body_limit = (size_t)(half > c->max_body ? half : c->max_body) + 1;
     pthread_mutex_init(&h->mutex, NULL);
     pthread_condattr_t monotonic;
@@ -295,6 +317,13 @@ struct http *http_create(struct server *s, struct error *e)
     const char *host = *s->config->host ? s->config->host : "0.0.0.0";
     snprintf(h->address, sizeof h->address, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, h->port);
     return h;
+}
+
+unsigned http_connections(const struct http *h)
+{
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    return info ? info->num_connections : 0;
 }
 
 int http_port(const struct http *h)

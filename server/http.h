@@ -15,6 +15,9 @@ struct http *http_create(struct server *s, struct error *e);
 int http_port(const struct http *h);
 const char *http_address(const struct http *h);
 
+/* Connections that are open. Any thread may call. */
+unsigned http_connections(const struct http *h);
+
 /* Takes no new connections and requests (503), lets running jobs finish and their answers go out,
  * then frees. Calls work_stop. Not from a worker or the HTTP thread. */
 void http_destroy(struct http **h);

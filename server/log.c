@@ -1,7 +1,11 @@
-/* log.c: logfmt lines. A line is put together in a buffer of its own and written with one call. */
+/* log.c: lines of the log. A line is put together in a buffer of its own and written with one call.
+ */
 #include "log.h"
 
+#include "json_out.h"
+
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -9,13 +13,24 @@
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 
-int log_level_find(const char *name)
+static void write_all(const struct log *log, const char *text, size_t size)
 {
-    for (int i = 0; i <= LOG_OFF; i++)
-        if (!strcmp(name, level_names[i]))
-            return i;
-    return -1;
+    while (write(log->fd, text, size) < 0 && errno == EINTR)
+        ;
 }
+
+/* "2024-01-31T12:00:00.123Z" */
+static void time_text(char text[64])
+{
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    size_t n = strftime(text, 64, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(text + n, 64 - n, ".%03ldZ", now.tv_nsec / 1000000);
+}
+
+/* ---- logfmt ---------------------------------------------------------------------------------- */
 
 struct line {
     char text[2048];
@@ -72,7 +87,7 @@ static void put_field(struct line *l, const struct log_field *f)
     put_text(l, f->key);
     put(l, "=", 1);
     if (f->kind == LOG_IS_STR) {
-        put_value(l, f->s ? f->s : "");
+        put_value(l, f->s);
         return;
     }
     if (f->kind == LOG_IS_INT)
@@ -82,16 +97,55 @@ static void put_field(struct line *l, const struct log_field *f)
     put_text(l, number);
 }
 
-static void put_time(struct line *l)
+static void write_logfmt(const struct log *log, enum log_level level, const char *event,
+                         const struct log_field *fields, size_t n)
 {
-    struct timespec now;
-    struct tm utc;
-    char text[64];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    size_t n = strftime(text, sizeof text, "time=%Y-%m-%dT%H:%M:%S", &utc);
-    n += (size_t)snprintf(text + n, sizeof text - n, ".%03ldZ", now.tv_nsec / 1000000);
-    put(l, text, n);
+    struct line l = {.size = 0};
+    char now[64];
+    time_text(now);
+    put_text(&l, "time=");
+    put_text(&l, now);
+    put_text(&l, " level=");
+    put_text(&l, level_names[level]);
+    put_text(&l, " event=");
+    put_text(&l, event);
+    for (size_t i = 0; i < n; i++)
+        if (fields[i].kind != LOG_IS_STR || fields[i].s)
+            put_field(&l, &fields[i]);
+    l.text[l.size++] = '\n';
+    write_all(log, l.text, l.size);
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+static void out_field(struct json_out *w, const struct log_field *f)
+{
+    if (f->kind == LOG_IS_STR && f->s)
+        out_put_string(w, f->key, f->s);
+    else if (f->kind == LOG_IS_INT)
+        out_put_int(w, f->key, f->i);
+    else if (f->kind == LOG_IS_REAL)
+        out_put_double(w, f->key, round(f->d * 1000) / 1000);
+}
+
+/* A line for which there is no memory is lost. */
+static void write_json(const struct log *log, enum log_level level, const char *event,
+                       const struct log_field *fields, size_t n)
+{
+    struct json_out w = JSON_OUT_INIT;
+    char now[64];
+    time_text(now);
+    out_open_object(&w);
+    out_put_string(&w, "time", now);
+    out_put_string(&w, "level", level_names[level]);
+    out_put_string(&w, "event", event);
+    for (size_t i = 0; i < n; i++)
+        out_field(&w, &fields[i]);
+    out_close(&w);
+    out_append_bytes(&w, "\n", 1);
+    if (!w.failed)
+        write_all(log, w.data, w.size);
+    out_free(&w);
 }
 
 void log_write(const struct log *log, enum log_level level, const char *event,
@@ -99,15 +153,5 @@ void log_write(const struct log *log, enum log_level level, const char *event,
 {
     if (level < log->level)
         return;
-    struct line l = {.size = 0};
-    put_time(&l);
-    put_text(&l, " level=");
-    put_text(&l, level_names[level]);
-    put_text(&l, " event=");
-    put_text(&l, event);
-    for (size_t i = 1; i < n; i++)
-        put_field(&l, &fields[i]);
-    l.text[l.size++] = '\n';
-    while (write(log->fd, l.text, l.size) < 0 && errno == EINTR)
-        ;
+    (log->format == LOG_JSON ? write_json : write_logfmt)(log, level, event, fields + 1, n - 1);
 }

@@ -2,7 +2,9 @@
  * waits for SIGINT or SIGTERM, and stops them in the opposite order. */
 #define _GNU_SOURCE
 #include "api.h"
+#include "command.h"
 #include "http.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -70,11 +72,20 @@ static int server_start(struct server *s, struct error *e)
     if (!s->store)
         return -1;
     s->models = models_create(s, e);
-    if (!s->models || models_load(s->models, e))
+    s->stats = stats_create(s->routes, e);
+    if (!s->models || !s->stats)
         return -1;
+    /* It answers while models are loaded, if only that it is not ready. */
+    s->loading = true;
     s->http = http_create(s, e);
     if (!s->http)
         return -1;
+    log_line(&s->log, LOG_INFO, "listening", LOG_STR("address", http_address(s->http)),
+             LOG_INT("threads", c->threads), LOG_INT("workers", c->workers),
+             LOG_STR("version", BACKPROPD_VERSION));
+    if (models_load(s->models, e))
+        return -1;
+    __atomic_store_n(&s->loading, false, __ATOMIC_RELEASE);
     return port_file_write(c->port_file, http_address(s->http), e);
 }
 
@@ -86,6 +97,7 @@ static int server_stop(struct server *s, struct error *e)
     status |= store_close(&s->store, e);
     work_destroy(&s->work);
     pool_destroy(&s->pool);
+    stats_destroy(&s->stats);
     return status;
 }
 
@@ -94,29 +106,34 @@ int main(int argc, char **argv)
     struct config config;
     struct error e = {0};
     sigset_t stop;
-    int status = config_parse(&config, argc, argv, stdout, stderr), signal_number = 0;
+    int signal_number = 0, status = command_run(argc, argv, stdout, stderr);
+    if (status < 0)
+        status = config_parse(&config, argc, argv, stdout, stderr);
     if (status >= 0)
         return status;
     signals_block(&stop);
+    int64_t begun = metrics_now_ms();
     struct server s = {.config = &config,
-                       .log = {config.log_level, STDERR_FILENO},
+                       .log = {config.log_level, STDERR_FILENO, config.log_format},
                        .routes = routes,
                        .find_model = api_find_model,
                        .release_model = api_release_model,
+                       .observe = stats_observe,
                        .started = time(NULL)};
     if (server_start(&s, &e)) {
         fprintf(stderr, "backpropd: %s\n", e.text);
         server_stop(&s, NULL);
+        config_free(&config);
         return 1;
     }
-    log_line(&s.log, LOG_INFO, "listening", LOG_STR("address", http_address(s.http)),
-             LOG_INT("threads", config.threads), LOG_INT("workers", config.workers),
-             LOG_STR("version", BACKPROPD_VERSION));
+    log_line(&s.log, LOG_INFO, "ready",
+             LOG_REAL("seconds", (double)(metrics_now_ms() - begun) / 1000));
     sigwait(&stop, &signal_number);
     log_line(&s.log, LOG_INFO, "stopping", LOG_INT("signal", signal_number));
     status = server_stop(&s, &e);
     if (status)
         log_line(&s.log, LOG_ERROR, "not saved", LOG_STR("error", e.text));
     log_line(&s.log, LOG_INFO, "stopped");
+    config_free(&config);
     return status ? 1 : 0;
 }

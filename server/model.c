@@ -84,6 +84,7 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     m->models = ms;
     m->refs = 1;
     m->last_loss = NAN;
+    model_totals_init(&m->totals);
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->checkpoint_lock, NULL);
@@ -198,6 +199,7 @@ int model_commit(struct model *m, struct generation *next, const struct commit *
     if (status || (log && model_redo_append(m, l, c, e)))
         return -1;
     pthread_mutex_lock(&m->lock);
+    model_totals_add(m, c, l);
     struct generation *old = next ? m->live : NULL;
     if (next)
         m->live = next;

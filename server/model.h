@@ -51,6 +51,16 @@ struct kept_version {
     size_t bytes; /* of the budget */
 };
 
+/* What happened since the daemon began, for GET /metrics: model_totals.c. */
+struct model_totals {
+    uint64_t steps, samples; /* optimiser steps, and samples that were trained on */
+    uint64_t predictions;    /* samples */
+    uint64_t non_finite;     /* training requests refused because of NaN or infinity */
+    uint64_t checkpoints;
+    double accuracy, grad_norm, lr; /* of the last step; NaN: none yet */
+    double map, map50;              /* of the last evaluation of a detector; NaN: none yet */
+};
+
 struct model {
     struct models *models;
     char name[MODEL_MAX_NAME + 1];
@@ -70,6 +80,7 @@ struct model {
     bool gone;                      /* deleted: steps are refused */
     bool dirty;                     /* changed since the last checkpoint */
     double last_loss;               /* of the last training forward; NaN: none yet */
+    struct model_totals totals;
     struct evaluation *evaluations; /* under way: evaluation.h */
     int64_t last_evaluation;
 
@@ -156,6 +167,10 @@ struct snapshot {
 };
 int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e);
 void snapshot_release(struct snapshot *s);
+
+/* Counts samples that were predicted, and notes a number of an evaluation ("mAP50"). */
+void model_count_predictions(struct model *m, int64_t samples);
+void model_note_metric(struct model *m, const char *series, double value);
 
 /* Bytes that a model of this network takes for as long as it lives; SIZE_MAX: too many to count. */
 size_t model_bytes(const struct network *net);

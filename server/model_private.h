@@ -48,6 +48,13 @@ int model_state_checkpoint(struct model *m, const struct model_state *s, struct 
 int model_commit(struct model *m, struct generation *next, const struct commit *c,
                  const struct logged *l, struct error *e);
 
+/* model_totals.c. With the model's lock held, after a change: what it adds. */
+void model_totals_init(struct model_totals *t);
+void model_totals_add(struct model *m, const struct commit *c, const struct logged *l);
+/* A step that was refused. Takes the lock. */
+void model_count_refused(struct model *m, const struct error *e);
+void model_count_checkpoint(struct model *m);
+
 /* Appends to the log; model_redo.c. */
 int model_redo_append(struct model *m, const struct logged *l, const struct commit *c,
                       struct error *e);

@@ -214,10 +214,13 @@ static struct step_result no_result(void)
 }
 
 /* Times the step too: what the steps since a checkpoint took is about what their replay takes. */
-static int model_end_step(struct model *m, int status, struct step_result *r, double begun)
+static int model_end_step(struct model *m, int status, struct step_result *r, double begun,
+                          const struct error *e)
 {
     r->at = m->at;
     pthread_mutex_unlock(&m->writing);
+    if (status)
+        model_count_refused(m, e);
     if (status || m->replaying)
         return status;
     metrics_record_at(m, r, metrics_now_ms());
@@ -231,7 +234,7 @@ int model_train_step(struct model *m, const struct batch *b, const struct step_o
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, train_step(m, b, o, r, e), r, begun);
+    return model_end_step(m, train_step(m, b, o, r, e), r, begun, e);
 }
 
 int model_forward_backward(struct model *m, const struct batch *b, const struct step_options *o,
@@ -240,7 +243,7 @@ int model_forward_backward(struct model *m, const struct batch *b, const struct 
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, forward_backward(m, b, o, r, e), r, begun);
+    return model_end_step(m, forward_backward(m, b, o, r, e), r, begun, e);
 }
 
 int model_optim_step(struct model *m, const struct step_options *o, struct step_result *r,
@@ -249,7 +252,7 @@ int model_optim_step(struct model *m, const struct step_options *o, struct step_
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, optim_step(m, o, r, e), r, begun);
+    return model_end_step(m, optim_step(m, o, r, e), r, begun, e);
 }
 
 int model_zero_grad(struct model *m, const struct step_options *o, struct step_result *r,
@@ -258,5 +261,5 @@ int model_zero_grad(struct model *m, const struct step_options *o, struct step_r
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, zero_grad(m, o, r, e), r, begun);
+    return model_end_step(m, zero_grad(m, o, r, e), r, begun, e);
 }

@@ -102,6 +102,7 @@ int model_state_checkpoint(struct model *m, const struct model_state *s, struct 
                  save_state(m, s, store_checkpoint_save, "", &v, e);
     if (!status && s->c.at.revision >= m->checkpoint_revision) {
         m->checkpoint_revision = s->c.at.revision;
+        model_count_checkpoint(m);
         if (m->redo)
             redo_forget(m->redo, s->c.at.revision);
     }

@@ -171,6 +171,17 @@ void models_each(struct models *ms, models_fn *f, void *arg)
     pthread_mutex_unlock(&ms->lock);
 }
 
+struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r)
+{
+    pthread_mutex_lock(&ms->lock);
+    struct model **all = arena_array(a, (size_t)ms->n, sizeof(struct model *));
+    *n_r = all ? ms->n : 0;
+    for (int i = 0; i < *n_r; i++)
+        all[i] = model_hold(ms->table[i]);
+    pthread_mutex_unlock(&ms->lock);
+    return all;
+}
+
 /* ---- creating -------------------------------------------------------------------------------- */
 
 static int store_new(struct models *ms, struct model *m, struct error *e)

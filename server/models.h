@@ -49,6 +49,10 @@ int models_delete(struct models *ms, struct model *m, struct error *e);
 typedef void models_fn(void *arg, struct model *m);
 void models_each(struct models *ms, models_fn *f, void *arg);
 
+/* All models by name, held, in the arena: for what may wait for a model. NULL: out of memory, or
+ * none (*n_r is 0). model_release each. */
+struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r);
+
 /* Tells the log of something in the background that failed and will be tried again. */
 void models_log_failure(const struct models *ms, const char *model, const char *what,
                         const struct error *e);

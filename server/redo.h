@@ -51,6 +51,10 @@ typedef int redo_fn(void *arg, const struct redo_record *record, struct error *e
 int redo_replay(struct redo *r, uint64_t revision, redo_fn *f, void *arg, uint64_t *torn_r,
                 struct error *e);
 
+/* The same for a log that must stay as it is: nothing is cut off. */
+int redo_read(struct redo *r, uint64_t revision, redo_fn *f, void *arg, uint64_t *torn_r,
+              struct error *e);
+
 /* Appends a record; when it returns 0 the record survives the process, and with `sync` the loss of
  * power. After a failure the log is as it was before (STORAGE). */
 int redo_append(struct redo *r, uint64_t revision, const struct iovec *parts, int n, bool sync,

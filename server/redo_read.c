@@ -22,7 +22,8 @@ struct reading {
     size_t size, at;
     uint64_t salt;
     bool same_engine;
-    bool any; /* it holds a whole record */
+    bool any;  /* it holds a whole record */
+    bool keep; /* the file stays as it is */
 };
 
 static int damaged(const struct reading *g, const char *what, struct error *e)
@@ -98,10 +99,12 @@ static bool record_behind(const struct reading *g)
 /* After the last whole record of the last segment: what is left is cut off. */
 static int cut_tail(struct reading *g, uint64_t *torn_r, struct error *e)
 {
+    *torn_r += g->size - g->at;
+    if (g->keep)
+        return 0;
     char *path = redo_segment_path(g->r, g->s->first);
     int status = path && truncate(path, (off_t)g->at) == 0 ? 0 : redo_error(e, g->r, "mending");
     free(path);
-    *torn_r += g->size - g->at;
     g->r->segments[g->r->n - 1].bytes = g->at;
     return status;
 }
@@ -141,7 +144,7 @@ static int read_segment(struct reading *g, bool is_last, uint64_t revision, redo
         return damaged(g, "a record that is not whole", e);
     if (g->at < g->size && cut_tail(g, torn_r, e))
         return -1;
-    return is_last && !g->any ? drop_empty(g, e) : 0;
+    return is_last && !g->any && !g->keep ? drop_empty(g, e) : 0;
 }
 
 static int map_segment(struct reading *g, struct error *e)
@@ -157,13 +160,13 @@ static int map_segment(struct reading *g, struct error *e)
     return g->data == MAP_FAILED ? redo_error(e, g->r, "reading") : 0;
 }
 
-int redo_replay(struct redo *r, uint64_t revision, redo_fn *f, void *arg, uint64_t *torn_r,
-                struct error *e)
+static int read_log(struct redo *r, uint64_t revision, bool keep, redo_fn *f, void *arg,
+                    uint64_t *torn_r, struct error *e)
 {
     int status = 0;
     *torn_r = 0;
     for (int i = 0; i < r->n && !status; i++) {
-        struct reading g = {.r = r, .s = &r->segments[i]};
+        struct reading g = {.r = r, .s = &r->segments[i], .keep = keep};
         if (i + 1 < r->n && r->segments[i + 1].first <= revision + 1)
             continue; /* the checkpoint holds all of it */
         if (map_segment(&g, e))
@@ -173,4 +176,16 @@ int redo_replay(struct redo *r, uint64_t revision, redo_fn *f, void *arg, uint64
             munmap((void *)g.data, g.size);
     }
     return status;
+}
+
+int redo_replay(struct redo *r, uint64_t revision, redo_fn *f, void *arg, uint64_t *torn_r,
+                struct error *e)
+{
+    return read_log(r, revision, false, f, arg, torn_r, e);
+}
+
+int redo_read(struct redo *r, uint64_t revision, redo_fn *f, void *arg, uint64_t *torn_r,
+              struct error *e)
+{
+    return read_log(r, revision, true, f, arg, torn_r, e);
 }

@@ -59,6 +59,7 @@ void response_drop(struct response *r);
 struct request {
     struct server *server;
     struct arena *arena;
+    const char *id; /* X-Request-Id, the client's or ours; NULL: none yet */
     const char *method;
     const char *path;  /* as sent, %-encoded, without the query */
     const char *query; /* as sent, after '?'; "" when there is none */
@@ -85,6 +86,9 @@ struct request {
     void *model;              /* of server.find_model */
     struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */
     const char *once_key;     /* Idempotency-Key that is under way; NULL: none */
+
+    double queue_seconds;   /* that it waited for a worker */
+    double compute_seconds; /* that its handler took */
 
     int status; /* of the response; 0: not answered yet */
     struct response response;

@@ -27,6 +27,8 @@ const struct route routes[] = {
     {"GET", "/v2/templates", api_templates, 0, ROLE_READ, NULL, "Templates",
      "descriptions that are written from a few arguments"},
     {"GET", "/openapi.json", api_openapi, 0, ROLE_READ, NULL, NULL, "this interface as OpenAPI 3"},
+    {"GET", "/metrics", api_prometheus, ROUTE_FIRST, ROLE_READ, NULL, NULL,
+     "counters, histograms and gauges in Prometheus' text format"},
     {"POST", "/v2/autograd", api_autograd, ROUTE_BODY | ROUTE_BINARY, ROLE_READ, "Autograd",
      "AutogradAnswer", "value and gradients of an expression"},
     {"POST", "/v2/detection/evaluate", api_detection_evaluate, ROUTE_BODY | ROUTE_UNREAD, ROLE_READ,

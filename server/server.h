@@ -15,6 +15,7 @@ struct work;
 struct http;
 struct models;
 struct store;
+struct stats;
 
 struct server {
     const struct config *config;
@@ -26,6 +27,9 @@ struct server {
     struct store *store;
     struct models *models;
     time_t started;
+    struct stats *stats; /* of requests; NULL: not counted */
+    bool loading;        /* atomic: models are being loaded; meanwhile routes that have a role are
+                            answered with ERROR_NOT_READY */
 
     /* Called in the HTTP thread for routes with a {model}, unless they are ROUTE_CREATES, before
      * the body is read. Sets request.model to something held until release_model, and

@@ -45,6 +45,17 @@ int store_settle(struct store *s, struct error *e);
 /* Bytes of the database file's pages, and of those that are free. */
 int store_size(struct store *s, int64_t *bytes_r, int64_t *free_r, struct error *e);
 
+/* ---- reading only: store_copy.c -------------------------------------------------------------- */
+
+/* The store of a folder that a daemon may have open: for the functions below, for store_model_list,
+ * store_version_info, _list and _load. Nothing is written, an older schema is refused. */
+struct store *store_open_reader(const char *dir, struct error *e);
+void store_close_reader(struct store **s);
+/* SQLite's own check of the file. STORAGE: the first damage. */
+int store_check(struct store *s, struct error *e);
+/* Writes the database as it is now to a new file. */
+int store_copy(struct store *s, const char *path, struct error *e);
+
 /* ---- models ---------------------------------------------------------------------------------- */
 
 struct store_model {

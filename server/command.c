@@ -1,0 +1,56 @@
+/* command.c: commands that look after a data folder, from the command line. */
+#include "command.h"
+
+#include "data_folder.h"
+
+#include <string.h>
+
+static const struct command {
+    const char *name, *words; /* of its arguments */
+    int n_words;
+    int (*run)(char **words, FILE *out, struct error *e);
+    const char *doc;
+} commands[] = {
+    {"check", "DIR", 1, data_folder_check,
+     "look for damage in a data folder that no daemon uses; changes nothing"},
+    {"backup", "DIR TARGET", 2, data_folder_backup,
+     "copy a data folder, also one in use, to a new folder that --data takes"},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+void command_usage(FILE *out)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "       backpropd %-6s %-11s %s\n", commands[i].name, commands[i].words,
+                commands[i].doc);
+}
+
+void command_list(FILE *out, const char *before)
+{
+    fputs(before, out);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "%s%s", i ? " " : "", commands[i].name);
+}
+
+static int usage(const struct command *c, FILE *err)
+{
+    fprintf(err, "usage: backpropd %s %s: %s\n", c->name, c->words, c->doc);
+    return 2;
+}
+
+int command_run(int argc, char **argv, FILE *out, FILE *err)
+{
+    struct error e;
+    for (int i = 0; argc > 1 && i < COMMANDS; i++) {
+        const struct command *c = &commands[i];
+        if (strcmp(argv[1], c->name))
+            continue;
+        if (argc != 2 + c->n_words || !strncmp(argv[2], "--", 2))
+            return usage(c, err);
+        if (!c->run(argv + 2, out, &e))
+            return 0;
+        fprintf(err, "backpropd %s: %s\n", c->name, e.text);
+        return 1;
+    }
+    return -1;
+}
