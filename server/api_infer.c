@@ -184,7 +184,7 @@ static int reply_detections(struct request *q, const struct snapshot *s, const c
     return reply_json(q, 200, &w);
 }
 
-static int infer(struct request *q, struct snapshot *s, const char *version)
+static int answer(struct request *q, struct snapshot *s, const char *version, struct infer_times *t)
 {
     const struct network *net = program_network(s->program);
     struct output_wishes wishes;
@@ -198,16 +198,27 @@ static int infer(struct request *q, struct snapshot *s, const char *version)
         wanted_outputs(net, &wishes, &g.shown, &e) || api_read_batch(q, net, false, &b, &e) ||
         api_top_k(q, net, &g.top_k, &e) || (drawn && api_check_drawable(q, &e)))
         return reply_error(q, &e);
+    t->read = infer_stats_now();
+    t->samples = b.n;
     bool detects = wishes.all && !wishes.binary && detector_find(net, &detector);
     bits = detects ? detector.bits : g.shown | (g.top_k ? OUTPUT_PROBABILITIES : 0);
     if (gather_begin(q, net, bits, b.n, &g, &e) ||
         snapshot_infer(s, q->server->pool, &b, bits, gather, &g, &e))
         return reply_error(q, &e);
+    t->computed = infer_stats_now();
     if (detects)
         return reply_detections(q, s, version, b.n, &g, &detector);
     if (drawn)
         return reply_image(q, s, &g);
     return reply_outputs(q, s, version, b.n, &g, &wishes);
+}
+
+static int infer(struct request *q, struct snapshot *s, const char *version)
+{
+    struct infer_times t = {.queue_seconds = q->queue_seconds, .begin = infer_stats_now()};
+    int status = answer(q, s, version, &t);
+    infer_stats_add(&request_model(q)->infer_stats, &t, status);
+    return status;
 }
 
 int api_infer(struct request *q)

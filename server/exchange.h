@@ -42,6 +42,7 @@ struct exchange {
     size_t discarded; /* bytes thrown away */
     bool counted;     /* in http.open */
     double started;   /* seconds, monotonic */
+    double submitted; /* to the workers: seconds since it began */
     char uri[];       /* as sent */
 };
 

@@ -86,6 +86,8 @@ struct request {
     struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */
     const char *once_key;     /* Idempotency-Key that is under way; NULL: none */
 
+    double queue_seconds; /* that it waited for a worker */
+
     int status; /* of the response; 0: not answered yet */
     struct response response;
 };
