@@ -161,13 +161,15 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
 
 /* A detector's answer, unless its maps were asked for by name: the boxes that are in them. */
 static int reply_detections(struct request *q, const struct snapshot *s, const char *version,
-                            const struct batch *b, const struct detector *detector)
+                            const struct batch *b, const struct detector *detector,
+                            struct infer_times *t)
 {
     struct detections d = {.detector = detector,
                            .options = {.conf = 0.25, .iou = 0.7, .max_det = 300}};
     struct error e;
     if (detect_options_read(q, &d.options, &e) || detections_find(q, s, b, &d, &e))
         return reply_error(q, &e);
+    t->computed = infer_stats_now();
     model_count_predictions(request_model(q), b->n);
     if (api_wants_png(q))
         return detections_draw(q, s->description, &d);
@@ -182,7 +184,7 @@ static int reply_detections(struct request *q, const struct snapshot *s, const c
     return reply_json(q, 200, &w);
 }
 
-static int infer(struct request *q, struct snapshot *s, const char *version)
+static int answer(struct request *q, struct snapshot *s, const char *version, struct infer_times *t)
 {
     const struct network *net = program_network(s->program);
     struct output_wishes wishes;
@@ -196,16 +198,27 @@ static int infer(struct request *q, struct snapshot *s, const char *version)
         wanted_outputs(net, &wishes, &g.shown, &e) || api_read_batch(q, net, false, &b, &e) ||
         api_top_k(q, net, &g.top_k, &e) || (drawn && api_check_drawable(q, &e)))
         return reply_error(q, &e);
+    t->read = infer_stats_now();
+    t->samples = b.n;
     if (wishes.all && !wishes.binary && detector_find(net, &detector))
-        return reply_detections(q, s, version, &b, &detector);
+        return reply_detections(q, s, version, &b, &detector, t);
     bits = g.shown | (g.top_k ? OUTPUT_PROBABILITIES : 0);
     if (gather_begin(q, net, bits, b.n, &g, &e) ||
         snapshot_infer(s, q->server->pool, &b, bits, gather, &g, &e))
         return reply_error(q, &e);
+    t->computed = infer_stats_now();
     model_count_predictions(request_model(q), b.n);
     if (drawn)
         return reply_image(q, s, &g);
     return reply_outputs(q, s, version, b.n, &g, &wishes);
+}
+
+static int infer(struct request *q, struct snapshot *s, const char *version)
+{
+    struct infer_times t = {.queue_seconds = q->queue_seconds, .begin = infer_stats_now()};
+    int status = answer(q, s, version, &t);
+    infer_stats_add(&request_model(q)->infer_stats, &t, status);
+    return status;
 }
 
 int api_infer(struct request *q)

@@ -171,29 +171,35 @@ static bool element_is(const char *element, size_t size, const char *name, doubl
     return true;
 }
 
-/* Accept-Encoding: gzip by name, or else by '*'. */
-static bool gzip_accepted(const char *accept)
+/* The weight of an encoding in Accept-Encoding: by its name, or else by '*'. */
+static double accepted(const char *accept, const char *name)
 {
-    double gzip = -1, any = 0, q;
+    double weight = -1, any = 0, q;
     while (accept && *accept) {
         accept += strspn(accept, ", \t");
         size_t size = strcspn(accept, ",");
-        if (element_is(accept, size, "gzip", &q))
-            gzip = q;
+        if (element_is(accept, size, name, &q))
+            weight = q;
         else if (element_is(accept, size, "*", &q))
             any = q;
         accept += size;
     }
-    return (gzip < 0 ? any : gzip) > 0;
+    return weight < 0 ? any : weight;
+}
+
+/* What to answer in; NULL: as it is. */
+static const char *choose(const char *accept)
+{
+    double gzip = accepted(accept, "gzip"), deflate = accepted(accept, "deflate");
+    return gzip > 0 && gzip >= deflate ? "gzip" : deflate > 0 ? "deflate" : NULL;
 }
 
 /* malloc'd; NULL when it did not become smaller. */
-static void *pack(const void *data, size_t size, size_t *size_r)
+static void *pack(const void *data, size_t size, int bits, size_t *size_r)
 {
     z_stream z = {.next_in = (unsigned char *)(uintptr_t)data, .avail_in = (unsigned)size};
     unsigned char *out = malloc(size);
-    if (!out ||
-        deflateInit2(&z, PACK_LEVEL, Z_DEFLATED, GZIP_BITS, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+    if (!out || deflateInit2(&z, PACK_LEVEL, Z_DEFLATED, bits, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
         free(out);
         return NULL;
     }
@@ -215,11 +221,12 @@ void encoding_pack(struct request *q)
     if (r->content_type || r->kind == BODY_PULL || r->size < PACK_MIN || r->size > PIECE)
         return;
     reply_header(q, "Vary", "Accept-Encoding");
-    if (!gzip_accepted(request_header(q, "Accept-Encoding")))
+    const char *encoding = choose(request_header(q, "Accept-Encoding"));
+    if (!encoding)
         return;
-    void *packed = pack(r->body, r->size, &size);
+    void *packed = pack(r->body, r->size, encoding_bits(encoding), &size);
     if (!packed)
         return;
     reply_bytes(q, q->status, NULL, packed, size, BODY_MALLOC);
-    reply_header(q, "Content-Encoding", "gzip");
+    reply_header(q, "Content-Encoding", encoding);
 }

@@ -14,7 +14,8 @@ int encoding_unpack(struct request *q, struct error *e);
 /* Frees an unpacked body: it was not counted among the bodies that wait for slow clients. */
 void encoding_forget(struct request *q);
 
-/* Compresses an answer that is JSON of some size, if Accept-Encoding allows gzip. */
+/* Compresses an answer that is JSON of some size, in what Accept-Encoding prefers of
+ * gzip and deflate. */
 void encoding_pack(struct request *q);
 
 #endif

@@ -138,6 +138,7 @@ static void job_run(struct work_job *job, bool cancelled)
     pthread_mutex_lock(&h->mutex);
     bool stopping = h->stopping;
     pthread_mutex_unlock(&h->mutex);
+    x->q->queue_seconds = exchange_seconds(x) - x->submitted;
     if (!cancelled)
         handle(x);
     else if (stopping)
@@ -158,6 +159,7 @@ static void wait_begin(struct exchange *x)
     h->waiting++;
     pthread_mutex_unlock(&h->mutex);
     MHD_suspend_connection(x->connection);
+    x->submitted = exchange_seconds(x);
     x->job.run = job_run;
     x->submitted = exchange_seconds(x);
     if (work_submit(h->server->work, flags & ROUTE_WRITES ? q->queue : NULL, &x->job,

@@ -20,6 +20,7 @@
 #define BACKPROPD_MODEL_H
 
 #include "digest.h"
+#include "infer_stats.h"
 #include "program.h"
 #include "redo.h"
 #include "store.h"
@@ -92,6 +93,7 @@ struct model {
     bool moved;               /* this is set; [1] is where the next forward writes */
     size_t reserved;          /* bytes taken from the budget: model_bytes of its network */
 
+    struct infer_stats infer_stats;
     struct answers *answers;
     struct redo *redo;
     enum durability durability;

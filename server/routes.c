@@ -35,6 +35,8 @@ const struct route routes[] = {
      "DetectionEvaluate", "DetectionEvaluateAnswer",
      "boxes in COCO's form in, average precision and recall out; needs no model"},
     {"GET", "/v2/models", api_model_list, 0, ROLE_READ, NULL, "ModelList", "all models"},
+    {"GET", "/v2/models/stats", api_stats, 0, ROLE_READ, NULL, "Stats",
+     "what predictions took since the start, by model"},
     {"POST", "/v2/repository/index", api_repository_index, ROUTE_BODY_OPTIONAL, ROLE_READ, NULL,
      "RepositoryIndex", "all models and their states"},
 
@@ -50,6 +52,8 @@ const struct route routes[] = {
      "Model", "a new model from this one's state, whole or by layer globs"},
     {"GET", MODEL "/ready", api_model_ready, ROUTE_MODEL, ROLE_READ, NULL, "ModelReady",
      "whether the model answers"},
+    {"GET", MODEL "/stats", api_model_stats, ROUTE_MODEL, ROLE_READ, NULL, "Stats",
+     "what predictions with the model took since the start"},
     {"GET", MODEL "/config", api_model_config, ROUTE_MODEL, ROLE_READ, NULL, "ModelConfig",
      "the description in force, layers and parameters with their shapes"},
 

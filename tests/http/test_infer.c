@@ -63,6 +63,44 @@ static void outputs_on_request(struct daemon *d)
     assert_true(answer_number(a, "outputs.0.data.0") == p[0]);
 }
 
+/* ---- statistics ------------------------------------------------------------------------------ */
+
+static void statistics(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "a", remote_mlp);
+    remote_create(c, "b", remote_mlp);
+    answer_expect(remote_call(c, "POST", "a", "/versions", NULL), 201);
+    for (int i = 0; i < 3; i++)
+        remote_post(c, "a", i ? "infer" : "versions/1/infer", remote_inputs(c, 1, 5, 4, NULL));
+    for (int i = 0; i < 2; i++)
+        answer_expect(remote_call(c, "POST", "a", "/infer", "{\"inputs\":[[1,2]]}"), 422);
+    struct answer *a = remote_get(c, "a", "/stats");
+    assert_string_equal(answer_string(a, "model_stats.0.name"), "a");
+    assert_true(answer_number(a, "model_stats.0.inference_count") == 15);
+    assert_true(answer_number(a, "model_stats.0.execution_count") == 3);
+    assert_true(answer_number(a, "model_stats.0.last_inference") > 1.6e12);
+    assert_true(answer_number(a, "model_stats.0.inference_stats.success.count") == 3);
+    assert_true(answer_number(a, "model_stats.0.inference_stats.fail.count") == 2);
+    static const char *const parts[] = {"queue", "compute_input", "compute_infer",
+                                        "compute_output"};
+    double sum = 0;
+    for (int i = 0; i < 4; i++) {
+        char path[80];
+        snprintf(path, sizeof path, "model_stats.0.inference_stats.%s.ns", parts[i]);
+        double ns = answer_number(a, path);
+        assert_true(ns > 0);
+        sum += ns;
+    }
+    assert_true(answer_number(a, "model_stats.0.inference_stats.success.ns") == sum);
+    a = client_get(c, "/v2/models/stats");
+    answer_expect(a, 200);
+    assert_int_equal(json_array_size(answer_find(a, "model_stats")), 2);
+    assert_string_equal(answer_string(a, "model_stats.1.name"), "b");
+    assert_true(answer_number(a, "model_stats.1.inference_count") == 0);
+    assert_true(answer_number(a, "model_stats.1.memory_usage.0.byte_size") > 0);
+}
+
 /* One row of classification: "value:index[:label]", the value as in the numbers, best first. */
 static void check_classes(json_t *strings, size_t begin, size_t k, const double *row, int classes,
                           const char *const *labels)
@@ -351,9 +389,9 @@ static void while_training(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(answer_form),      DAEMON_TEST(outputs_on_request), DAEMON_TEST(classification),
-        DAEMON_TEST(short_forms),      DAEMON_TEST(several_inputs),     DAEMON_TEST(not_finite),
-        DAEMON_TEST(batch_is_singles), DAEMON_TEST(while_training),
+        DAEMON_TEST(answer_form),    DAEMON_TEST(outputs_on_request), DAEMON_TEST(statistics),
+        DAEMON_TEST(classification), DAEMON_TEST(short_forms),        DAEMON_TEST(several_inputs),
+        DAEMON_TEST(not_finite),     DAEMON_TEST(batch_is_singles),   DAEMON_TEST(while_training),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
