@@ -70,6 +70,7 @@ static void bit_flip(const struct fixture *f, int64_t row, int at)
     sqlite3_blob *blob;
     unsigned char c;
     assert_int_equal(sqlite3_open(f->db, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 10000); /* the store may be sweeping */
     assert_int_equal(sqlite3_blob_open(db, "main", "blobs", "data", row, 1, &blob), SQLITE_OK);
     assert_int_equal(sqlite3_blob_read(blob, &c, 1, at), SQLITE_OK);
     c ^= 4;
