@@ -5,6 +5,7 @@
  *               number counts up from 1 for each model and is never used again.
  *   checkpoint  the one hidden version of a model that the daemon starts from; a new one replaces
  *               the older one. Where a function takes a version, STORE_CHECKPOINT means it.
+ *   alias       a name for a version, and a ledger of its moves.
  *   series      a named sequence of numbers of a model, one a revision at most: its metrics.
  *
  * What is promised: a version is there whole or not at all, also after kill -9. A model, a version
