@@ -263,7 +263,8 @@ enum { DETECTION_BOXES = 100 }; /* objects an image, unless the target's shape s
 /* ---- what target a loss wants ---------------------------------------------------------------- */
 
 /* All tables of losses. */
-static const struct op *const tables[] = {ops_loss, ops_loss_pairs, ops_loss_rows};
+static const struct op *const tables[] = {ops_loss, ops_loss_pairs, ops_loss_rows, ops_loss_margin,
+                                          ops_loss_vectors};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 static const struct op *loss_find(const char *name, struct error *e)
