@@ -1,6 +1,6 @@
 /* conv.h: a convolution's sizes, and its two algorithms: products of windows with packed weights
- * (conv_direct.c), and that of depthwise layers (conv_depthwise.c). ops_conv.c holds the row and
- * chooses.
+ * (conv_direct.c), and that of depthwise layers (conv_depthwise.c). ops_conv.c holds the row of
+ * conv2d and chooses; ops_conv_line.c (conv1d) and ops_conv_transpose.c put other operators on top.
  *
  * Inside plans images are N,H,W,C. Weights come as O,I/groups,kh,kw and are packed at the start of
  * forward and of backward, so that the numbers of a window follow each other as in an image. */
@@ -49,6 +49,8 @@ struct conv_method {
 };
 
 extern const struct conv_method conv_direct, conv_depthwise;
+/* The method for these sizes. */
+const struct conv_method *conv_method(const struct conv *v);
 
 /* Parts into which sums over the batch are cut: part i of n of [0, count). */
 static inline int64_t conv_part(int64_t i, int64_t n, int64_t count)

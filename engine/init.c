@@ -7,6 +7,7 @@
 #include "graph.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Initialisers draw under a number that no training forward reaches (random.c counts to 2^48). */
 static const uint64_t INIT_DRAW = ((uint64_t)1 << 48) - 1;
@@ -92,10 +93,13 @@ static void uniform_fill(const void *attrs, const struct param *p, const struct 
 
 struct normal {
     double mean, std;
+    int64_t padding_idx; /* -1: none */
 };
 static const struct attr_def normal_attrs[] = {
     {"mean", ATTR_REAL, offsetof(struct normal, mean), "0", -INFINITY, INFINITY, NULL, "mean"},
     {"std", ATTR_REAL, offsetof(struct normal, std), "1", 0, INFINITY, NULL, "standard deviation"},
+    {"padding_idx", ATTR_INT, offsetof(struct normal, padding_idx), "-1", 0, 0x1p48, NULL,
+     "a row (index of dimension 0) that is zero, as nn.Embedding has it; none given: no such row"},
     {0},
 };
 
@@ -104,6 +108,10 @@ static void normal_fill(const void *attrs, const struct param *p, const struct r
 {
     const struct normal *v = attrs;
     fill_normal(p, key, v->mean, v->std, out);
+    if (p->shape.rank == 0 || v->padding_idx < 0 || v->padding_idx >= p->shape.dim[0])
+        return;
+    const size_t row = p->count / (size_t)p->shape.dim[0];
+    memset(out + (size_t)v->padding_idx * row, 0, row * sizeof *out);
 }
 
 /* ---- distributions from the fans ------------------------------------------------------------- */
@@ -217,7 +225,7 @@ static const struct init_def inits[] = {
     ROW("fan_in_uniform", "U(-b, b), b = 1 / sqrt(fan_in)", NULL, char, NULL, fan_in_uniform_fill),
     {.row.info.name = NULL},
 };
-static const struct rows table = {&inits[0].row, sizeof inits[0], "initialiser"};
+static const struct rows table = {&inits[0].row, sizeof inits[0], "initialiser", NULL};
 
 bool init_info_at(int i, struct optimizer_info *info_r)
 {

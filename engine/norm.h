@@ -1,5 +1,5 @@
-/* norm.h: normalisation. norm_batch.c and norm_layer.c hold the arithmetic of batch norm and layer
- * norm; ops_norm.c their attributes, shapes and rows. */
+/* norm.h: normalisation. norm_batch.c, norm_layer.c (also rms_norm) and norm_group.c hold the
+ * arithmetic; ops_norm.c the attributes, shapes and rows. */
 #ifndef BACKPROP_NORM_H
 #define BACKPROP_NORM_H
 
@@ -17,6 +17,12 @@ struct layer_norm_attrs {
     bool elementwise_affine, bias;
 };
 
+struct group_norm_attrs {
+    int64_t num_groups; /* 0: as many as channels */
+    double eps;
+    bool affine;
+};
+
 /* Parameters, by their place in the rows. */
 enum { NORM_WEIGHT, NORM_BIAS, NORM_MEAN, NORM_VAR, NORM_BATCHES };
 
@@ -27,6 +33,11 @@ void batch_norm_backward(const struct node *n, struct run *r);
 void layer_norm_memory(struct node *n);
 void layer_norm_forward(const struct node *n, struct run *r);
 void layer_norm_backward(const struct node *n, struct run *r);
+void rms_norm_forward(const struct node *n, struct run *r);
+void rms_norm_backward(const struct node *n, struct run *r);
+void group_norm_memory(struct node *n);
+void group_norm_forward(const struct node *n, struct run *r);
+void group_norm_backward(const struct node *n, struct run *r);
 
 /* Numbers of parameter k in this run; NULL when the node has none. */
 static inline const real *norm_param(const struct node *n, const struct run *r, int k)

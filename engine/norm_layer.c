@@ -3,6 +3,7 @@
  *
  * Rows are independent, forward and backward. With g = dy * weight and xhat = (x - mean) * invstd:
  *     dx = invstd * (g - mean(g) - xhat * mean(g xhat)).
+ * rms_norm is the same with a mean of 0 in place of the row's, which mean(g) then does not enter.
  * Gradients of weight and bias are sums over rows, taken chunk by chunk in double. Sums within a
  * row run in 8 lanes of double, in an order that depends on its length only. */
 #include "norm.h"
@@ -17,6 +18,7 @@ enum { LANES = 8 };
 struct job {
     const struct node *n;
     struct run *r;
+    bool centred; /* layer_norm; else rms_norm */
     int64_t rows, d;
     struct channel_chunks chunks;
     const real *x, *dy, *weight, *bias;
@@ -33,9 +35,9 @@ static int64_t row_length(const struct node *n)
     return d;
 }
 
-static struct job layer_norm_job(const struct node *n, struct run *r)
+static struct job layer_norm_job(const struct node *n, struct run *r, bool centred)
 {
-    struct job j = {.n = n, .r = r, .d = row_length(n), .x = run_in(r, n, 0)};
+    struct job j = {.n = n, .r = r, .centred = centred, .d = row_length(n), .x = run_in(r, n, 0)};
     j.rows = run_count(r, n) / j.d;
     j.chunks = channel_chunks(&(struct channels){j.rows, j.d, 1});
     j.weight = norm_param(n, r, NORM_WEIGHT);
@@ -103,7 +105,7 @@ static void forward_row(const struct job *j, int64_t row)
     const struct layer_norm_attrs *a = j->n->attrs;
     const real *restrict x = j->x + row * j->d;
     real *restrict y = j->y + row * j->d;
-    const double mean = row_sum(x, j->d) / (double)j->d;
+    const double mean = j->centred ? row_sum(x, j->d) / (double)j->d : 0;
     const double var = row_squares(x, mean, j->d) / (double)j->d;
     const real m = j->mean[row] = (real)mean;
     const real s = j->invstd[row] = (real)(1 / sqrt(var + a->eps));
@@ -122,11 +124,21 @@ static void forward_range(void *arg, int64_t begin, int64_t end, int worker)
         forward_row(arg, row);
 }
 
-void layer_norm_forward(const struct node *n, struct run *r)
+static void rows_forward(const struct node *n, struct run *r, bool centred)
 {
-    struct job j = layer_norm_job(n, r);
+    struct job j = layer_norm_job(n, r, centred);
     j.y = run_value(r, n);
     run_for(r, j.rows, grain_rows(j.d), forward_range, &j);
+}
+
+void layer_norm_forward(const struct node *n, struct run *r)
+{
+    rows_forward(n, r, true);
+}
+
+void rms_norm_forward(const struct node *n, struct run *r)
+{
+    rows_forward(n, r, false);
 }
 
 static void backward_row(const struct job *j, int64_t row, real *restrict g)
@@ -137,7 +149,7 @@ static void backward_row(const struct job *j, int64_t row, real *restrict g)
     for (int64_t i = 0; i < j->d; i++)
         g[i] = j->weight ? dy[i] * j->weight[i] : dy[i];
     const double inv = (double)s, per = 1 / (double)j->d;
-    const real shift = (real)(row_sum(g, j->d) * per);
+    const real shift = (real)(j->centred ? row_sum(g, j->d) * per : 0);
     const real slope = (real)(row_dot(g, x, (double)mean, j->d) * inv * inv * per);
     for (int64_t i = 0; i < j->d; i++)
         dx[i] = (g[i] - shift - (x[i] - mean) * slope) * s;
@@ -186,9 +198,9 @@ static void reduce(const struct job *j, int which, real *to)
     }
 }
 
-void layer_norm_backward(const struct node *n, struct run *r)
+static void rows_backward(const struct node *n, struct run *r, bool centred)
 {
-    struct job j = layer_norm_job(n, r);
+    struct job j = layer_norm_job(n, r, centred);
     real *dweight = norm_param_grad(n, r, NORM_WEIGHT), *dbias = norm_param_grad(n, r, NORM_BIAS);
     j.dy = run_grad(r, n);
     j.dx = run_grad_in(r, n, 0);
@@ -199,4 +211,14 @@ void layer_norm_backward(const struct node *n, struct run *r)
     run_for(r, j.chunks.count, 1, sums_range, &j);
     reduce(&j, 0, dweight);
     reduce(&j, 1, dbias);
+}
+
+void layer_norm_backward(const struct node *n, struct run *r)
+{
+    rows_backward(n, r, true);
+}
+
+void rms_norm_backward(const struct node *n, struct run *r)
+{
+    rows_backward(n, r, false);
 }

@@ -53,6 +53,8 @@ enum op_flags {
     OP_TARGET_BOXES = 1 << 13, /* a loss of maps, last the target [N, boxes, 5] */
     OP_DETACHES = 1 << 14,     /* backward holds constant what forward computes (torch's detach):
                                   the gradient is not that of the value; it has a test of its own */
+    OP_TARGET_ROWS = 1 << 15,  /* a loss whose usual target has the prediction's shape without its
+                                  last dimension */
 };
 
 struct op {
@@ -81,7 +83,10 @@ struct op {
 
 extern const struct op ops_leaf[], ops_elementwise[], ops_activation[], ops_linear[], ops_conv[],
     ops_pool[], ops_upsample[], ops_norm[], ops_reduce[], ops_shape[], ops_move[], ops_concat[],
-    ops_loss[], ops_dropout[];
+    ops_loss[], ops_dropout[], ops_smooth[], ops_hard[], ops_gated[], ops_fold[], ops_select[],
+    ops_index[], ops_permute[], ops_tile[], ops_pad[], ops_interpolate[], ops_attention[],
+    ops_conv_line[], ops_conv_transpose[], ops_multihead[], ops_loss_pairs[], ops_loss_rows[],
+    ops_loss_margin[], ops_loss_vectors[];
 
 const struct op *op_find(const char *name); /* NULL when there is none */
 /* As op_find, not internal; UNKNOWN_OPERATOR with the nearest names. `what` begins the sentence. */
@@ -228,6 +233,11 @@ static inline struct image run_image(const struct run *r, const struct node *n)
 {
     return (struct image){run_dim(r, n, 0), n->shape.dim[1], n->shape.dim[2], n->shape.dim[3]};
 }
+
+/* dst[s][col][row] = src[s][row][col]: for operators that change the layout themselves. ops_leaf.c
+ */
+void transpose_samples(struct run *r, int64_t samples, int64_t rows, int64_t cols, const real *src,
+                       real *dst);
 
 /* Uniform in [0, 1) from (seed, draw, key, index): Philox4x32-10. random.c */
 struct random_key {

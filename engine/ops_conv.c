@@ -147,7 +147,7 @@ static struct conv conv_of(const struct node *n)
 }
 
 /* A convolution of one channel to one is depthwise too, but long in pixels, not in channels. */
-static const struct conv_method *conv_method(const struct conv *v)
+const struct conv_method *conv_method(const struct conv *v)
 {
     return v->depthwise && v->groups > 1 ? &conv_depthwise : &conv_direct;
 }

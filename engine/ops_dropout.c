@@ -1,6 +1,6 @@
-/* ops_dropout.c: dropout. Element i is dropped when word i of the node's random numbers, for this
- * seed and draw, lies below p: a pure function of (seed, draw, node, i), whatever the threads. What
- * was kept is saved as one bit an element for backward. */
+/* ops_dropout.c: dropout and drop_path. Element i is dropped when word i of the node's random
+ * numbers, for this seed and draw, lies below p: a pure function of (seed, draw, node, i), whatever
+ * the threads. What was kept is saved as one bit an element for backward. */
 #include "unary.h"
 
 #include <stddef.h>
@@ -103,10 +103,72 @@ static void dropout_backward(const struct node *n, struct run *r)
         run_for(r, run_count(r, n), GRAIN_ELEMENTS, backward_range, &d);
 }
 
+/* ---- drop_path ------------------------------------------------------------------------------- */
+
+/* Samples are dropped whole (stochastic depth). What was drawn is drawn again in backward. */
+struct path_pass {
+    struct random_key key;
+    double p;
+    int64_t size; /* of a sample */
+    const real *from;
+    real *to;
+};
+
+static int drop_path_shape(struct node *n, struct error *e)
+{
+    return node_check_rank(n, 0, 1, SHAPE_MAX_RANK, e) ? -1 : unary_shape(n, e);
+}
+
+static void path_range(void *arg, int64_t begin, int64_t end, int worker UNUSED)
+{
+    const struct path_pass *d = arg;
+    for (int64_t s = begin; s < end; s++) {
+        const bool kept = random_uniform(&d->key, (uint64_t)s) >= d->p;
+        const real scale = kept && d->p < 1 ? (real)(1 / (1 - d->p)) : 0;
+        for (int64_t i = s * d->size; i < (s + 1) * d->size; i++)
+            d->to[i] = d->from[i] * scale;
+    }
+}
+
+static void path_apply(const struct node *n, struct run *r, const real *from, real *to)
+{
+    const int64_t samples = run_dim(r, n, 0);
+    struct path_pass d = {run_random(r, n), ((const struct dropout *)n->attrs)->p,
+                          run_count(r, n) / samples, from, to};
+    if (to)
+        run_for(r, samples, grain_rows(d.size), path_range, &d);
+}
+
+static void drop_path_forward(const struct node *n, struct run *r)
+{
+    if (r->training)
+        path_apply(n, r, run_in(r, n, 0), run_value(r, n));
+    else
+        identity_forward(n, r);
+}
+
+static void drop_path_backward(const struct node *n, struct run *r)
+{
+    if (r->training)
+        path_apply(n, r, run_grad(r, n), run_grad_in(r, n, 0));
+    else
+        identity_backward(n, r);
+}
+
+static const struct attr_def drop_path_attrs[] = {
+    {"p", ATTR_REAL, offsetof(struct dropout, p), "0.5", 0, 1, NULL,
+     "probability that a sample is dropped"},
+    {0},
+};
+
 const struct op ops_dropout[] = {
     {"dropout", "dropout", 1, 1, dropout_attrs, sizeof(struct dropout), NULL, unary_shape,
      dropout_memory, dropout_forward, dropout_backward, unary_flops, OP_RANDOM | OP_LAYOUT_SAME,
      "Nx12; Nx2x3x3 p=0.2; Nx12 p=0; 40 p=0.9",
      "training: y = x / (1 - p), or 0 with probability p; otherwise y = x"},
+    {"drop_path", "dropout", 1, 1, drop_path_attrs, sizeof(struct dropout), NULL, drop_path_shape,
+     NULL, drop_path_forward, drop_path_backward, unary_flops, OP_RANDOM | OP_LAYOUT_SAME,
+     "Nx12; Nx2x3x3 p=0.2; Nx4 p=0; 5x3 p=0.9",
+     "training: y = x / (1 - p), or 0 for a whole sample with probability p; otherwise y = x"},
     {0},
 };

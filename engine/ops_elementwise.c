@@ -16,6 +16,7 @@
     U(exp,  OUT,  RM(exp)(x),  g * y,            "Nx3; 2x3x2",   "y = e^x")                        \
     U(log,  IN,   RM(log)(x),  g / x,            "Nx3:positive", "y = ln(x)")                      \
     U(sqrt, OUT,  RM(sqrt)(x), g / (2 * y),      "Nx3:positive", "y = sqrt(x)")                    \
+    U(rsqrt, OUT, 1 / RM(sqrt)(x), -g * (y * y * y) / 2, "Nx3:positive", "y = 1 / sqrt(x)")        \
     U(abs,  IN,   RM(fabs)(x), x > 0 ? g : x < 0 ? -g : 0, "Nx7:spread", "y = |x|, gradient 0 at 0") \
     U(neg,  NONE, -x,          -g,               "Nx3; scalar",  "y = -x")                         \
     U(sin,  IN,   RM(sin)(x),  g * RM(cos)(x),   "Nx3",          "y = sin(x)")                     \
@@ -64,7 +65,24 @@ static inline real power(real a, real b)
       a == 0 && b >= 0 ? 0 : g * (power(a, b) * RM(log)(a)),                                       \
       "Nx3:positive Nx3; Nx3:positive 3; scalar:positive 2x3; Nx3 exponent=2; Nx3 exponent=3; "    \
       "Nx3:positive exponent=-0.5", "y = a^b, broadcast; the gradient of a is 0 where b is 0, "    \
-      "that of b where a is 0 and b is not negative")
+      "that of b where a is 0 and b is not negative")                                              \
+    B(maximum, OP_KEEPS_IN, "other", a > b || a != a ? a : b, a > b ? g : a == b ? g / 2 : 0,      \
+      b > a ? g : a == b ? g / 2 : 0,                                                              \
+      "Nx3:spread Nx3:positive; Nx3x4 1x4:positive; Nx4:spread other=0.05",                        \
+      "y = the larger of a and b, broadcast; where they are equal each has half of the gradient")  \
+    B(minimum, OP_KEEPS_IN, "other", a < b || a != a ? a : b, a < b ? g : a == b ? g / 2 : 0,      \
+      b < a ? g : a == b ? g / 2 : 0,                                                              \
+      "Nx3:spread Nx3:positive; Nx3x4 1x4:positive; Nx4:spread other=0.05",                        \
+      "y = the smaller of a and b, broadcast; where they are equal each has half of the gradient")
+
+/* C(name, y of a and b, doc): comparisons, 1 where they hold, 0 elsewhere. */
+#define COMPARE_LIST(C)                                                                            \
+    C(eq, a == b, "y = 1 where a = b, else 0, broadcast")                                          \
+    C(ne, a != b, "y = 1 where a and b differ, else 0, broadcast")                                 \
+    C(lt, a < b, "y = 1 where a < b, else 0, broadcast")                                           \
+    C(le, a <= b, "y = 1 where a <= b, else 0, broadcast")                                         \
+    C(gt, a > b, "y = 1 where a > b, else 0, broadcast")                                           \
+    C(ge, a >= b, "y = 1 where a >= b, else 0, broadcast")
 /* clang-format on */
 
 /* A strip of n elements. A step of 0 is an operand that the whole strip shares. */
@@ -98,6 +116,9 @@ struct strip {
     BINARY_STRIP(name##_strip_da, BINARY_READ_G, da)                                               \
     BINARY_STRIP(name##_strip_db, BINARY_READ_G, db)
 BINARY_LIST(BINARY_DEFINE)
+
+#define COMPARE_DEFINE(name, f, doc) BINARY_STRIP(name##_strip, , f)
+COMPARE_LIST(COMPARE_DEFINE)
 
 struct binary_attrs {
     double other; /* NaN: not given */
@@ -248,6 +269,18 @@ static void binary_backward(const struct node *n, struct run *r, int i,
     };
 BINARY_LIST(BINARY_NODE)
 
+static const struct attr_def compare_attrs[] = {
+    {"other", ATTR_REAL, offsetof(struct binary_attrs, other), "nan", -OTHER_MAX, OTHER_MAX, NULL,
+     "a number in place of the second input"},
+    {0},
+};
+#define COMPARE_NODE(name, f, doc)                                                                 \
+    static void name##_forward(const struct node *n, struct run *r)                                \
+    {                                                                                              \
+        binary_forward(n, r, name##_strip);                                                        \
+    }
+COMPARE_LIST(COMPARE_NODE)
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 #define UNARY_TABLE(name, keep, f, df, samples, doc)                                               \
@@ -269,4 +302,22 @@ BINARY_LIST(BINARY_NODE)
      samples,                                                                                      \
      doc},
 
-const struct op ops_elementwise[] = {UNARY_LIST(UNARY_TABLE) BINARY_LIST(BINARY_TABLE){0}};
+#define COMPARE_TABLE(name, f, doc)                                                                \
+    {#name,                                                                                        \
+     "elementwise",                                                                                \
+     1,                                                                                            \
+     2,                                                                                            \
+     compare_attrs,                                                                                \
+     sizeof(struct binary_attrs),                                                                  \
+     NULL,                                                                                         \
+     binary_shape,                                                                                 \
+     NULL,                                                                                         \
+     name##_forward,                                                                               \
+     NULL,                                                                                         \
+     unary_flops,                                                                                  \
+     OP_LAYOUT_SAME | OP_NO_GRAD,                                                                  \
+     "Nx3:spread Nx3:positive; Nx3x4:spread 1x4:positive; Nx4:spread other=0.05",                  \
+     doc},
+
+const struct op ops_elementwise[] = {UNARY_LIST(UNARY_TABLE) BINARY_LIST(BINARY_TABLE)
+                                         COMPARE_LIST(COMPARE_TABLE){0}};

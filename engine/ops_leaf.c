@@ -43,13 +43,19 @@ static void transpose_range(void *arg, int64_t begin, int64_t end, int worker)
         transpose_sample(t->dst + s * size, t->src + s * size, t->rows, t->cols);
 }
 
+void transpose_samples(struct run *r, int64_t samples, int64_t rows, int64_t cols, const real *src,
+                       real *dst)
+{
+    struct transpose t = {dst, src, rows, cols};
+    run_for(r, samples, grain_rows(rows * cols), transpose_range, &t);
+}
+
 static void transpose_images(const struct node *n, struct run *r, real *dst, const real *src,
                              bool to_last)
 {
     struct image m = run_image(r, n);
     int64_t p = m.h * m.w;
-    struct transpose t = {dst, src, to_last ? m.c : p, to_last ? p : m.c};
-    run_for(r, m.n, grain_rows(p * m.c), transpose_range, &t);
+    transpose_samples(r, m.n, to_last ? m.c : p, to_last ? p : m.c, src, dst);
 }
 
 static void to_last_forward(const struct node *n, struct run *r)

@@ -262,14 +262,20 @@ enum { DETECTION_BOXES = 100 }; /* objects an image, unless the target's shape s
 
 /* ---- what target a loss wants ---------------------------------------------------------------- */
 
+/* All tables of losses. */
+static const struct op *const tables[] = {ops_loss, ops_loss_pairs, ops_loss_rows, ops_loss_margin,
+                                          ops_loss_vectors};
+enum { TABLES = sizeof tables / sizeof tables[0] };
+
 static const struct op *loss_find(const char *name, struct error *e)
 {
-    const struct op *op = ops_loss;
     struct nearest near = {.given = name};
-    for (; op->name && strcmp(op->name, name) != 0; op++)
-        nearest_offer(&near, op->name);
-    if (op->name)
-        return op;
+    for (int t = 0; t < TABLES; t++)
+        for (const struct op *op = tables[t]; op->name; op++) {
+            if (strcmp(op->name, name) == 0)
+                return op;
+            nearest_offer(&near, op->name);
+        }
     error_set(e, ERROR_UNKNOWN_OPERATOR, "no loss '%.60s'%s%s%s", name,
               near.best ? "; did you mean '" : "", near.best ? near.best : "",
               near.best ? "'?" : "");
@@ -291,6 +297,7 @@ int loss_target(const char *op, const struct shape *prediction, enum dtype *dtyp
     const bool classes = loss->flags & OP_TARGET_CLASSES;
     *dtype_r = classes ? DTYPE_INT64 : DTYPE_REAL;
     *shape_r = *prediction;
+    shape_r->rank -= (loss->flags & OP_TARGET_ROWS) && prediction->rank > 0;
     if (classes && !cross_entropy_classes_shape(prediction, shape_r))
         return error_set(e, ERROR_BAD_SHAPE,
                          "%s: expects a prediction of the shape [N, classes, ...], found %s", op,

@@ -1,6 +1,6 @@
 /* ops_loss.h: what the files of the losses share. The table of their rows is in ops_loss.c;
  * ops_loss_classes.c has cross_entropy, ops_loss_binary.c bce_with_logits, ops_loss_detection.c
- * yolo_detection. */
+ * yolo_detection; ops_loss_pairs.c and ops_loss_rows.c have tables of their own. */
 #ifndef BACKPROP_OPS_LOSS_H
 #define BACKPROP_OPS_LOSS_H
 

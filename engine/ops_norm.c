@@ -1,5 +1,5 @@
-/* ops_norm.c: batch_norm1d, batch_norm2d and layer_norm: attributes, shapes and rows. The
- * arithmetic is in norm_batch.c and norm_layer.c. */
+/* ops_norm.c: batch_norm1d, batch_norm2d, layer_norm, rms_norm, group_norm and instance_norm:
+ * attributes, shapes and rows. The arithmetic is in norm_batch.c, norm_layer.c and norm_group.c. */
 #include "norm.h"
 
 #include "window.h"
@@ -29,6 +29,33 @@ static const struct attr_def layer_norm_attr_defs[] = {
      "scale each element by a learnt number"},
     {"bias", ATTR_BOOL, LAYER_NORM(bias), "true", 0, 0, NULL,
      "with elementwise_affine: shift each element by a learnt number"},
+    {0},
+};
+
+static const struct attr_def rms_norm_attr_defs[] = {
+    {"normalized_shape", ATTR_INTS, LAYER_NORM(normalized_shape), NULL, 1, 1 << 30, NULL,
+     "sizes of the last dimensions, which are normalised together"},
+    {"eps", ATTR_REAL, LAYER_NORM(eps), "1.1920928955078125e-7", 0, 1, NULL,
+     "added to the mean square; float32's epsilon when left out, as in torch"},
+    {"elementwise_affine", ATTR_BOOL, LAYER_NORM(elementwise_affine), "true", 0, 0, NULL,
+     "scale each element by a learnt number"},
+    {0},
+};
+
+#define GROUP_NORM(field) offsetof(struct group_norm_attrs, field)
+static const struct attr_def group_norm_attr_defs[] = {
+    {"num_groups", ATTR_INT, GROUP_NORM(num_groups), NULL, 1, 1 << 30, NULL,
+     "parts of the channels that are normalised apart"},
+    {"eps", ATTR_REAL, GROUP_NORM(eps), "1e-5", 0, 1, NULL, "added to the variance"},
+    {"affine", ATTR_BOOL, GROUP_NORM(affine), "true", 0, 0, NULL,
+     "scale and shift each channel by a learnt number"},
+    {0},
+};
+
+static const struct attr_def instance_norm_attr_defs[] = {
+    {"eps", ATTR_REAL, GROUP_NORM(eps), "1e-5", 0, 1, NULL, "added to the variance"},
+    {"affine", ATTR_BOOL, GROUP_NORM(affine), "false", 0, 0, NULL,
+     "scale and shift each channel by a learnt number"},
     {0},
 };
 
@@ -117,6 +144,43 @@ static int layer_norm_shape(struct node *n, struct error *e)
     return node_set_shape(n, in, e);
 }
 
+static int group_norm_shape(struct node *n, struct error *e)
+{
+    const struct group_norm_attrs *a = n->attrs;
+    const struct shape *in = &n->in[0]->shape;
+    struct shape_text text;
+    if (node_check_rank(n, 0, 2, SHAPE_MAX_RANK, e))
+        return -1;
+    const int64_t channels = in->dim[1];
+    if (a->num_groups && channels % a->num_groups)
+        return error_set(e, ERROR_BAD_SHAPE,
+                         "%s: num_groups %lld must divide the channels of %s (%lld) without "
+                         "remainder",
+                         n->what, (long long)a->num_groups, shape_print(in, &text),
+                         (long long)channels);
+    if (declare(n, NORM_WEIGHT, a->affine, "affine", &SHAPE(channels), e) ||
+        declare(n, NORM_BIAS, a->affine, "affine", &SHAPE(channels), e))
+        return -1;
+    return node_set_shape(n, in, e);
+}
+
+/* A single number cannot be normalised: torch refuses it, too. */
+static int instance_norm_shape(struct node *n, struct error *e)
+{
+    const struct shape *in = &n->in[0]->shape;
+    struct shape_text text;
+    int64_t positions = 1;
+    if (node_check_rank(n, 0, 3, SHAPE_MAX_RANK, e))
+        return -1;
+    for (int i = 2; i < in->rank; i++)
+        positions = in->dim[i] == 1 ? positions : in->dim[i];
+    if (positions == 1)
+        return error_set(e, ERROR_BAD_SHAPE,
+                         "%s: expects more than one number in each channel, found %s", n->what,
+                         shape_print(in, &text));
+    return group_norm_shape(n, e);
+}
+
 /* Subtract, multiply, multiply, add. */
 static double batch_norm_flops(const struct node *n)
 {
@@ -148,5 +212,23 @@ const struct op ops_norm[] = {
      "Nx7 normalized_shape=7 elementwise_affine=false; Nx2x9 normalized_shape=9 bias=false;"
      "3x4 normalized_shape=3,4",
      "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var over the last dimensions"},
+    {"rms_norm", "normalisation", 1, 1, rms_norm_attr_defs, sizeof(struct layer_norm_attrs),
+     layer_norm_params, layer_norm_shape, layer_norm_memory, rms_norm_forward, rms_norm_backward,
+     layer_norm_flops, OP_KEEPS_IN,
+     "Nx6 normalized_shape=6; Nx3x19 normalized_shape=19 eps=0.01; Nx4x5 normalized_shape=4,5 "
+     "elementwise_affine=false",
+     "y = x / sqrt(mean of x^2 + eps) * weight, mean over the last dimensions"},
+    {"group_norm", "normalisation", 1, 1, group_norm_attr_defs, sizeof(struct group_norm_attrs),
+     layer_norm_params, group_norm_shape, group_norm_memory, group_norm_forward,
+     group_norm_backward, layer_norm_flops, OP_KEEPS_IN | OP_LAYOUT_ALIKE,
+     "Nx6x3x4 num_groups=2; Nx4x5 num_groups=4; Nx6 num_groups=3; Nx4x2x2 num_groups=1 "
+     "affine=false; 2x4x3 num_groups=2 eps=0.01",
+     "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of a sample's group of "
+     "channels"},
+    {"instance_norm", "normalisation", 1, 1, instance_norm_attr_defs,
+     sizeof(struct group_norm_attrs), layer_norm_params, instance_norm_shape, group_norm_memory,
+     group_norm_forward, group_norm_backward, layer_norm_flops, OP_KEEPS_IN | OP_LAYOUT_ALIKE,
+     "Nx3x4x2; Nx2x5 affine=true; Nx3x2x3 affine=true eps=0.01",
+     "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of a sample's channel"},
     {0},
 };

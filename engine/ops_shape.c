@@ -158,6 +158,64 @@ static int flatten_shape(struct node *n, struct error *e)
     return node_set_shape(n, &out, e);
 }
 
+/* ---- squeeze and unsqueeze ------------------------------------------------------------------- */
+
+struct squeeze {
+    struct int_list dim;
+};
+static const struct attr_def squeeze_attrs[] = {
+    {"dim", ATTR_INTS, offsetof(struct squeeze, dim), "", -SHAPE_MAX_RANK, SHAPE_MAX_RANK - 1, NULL,
+     "dimensions to leave out where their size is 1; none given: all of size 1"},
+    {0},
+};
+struct unsqueeze {
+    int64_t dim;
+};
+static const struct attr_def unsqueeze_attrs[] = {
+    {"dim", ATTR_INT, offsetof(struct unsqueeze, dim), NULL, -SHAPE_MAX_RANK, SHAPE_MAX_RANK - 1,
+     NULL, "where a dimension of size 1 is put in; not before the batch"},
+    {0},
+};
+
+static int squeeze_shape(struct node *n, struct error *e)
+{
+    const struct int_list *list = &((const struct squeeze *)n->attrs)->dim;
+    const struct shape *in = &n->in[0]->shape;
+    struct shape out = {0};
+    bool chosen[SHAPE_MAX_RANK] = {false};
+    int dim;
+    if (node_check_rank(n, 0, 0, SHAPE_MAX_RANK, e))
+        return -1;
+    for (int i = 0; i < list->n; i++) {
+        if (node_wrap_dim(n, list->v[i], in->rank, &dim, e))
+            return -1;
+        chosen[dim] = true;
+    }
+    for (int i = 0; i < in->rank; i++)
+        if (in->dim[i] != 1 || (list->n && !chosen[i]))
+            out.dim[out.rank++] = in->dim[i];
+    return node_set_shape(n, &out, e);
+}
+
+static int unsqueeze_shape(struct node *n, struct error *e)
+{
+    const struct shape *in = &n->in[0]->shape;
+    struct shape out = *in;
+    struct shape_text text;
+    int dim;
+    if (node_check_rank(n, 0, 0, SHAPE_MAX_RANK - 1, e) ||
+        node_wrap_dim(n, ((const struct unsqueeze *)n->attrs)->dim, in->rank + 1, &dim, e))
+        return -1;
+    if (dim == 0 && shape_batched(in))
+        return error_set(e, ERROR_BAD_SHAPE,
+                         "%s: dimension 0 of %s is the batch and must stay in front", n->what,
+                         shape_print(in, &text));
+    memmove(&out.dim[dim + 1], &out.dim[dim], sizeof out.dim[0] * (size_t)(in->rank - dim));
+    out.dim[dim] = 1;
+    out.rank++;
+    return node_set_shape(n, &out, e);
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 #define VIEW_ROW(name, samples, doc)                                                               \
@@ -173,5 +231,9 @@ const struct op ops_shape[] = {
              "y has the elements of x in the same order; a batch stays in front"),
     VIEW_ROW(flatten, "Nx2x3x2; Nx2x3x2 start_dim=2; Nx2x3x2 end_dim=2; 2x3x2 start_dim=0; Nx3",
              "y has dimensions start_dim to end_dim of x as one"),
+    VIEW_ROW(squeeze, "Nx1x3x1; Nx1x3x1 dim=1; 1x2x1 dim=0,2; Nx2 dim=1",
+             "y is x without its dimensions of size 1"),
+    VIEW_ROW(unsqueeze, "Nx3 dim=1; Nx2x3 dim=-1; 2 dim=0; scalar dim=0",
+             "y is x with a dimension of size 1 at dim"),
     {0},
 };

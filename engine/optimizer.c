@@ -1,51 +1,23 @@
-/* optimizer.c: the optimisers: sgd, adam, adamw. Each is one pass over memory: it reads gradient,
- * parameter and slots, writes the new ones, and sees whether they are finite.
+/* optimizer.c: the optimisers sgd, adam and adamw, and the table of all. Each is one pass over
+ * memory: it reads gradient, parameter and slots, writes the new ones, and sees whether they are
+ * finite.
  *
  * The arithmetic is that of torch.optim (1.13): the same factors, rounded to `real` once, in the
  * same order. Two things follow from counting steps for the network and not for each parameter: the
  * first momentum buffer of SGD is the gradient itself at step 0 of the slots, and the bias
  * correction of Adam uses the network's count also for a parameter that was frozen for a while. */
-#include "optimizer.h"
-
-#include <float.h>
-#include <math.h>
-
-#ifdef BACKPROP_DOUBLE
-#define REAL_MAX DBL_MAX
-#define SQRT     sqrt
-#else
-#define REAL_MAX FLT_MAX
-#define SQRT     sqrtf
-#endif
-
-/* The attributes that all have; the struct of each row begins with them. */
-struct common {
-    double lr, weight_decay;
-    bool maximize;
-};
-
-struct optimizer_def {
-    struct row row;
-    int (*slots)(const void *attrs);
-    update_fn *update;
-};
+#include "optimizer_rows.h"
 
 struct optimizer {
     struct choice choice; /* all there is; its attributes begin with struct common */
 };
-
-/* 0 when finite. Comparisons, not isfinite(): these loops must vectorise. */
-static inline int not_finite(real x)
-{
-    return !(x <= REAL_MAX && x >= -REAL_MAX);
-}
 
 /* ---- sgd ------------------------------------------------------------------------------------- */
 
 struct sgd {
     struct common common;
     double momentum, dampening;
-    bool nesterov;
+    bool nesterov, decoupled;
 };
 
 static int sgd_slots(const void *attrs)
@@ -64,17 +36,29 @@ static int sgd_check(const void *attrs, const char *what, struct error *e)
                      what, o->momentum, o->dampening);
 }
 
+/* The share of a parameter that stays where its decay does not enter the gradient. */
+static real sgd_shrink(const struct update *u)
+{
+    const struct sgd *o = u->attrs;
+    return o->decoupled ? (real)(1 - u->lr * o->common.weight_decay) : 1;
+}
+
+static real sgd_decay(const struct sgd *o)
+{
+    return o->decoupled ? 0 : (real)o->common.weight_decay;
+}
+
 /* d = g + weight_decay p; p -= lr d */
 static bool sgd_plain(const struct update *u, real sign, size_t begin, size_t end)
 {
     const struct sgd *o = u->attrs;
     const real *restrict p = u->params, *restrict g = u->grads;
     real *restrict p_out = u->params_out;
-    const real lr = (real)u->lr, decay = (real)o->common.weight_decay;
+    const real lr = (real)u->lr, decay = sgd_decay(o), shrink = sgd_shrink(u);
     int bad = 0;
     for (size_t i = begin; i < end; i++) {
         real d = sign * g[i] + decay * p[i];
-        p_out[i] = p[i] - lr * d;
+        p_out[i] = shrink * p[i] - lr * d;
         bad |= not_finite(p_out[i]);
     }
     return !bad;
@@ -87,7 +71,7 @@ static bool sgd_momentum(const struct update *u, real sign, size_t begin, size_t
     const struct sgd *o = u->attrs;
     const real *restrict p = u->params, *restrict g = u->grads, *restrict buf = u->slots;
     real *restrict p_out = u->params_out, *restrict buf_out = u->slots_out;
-    const real lr = (real)u->lr, decay = (real)o->common.weight_decay;
+    const real lr = (real)u->lr, decay = sgd_decay(o), shrink = sgd_shrink(u);
     const real keep = u->t ? (real)o->momentum : 0, add = u->t ? (real)(1 - o->dampening) : 1;
     const real of_d = o->nesterov, of_buf = o->nesterov ? (real)o->momentum : 1;
     int bad = 0;
@@ -95,7 +79,7 @@ static bool sgd_momentum(const struct update *u, real sign, size_t begin, size_t
         real d = sign * g[i] + decay * p[i];
         real b = keep * buf[i] + add * d;
         buf_out[i] = b;
-        p_out[i] = p[i] - lr * (of_d * d + of_buf * b);
+        p_out[i] = shrink * p[i] - lr * (of_d * d + of_buf * b);
         bad |= not_finite(p_out[i]) | not_finite(b);
     }
     return !bad;
@@ -114,12 +98,12 @@ struct adam {
     struct common common;
     double beta1, beta2, eps;
     struct real_list betas; /* [beta1, beta2]; empty: those above */
+    bool amsgrad;
 };
 
 static int adam_slots(const void *attrs)
 {
-    (void)attrs;
-    return 2; /* exp_avg, exp_avg_sq */
+    return 2 + ((const struct adam *)attrs)->amsgrad; /* exp_avg, exp_avg_sq, max_exp_avg_sq */
 }
 
 static double adam_beta(const struct adam *o, int i)
@@ -166,6 +150,29 @@ static bool adam_range(const struct adam_factors f, size_t n, const real *restri
     return !bad;
 }
 
+/* The same with the largest v so far under the root (the third slot). */
+static bool amsgrad_range(const struct adam_factors f, const struct update *u, size_t begin,
+                          size_t end)
+{
+    const real *restrict m = u->slots, *restrict v = m + u->size, *restrict most = v + u->size;
+    real *restrict m_out = u->slots_out;
+    real *restrict v_out = m_out + u->size, *restrict most_out = v_out + u->size;
+    int bad = 0;
+    for (size_t i = begin; i < end; i++) {
+        real d = f.sign * u->grads[i] + f.decay * u->params[i];
+        real m1 = f.beta1 * m[i] + f.add1 * d;
+        real v1 = f.beta2 * v[i] + f.add2 * (d * d);
+        real most1 = v1 > most[i] ? v1 : most[i];
+        real p1 = f.shrink * u->params[i] - f.size * (m1 / (SQRT(most1) / f.root + f.eps));
+        m_out[i] = m1;
+        v_out[i] = v1;
+        most_out[i] = most1;
+        u->params_out[i] = p1;
+        bad |= not_finite(p1) | not_finite(m1) | not_finite(v1);
+    }
+    return !bad;
+}
+
 static bool adam_step(const struct update *u, double decay, double shrink, size_t begin, size_t end)
 {
     const struct adam *o = u->attrs;
@@ -183,6 +190,8 @@ static bool adam_step(const struct update *u, double decay, double shrink, size_
         .eps = (real)o->eps,
     };
     size_t m = begin, v = u->size + begin;
+    if (o->amsgrad)
+        return amsgrad_range(f, u, begin, end);
     return adam_range(f, end - begin, u->grads + begin, u->params + begin, u->slots + m,
                       u->slots + v, u->params_out + begin, u->slots_out + m, u->slots_out + v);
 }
@@ -202,28 +211,20 @@ static bool adamw_update(const struct update *u, size_t begin, size_t end)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-#define COMMON(field) offsetof(struct common, field)
-#define SGD(field)    offsetof(struct sgd, field)
-#define ADAM(field)   offsetof(struct adam, field)
+#define SGD(field)  offsetof(struct sgd, field)
+#define ADAM(field) offsetof(struct adam, field)
 
-#define LR_ROW(fallback)                                                                           \
-    {                                                                                              \
-        "lr", ATTR_REAL, COMMON(lr), fallback, 0, INFINITY, NULL, "learning rate"                  \
-    }
-#define WEIGHT_DECAY_ROW(fallback, doc)                                                            \
-    {                                                                                              \
-        "weight_decay", ATTR_REAL, COMMON(weight_decay), fallback, 0, INFINITY, NULL, doc          \
-    }
-#define MAXIMIZE_ROW                                                                               \
-    {                                                                                              \
-        "maximize", ATTR_BOOL, COMMON(maximize), "false", 0, 0, NULL, "ascend instead of descend"  \
-    }
 #define ADAM_ROWS                                                                                  \
     {"beta1", ATTR_REAL, ADAM(beta1), "0.9", 0, 1, NULL, "decay of the average gradient"},         \
         {"beta2", ATTR_REAL, ADAM(beta2), "0.999", 0, 1, NULL, "decay of the average square"},     \
         {"betas", ATTR_REALS, ADAM(betas), "", 0, 1, NULL, "[beta1, beta2], in place of the two"}, \
     {                                                                                              \
         "eps", ATTR_REAL, ADAM(eps), "1e-8", 0, INFINITY, NULL, "added to the denominator"         \
+    }
+#define AMSGRAD_ROW                                                                                \
+    {                                                                                              \
+        "amsgrad", ATTR_BOOL, ADAM(amsgrad), "false", 0, 0, NULL,                                  \
+            "divide by the largest average square so far"                                          \
     }
 
 static const struct attr_def sgd_attrs[] = {
@@ -233,17 +234,24 @@ static const struct attr_def sgd_attrs[] = {
      "share of the gradient that does not enter the buffer"},
     {"nesterov", ATTR_BOOL, SGD(nesterov), "false", 0, 0, NULL, "look ahead by one momentum step"},
     WEIGHT_DECAY_ROW("0", "added to the gradient, times the parameter"),
+    {"decoupled_weight_decay", ATTR_BOOL, SGD(decoupled), "false", 0, 0, NULL,
+     "take lr weight_decay p off the parameter instead (SGDW)"},
     MAXIMIZE_ROW,
     {0},
 };
 static const struct attr_def adam_attrs[] = {
-    LR_ROW("0.001"), ADAM_ROWS, WEIGHT_DECAY_ROW("0", "added to the gradient, times the parameter"),
-    MAXIMIZE_ROW,    {0},
+    LR_ROW("0.001"),
+    ADAM_ROWS,
+    WEIGHT_DECAY_ROW("0", "added to the gradient, times the parameter"),
+    AMSGRAD_ROW,
+    MAXIMIZE_ROW,
+    {0},
 };
 static const struct attr_def adamw_attrs[] = {
     LR_ROW("0.001"),
     ADAM_ROWS,
     WEIGHT_DECAY_ROW("0.01", "times lr, the share taken off the parameter"),
+    AMSGRAD_ROW,
     MAXIMIZE_ROW,
     {0},
 };
@@ -266,7 +274,9 @@ static const struct optimizer_def optimizers[] = {
      adamw_update},
     {.row.info.name = NULL},
 };
-static const struct rows table = {&optimizers[0].row, sizeof optimizers[0], "optimizer"};
+static const struct rows adaptive = {&optimizers_adaptive[0].row, sizeof optimizers[0], "optimizer",
+                                     NULL};
+static const struct rows table = {&optimizers[0].row, sizeof optimizers[0], "optimizer", &adaptive};
 
 bool optimizer_info_at(int i, struct optimizer_info *info_r)
 {

@@ -37,6 +37,7 @@ struct pooling {
     bool count_include_pad;
     cell_fn *cell;
 };
+/* Values [N, C, L] are N C images of one channel, one pixel high. */
 struct pooling pooling_of(const struct node *n, struct run *r, cell_fn *cell);
 
 /* A window of kernel, stride, padding and dilation. */
@@ -62,5 +63,10 @@ void avg_pool_forward(const struct node *n, struct run *r);
 void avg_pool_backward(const struct node *n, struct run *r);
 void adaptive_avg_pool_forward(const struct node *n, struct run *r);
 void adaptive_avg_pool_backward(const struct node *n, struct run *r);
+void adaptive_max_pool_forward(const struct node *n, struct run *r);
+void adaptive_max_pool_backward(const struct node *n, struct run *r);
+
+/* The cell of an adaptive pool. */
+cell_fn adaptive_cell;
 
 #endif

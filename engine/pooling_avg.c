@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Output i of `out` covers the input from floor(i in / out) to ceil((i + 1) in / out). */
-static struct cell adaptive_cell(const struct pooling *p, int64_t oy, int64_t ox)
+struct cell adaptive_cell(const struct pooling *p, int64_t oy, int64_t ox)
 {
     const struct image *in = &p->in, *out = &p->out;
     struct cell c = {.y = oy * in->h / out->h, .x = ox * in->w / out->w};

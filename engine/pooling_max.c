@@ -60,6 +60,12 @@ void max_pool_forward(const struct node *n, struct run *r)
     pooling_each_pixel(&p, max_pool_range);
 }
 
+void adaptive_max_pool_forward(const struct node *n, struct run *r)
+{
+    struct pooling p = pooling_of(n, r, adaptive_cell);
+    pooling_each_pixel(&p, max_pool_range);
+}
+
 static void max_pool_backward_range(void *arg, int64_t begin, int64_t end, int worker)
 {
     (void)worker;
@@ -84,4 +90,10 @@ void max_pool_backward(const struct node *n, struct run *r)
     struct pooling p = pooling_of(n, r, pooling_window_cell);
     if (run_grad_in(r, n, 0))
         run_for(r, p.in.n, 1, max_pool_backward_range, &p);
+}
+
+/* The places say it all: the cells need not be known. */
+void adaptive_max_pool_backward(const struct node *n, struct run *r)
+{
+    max_pool_backward(n, r);
 }

@@ -4,9 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Row i of all tables; past the last, one without a name. */
 static const struct row *row_at(const struct rows *rows, int i)
 {
-    return (const struct row *)((const char *)rows->first + rows->size * (size_t)i);
+    for (int at = 0;; at++) {
+        const struct row *row =
+            (const struct row *)((const char *)rows->first + rows->size * (size_t)at);
+        if (row->info.name ? i-- == 0 : !rows->next)
+            return row;
+        if (!row->info.name) {
+            rows = rows->next;
+            at = -1;
+        }
+    }
 }
 
 /* "sgd, adam, adamw", cut where `size` ends. */

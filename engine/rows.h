@@ -12,11 +12,13 @@ struct row {
     int (*check)(const void *attrs, const char *what, struct error *e);
 };
 
-/* A table: its first row and the size of one row. `kind` is what sentences call a row. */
+/* A table, or the first of several that are one: its first row and the size of one row. `kind` is
+ * what sentences call a row. */
 struct rows {
     const struct row *first;
     size_t size;
     const char *kind;
+    const struct rows *next; /* a table that follows it; NULL: none */
 };
 
 /* A row that was chosen by name, with its attributes. It lies in its own arena. */

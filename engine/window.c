@@ -29,21 +29,34 @@ static int64_t output_size(const struct window *w, int axis, int64_t in, bool ce
     return out;
 }
 
+/* Output along one axis, or the sentence that says why there is none. */
+static int output_axis(const struct node *n, const struct window *w, int axis, const char *name,
+                       int64_t in, bool ceil_mode, int64_t *out_r, struct error *e)
+{
+    *out_r = output_size(w, axis, in, ceil_mode);
+    if (*out_r >= 1)
+        return 0;
+    return error_set(e, ERROR_BAD_SHAPE,
+                     "%s: a kernel that reaches over %lld pixels (kernel_size %lld, "
+                     "dilation %lld) does not fit into an input of %s %lld with padding "
+                     "%lld on each side",
+                     n->what, (long long)(w->dilation[axis] * (w->kernel[axis] - 1) + 1),
+                     (long long)w->kernel[axis], (long long)w->dilation[axis], name, (long long)in,
+                     (long long)w->padding[axis]);
+}
+
 int window_output(const struct node *n, const struct window *w, bool ceil_mode, int64_t out_r[2],
                   struct error *e)
 {
-    static const char *const names[] = {"height", "width"};
-    for (int axis = HEIGHT; axis <= WIDTH; axis++) {
-        int64_t in = n->in[0]->shape.dim[2 + axis];
-        out_r[axis] = output_size(w, axis, in, ceil_mode);
-        if (out_r[axis] < 1)
-            return error_set(e, ERROR_BAD_SHAPE,
-                             "%s: a kernel that reaches over %lld pixels (kernel_size %lld, "
-                             "dilation %lld) does not fit into an input of %s %lld with padding "
-                             "%lld on each side",
-                             n->what, (long long)(w->dilation[axis] * (w->kernel[axis] - 1) + 1),
-                             (long long)w->kernel[axis], (long long)w->dilation[axis], names[axis],
-                             (long long)in, (long long)w->padding[axis]);
-    }
-    return 0;
+    const int64_t *in = n->in[0]->shape.dim;
+    if (output_axis(n, w, HEIGHT, "height", in[2], ceil_mode, &out_r[HEIGHT], e))
+        return -1;
+    return output_axis(n, w, WIDTH, "width", in[3], ceil_mode, &out_r[WIDTH], e);
+}
+
+int window_output_line(const struct node *n, const struct window *w, bool ceil_mode, int64_t *out_r,
+                       struct error *e)
+{
+    const struct shape *in = &n->in[0]->shape;
+    return output_axis(n, w, WIDTH, "length", in->dim[in->rank - 1], ceil_mode, out_r, e);
 }

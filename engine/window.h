@@ -21,6 +21,10 @@ int window_check_image(const struct node *n, struct error *e);
 int window_output(const struct node *n, const struct window *w, bool ceil_mode, int64_t out_r[2],
                   struct error *e);
 
+/* The same along WIDTH alone, over the last dimension of in[0]. */
+int window_output_line(const struct node *n, const struct window *w, bool ceil_mode, int64_t *out_r,
+                       struct error *e);
+
 /* Taps [begin, end) along one axis. */
 struct taps {
     int64_t begin, end;

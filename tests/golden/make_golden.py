@@ -80,7 +80,98 @@ MODULES = {
     "matmul": lambda a, s: Function(torch.matmul),
     "mean": lambda a, s: Function(lambda x: x.mean(a["dim"], a.get("keepdim", False))),
     "exp": lambda a, s: Function(torch.exp),
+    "conv1d": lambda a, s: nn.Conv1d(s[0][1], **a),
+    "conv_transpose2d": lambda a, s: nn.ConvTranspose2d(
+        s[0][1], **{k: pair(v) for k, v in a.items()}),
+    "group_norm": lambda a, s: nn.GroupNorm(a.pop("num_groups"), s[0][1], **a),
+    "instance_norm": lambda a, s: nn.InstanceNorm2d(s[0][1], **a),
+    "rms_norm": lambda a, s: RMSNorm(**a),
+    "embedding": lambda a, s: nn.Embedding(**a),
+    "multihead_attention": lambda a, s: SelfAttention(s[0][-1], **a),
+    "scaled_dot_product_attention": lambda a, s: Function(
+        lambda q, k, v: attention(q, k, v, **a)),
+    "max_pool1d": lambda a, s: nn.MaxPool1d(**a),
+    "avg_pool1d": lambda a, s: nn.AvgPool1d(**a),
+    "adaptive_max_pool2d": lambda a, s: nn.AdaptiveMaxPool2d(pair(a["output_size"])),
+    "interpolate": lambda a, s: Function(lambda x: F.interpolate(
+        x, **{k: pair(v) for k, v in a.items()})),
+    "pad": lambda a, s: Function(lambda x: F.pad(x, a["padding"], a.get("mode", "constant"),
+                                                 a.get("value", 0.0))),
+    "prelu": lambda a, s: nn.PReLU(**a),
+    "glu": lambda a, s: nn.GLU(**a),
+    "elu": lambda a, s: nn.ELU(**a),
+    "selu": lambda a, s: nn.SELU(),
+    "celu": lambda a, s: nn.CELU(**a),
+    "softplus": lambda a, s: nn.Softplus(**a),
+    "softsign": lambda a, s: nn.Softsign(),
+    "mish": lambda a, s: nn.Mish(),
+    "log_sigmoid": lambda a, s: nn.LogSigmoid(),
+    "relu6": lambda a, s: nn.ReLU6(),
+    "hardtanh": lambda a, s: nn.Hardtanh(**a),
+    # By its formula: torch 1.13's own has 1/6 rounded to float32 in it, also in double.
+    "hardsigmoid": lambda a, s: Function(lambda x: F.relu6(x + 3) / 6),
+    "hardswish": lambda a, s: nn.Hardswish(),
+    "clamp": lambda a, s: Function(lambda x: torch.clamp(x, a.get("min"), a.get("max"))),
+    "permute": lambda a, s: Function(lambda x: x.permute(a["dims"])),
+    "pixel_shuffle": lambda a, s: nn.PixelShuffle(a["upscale_factor"]),
+    "pixel_unshuffle": lambda a, s: nn.PixelUnshuffle(a["downscale_factor"]),
+    "flip": lambda a, s: Function(lambda x: x.flip(a["dims"])),
+    "repeat": lambda a, s: Function(lambda x: x.repeat(a["repeats"])),
+    "stack": lambda a, s: Function(lambda *x: torch.stack(x, a.get("dim", 1))),
+    "unsqueeze": lambda a, s: Function(lambda x: x.unsqueeze(a["dim"])),
+    "expand": lambda a, s: Function(lambda x: x.expand(a["shape"])),
+    "index_select": lambda a, s: Function(
+        lambda x: x.index_select(a["dim"], torch.tensor(a["index"]))),
+    "amax": lambda a, s: Function(lambda x: x.amax(a["dim"])),
+    "amin": lambda a, s: Function(lambda x: x.amin(a["dim"])),
+    "prod": lambda a, s: Function(lambda x: x.prod(a["dim"])),
+    "var": lambda a, s: Function(lambda x: x.var(a["dim"], correction=a.get("correction", 1))),
+    "std": lambda a, s: Function(lambda x: x.std(a["dim"], correction=a.get("correction", 1))),
+    "norm": lambda a, s: Function(lambda x: torch.linalg.vector_norm(x, a.get("p", 2), a["dim"])),
+    "logsumexp": lambda a, s: Function(lambda x: x.logsumexp(a["dim"])),
+    "where": lambda a, s: Function(lambda c, x, y: torch.where(c != 0, x, y)),
+    "gt": lambda a, s: Function(lambda x: (x > a["other"]).double()),
+    "maximum": lambda a, s: Function(torch.maximum),
+    "minimum": lambda a, s: Function(torch.minimum),
 }
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, normalized_shape, eps=2.0 ** -23):
+        super().__init__()
+        self.eps, self.weight = eps, nn.Parameter(torch.ones(normalized_shape))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def attention(q, k, v, is_causal=False, scale=None):
+    scores = q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5)
+    if is_causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:]).tril() == 0, -math.inf)
+    return torch.softmax(scores, -1) @ v
+
+
+class SelfAttention(nn.MultiheadAttention):
+    def __init__(self, embed_dim, num_heads, bias=True, is_causal=False):
+        super().__init__(embed_dim, num_heads, bias=bias, batch_first=True)
+        self.is_causal = is_causal
+
+    def forward(self, x):
+        mask = torch.ones(x.shape[1], x.shape[1]).triu(1) != 0 if self.is_causal else None
+        return super().forward(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+
+def focal_loss(y, t, alpha=0.25, gamma=2.0):
+    p = torch.sigmoid(y)
+    wrong = p * (1 - t) + (1 - p) * t
+    ce = F.binary_cross_entropy_with_logits(y, t, reduction="none")
+    return ((alpha * t + (1 - alpha) * (1 - t)) * ce * wrong ** gamma).mean()
+
+
+def dice_loss(y, t, smooth=1.0):
+    p = torch.sigmoid(y)
+    return (1 - (2 * (p * t).sum(1) + smooth) / (p.sum(1) + t.sum(1) + smooth)).mean()
 
 
 def loss_function(loss):
@@ -93,7 +184,11 @@ def loss_function(loss):
             a[key] = torch.tensor(a[key])
     f = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss,
          "cross_entropy": F.cross_entropy,
-         "bce_with_logits": F.binary_cross_entropy_with_logits}[loss["op"]]
+         "bce_with_logits": F.binary_cross_entropy_with_logits, "bce": F.binary_cross_entropy,
+         "nll": F.nll_loss, "kl_div": F.kl_div, "smooth_l1": F.smooth_l1_loss,
+         "poisson_nll": F.poisson_nll_loss, "multi_margin": F.multi_margin_loss,
+         "soft_margin": F.soft_margin_loss, "focal": focal_loss, "dice": dice_loss,
+         "hinge": lambda y, t: (1 - t * y).clamp(min=0).mean()}[loss["op"]]
     return lambda y, t: scale * f(y, t, **a)
 
 
@@ -130,20 +225,106 @@ class Net(nn.Module):
                                     targets[l.get("target", only)]) for l in self.losses)
 
 
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+class Lion(torch.optim.Optimizer):
+    """As its paper defines it."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                (b1, b2), lr = group["betas"], group["lr"]
+                p.mul_(1 - lr * group["weight_decay"])
+                p.sub_(lr * torch.sign(b1 * m + (1 - b1) * p.grad))
+                m.mul_(b2).add_(p.grad, alpha=1 - b2)
+
+
+class NAdam(torch.optim.Optimizer):
+    """As torch 2 has it (1.13 multiplies by one momentum too many)."""
+
+    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, momentum_decay=4e-3):
+        super().__init__(params, dict(lr=lr))
+        self.b, self.eps, self.decay, self.t, self.product = betas, eps, momentum_decay, 0, 1.0
+
+    @torch.no_grad()
+    def step(self):
+        self.t += 1
+        (b1, b2), lr = self.b, self.param_groups[0]["lr"]
+        mu, after = [b1 * (1 - 0.5 * 0.96 ** (t * self.decay)) for t in (self.t, self.t + 1)]
+        self.product *= mu
+        for p in self.param_groups[0]["params"]:
+            s = self.state[p]
+            m, v = [s.setdefault(k, torch.zeros_like(p)) for k in "mv"]
+            m.mul_(b1).add_(p.grad, alpha=1 - b1)
+            v.mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+            below = (v / (1 - b2 ** self.t)).sqrt() + self.eps
+            p.sub_(lr * (1 - mu) / (1 - self.product) * p.grad / below)
+            p.sub_(lr * after / (1 - self.product * after) * m / below)
+
+
+class SGDW(torch.optim.SGD):
+    def __init__(self, params, weight_decay, decoupled_weight_decay, **a):
+        super().__init__(params, **a)
+        self.decay = weight_decay
+
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.mul_(1 - group["lr"] * self.decay)
+        super().step()
+
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
+              "adagrad": torch.optim.Adagrad, "adadelta": torch.optim.Adadelta,
+              "rmsprop": torch.optim.RMSprop, "radam": torch.optim.RAdam, "nadam": NAdam,
+              "lion": Lion}
 
 
 def make_optimizer(d, params):
     a = {k: v for k, v in d["optimizer"].items() if k != "op"}
     if "beta1" in a:
         a["betas"] = (a.pop("beta1"), a.pop("beta2"))
+    if a.get("decoupled_weight_decay"):
+        return SGDW(params, **a)
     return OPTIMIZERS[d["optimizer"]["op"]](params, **a)
+
+
+SCHEDULES = {
+    "step": torch.optim.lr_scheduler.StepLR, "multistep": torch.optim.lr_scheduler.MultiStepLR,
+    "exponential": torch.optim.lr_scheduler.ExponentialLR,
+    "linear": torch.optim.lr_scheduler.LinearLR,
+    "polynomial": torch.optim.lr_scheduler.PolynomialLR,
+    "cosine_restarts": torch.optim.lr_scheduler.CosineAnnealingWarmRestarts,
+    "one_cycle": torch.optim.lr_scheduler.OneCycleLR}
+
+
+def torch_lr(schedule, lr, s):
+    """The rate of step s by torch's own scheduler, after the warm-up."""
+    a = {k: v for k, v in schedule.items() if k not in ("op", "warmup_steps")}
+    warm = schedule.get("warmup_steps", 0)
+    if s < warm:
+        return lr * (s + 1) / warm
+    if "min_lr" in a:
+        a["eta_min"] = a.pop("min_lr")
+    if schedule["op"] == "one_cycle":
+        a.update(max_lr=lr, cycle_momentum=False)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr)
+    scheduler = SCHEDULES[schedule["op"]](optimizer, **a)
+    for _ in range(s - warm):
+        optimizer.step()
+        scheduler.step()
+    return optimizer.param_groups[0]["lr"]
 
 
 def schedule_lr(schedule, lr, s):
     """As engine/schedule.c defines it."""
     if not schedule or schedule["op"] == "constant":
         return lr
+    if schedule["op"] in SCHEDULES:
+        return torch_lr(schedule, lr, s)
     warm, total = schedule.get("warmup_steps", 0), schedule["total_steps"]
     low = schedule.get("min_lr", 0)
     if s < warm:
@@ -168,7 +349,13 @@ def tensor(t):
 
 
 def fresh_inputs(d, n):
-    return {i["name"]: on_grid(torch.randn([n] + i["shape"][1:]), 2.0 ** -8) for i in d["inputs"]}
+    """Indices are those of the embedding that is the first layer."""
+    def make(i):
+        shape = [n] + i["shape"][1:]
+        if i["datatype"] == "INT64":
+            return torch.randint(0, d["layers"][0]["num_embeddings"], shape)
+        return on_grid(torch.randn(shape), 2.0 ** -8)
+    return {i["name"]: make(i) for i in d["inputs"]}
 
 
 def write(name, d, make_targets, n=6, batches=3):
@@ -207,7 +394,7 @@ def write(name, d, make_targets, n=6, batches=3):
 def first_step(case, net, inputs, targets):
     """Output, loss and gradients in training mode; changes nothing."""
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    inputs = {k: v.clone().requires_grad_() for k, v in inputs.items()}
+    inputs = {k: v.clone().requires_grad_(v.is_floating_point()) for k, v in inputs.items()}
     case["output"] = tensor(net(inputs))
     loss = net.loss(targets)
     loss.backward()
@@ -306,6 +493,28 @@ OPTIMIZER_CASES = {
     "schedule_cosine": mlp(sgd(0.2), schedule={"op": "cosine", "total_steps": 20}),
     "schedule_cosine_warmup": mlp({"op": "adamw", "lr": 0.02}, schedule={
         "op": "cosine", "warmup_steps": 5, "total_steps": 15, "min_lr": 0.001}),
+    "sgd_decoupled": mlp(sgd(momentum=0.9, weight_decay=0.1, decoupled_weight_decay=True)),
+    "adam_amsgrad": mlp({"op": "adam", "lr": 0.02, "betas": [0.5, 0.6], "amsgrad": True}),
+    "adagrad": mlp({"op": "adagrad", "lr": 0.05, "lr_decay": 0.1, "weight_decay": 0.1,
+                    "initial_accumulator_value": 0.01}),
+    "adadelta": mlp({"op": "adadelta", "rho": 0.8, "weight_decay": 0.1}),
+    "rmsprop": mlp({"op": "rmsprop", "lr": 0.01, "momentum": 0.5, "centered": True, "alpha": 0.9}),
+    "rmsprop_plain": mlp({"op": "rmsprop", "lr": 0.01, "weight_decay": 0.1}),
+    "nadam": mlp({"op": "nadam", "lr": 0.01}),
+    "radam": mlp({"op": "radam", "lr": 0.01, "betas": [0.9, 0.99]}),
+    "lion": mlp({"op": "lion", "lr": 0.005, "weight_decay": 0.1}),
+    "schedule_step": mlp(sgd(0.2), schedule={"op": "step", "step_size": 3, "gamma": 0.5}),
+    "schedule_multistep": mlp(sgd(0.2), schedule={
+        "op": "multistep", "milestones": [4, 9], "gamma": 0.3, "warmup_steps": 3}),
+    "schedule_exponential": mlp(sgd(0.2), schedule={"op": "exponential", "gamma": 0.9}),
+    "schedule_linear": mlp(sgd(0.2), schedule={
+        "op": "linear", "start_factor": 0.25, "end_factor": 0.75, "total_iters": 12}),
+    "schedule_polynomial": mlp(sgd(0.2), schedule={
+        "op": "polynomial", "total_iters": 15, "power": 2.0, "warmup_steps": 2}),
+    "schedule_cosine_restarts": mlp(sgd(0.2), schedule={
+        "op": "cosine_restarts", "T_0": 4, "T_mult": 2, "min_lr": 0.01}),
+    "schedule_one_cycle": mlp(sgd(0.2), schedule={
+        "op": "one_cycle", "total_steps": 20, "pct_start": 0.25}),
     "frozen": mlp(sgd(momentum=0.9), frozen=["fc1.*"]),
     "frozen_between": mlp({"op": "adamw", "lr": 0.01}, frozen=["fc1.bias", "fc2.weight"]),
 }
@@ -370,6 +579,17 @@ LOSS_CASES = {
     "loss_ce_dense_probabilities": (
         dense(CE, targets=[
             {"name": "target", "datatype": "FP32", "shape": [-1, 3, 4]}]), probabilities),
+    "loss_smooth_l1": (one_layer({"op": "smooth_l1", "beta": 0.5}), numbers),
+    "loss_poisson_nll": (one_layer({"op": "poisson_nll"}), bits),
+    "loss_kl_div": (soft({"op": "kl_div", "reduction": "batchmean"}), probabilities),
+    "loss_nll": (one_layer({"op": "nll", "weight": CLASS_WEIGHT, "ignore_index": 2}),
+                 lambda l: classes(l, ignore=2)),
+    "loss_multi_margin": (
+        one_layer({"op": "multi_margin", "p": 2, "margin": 0.5}), classes),
+    "loss_soft_margin": (one_layer({"op": "soft_margin"}), numbers),
+    "loss_hinge": (one_layer({"op": "hinge"}), numbers),
+    "loss_focal": (one_layer({"op": "focal"}), bits),
+    "loss_dice": (one_layer({"op": "dice"}), bits),
     "loss_bce_mean": (one_layer({"op": "bce_with_logits"}), bits),
     "loss_bce_sum": (one_layer({"op": "bce_with_logits", "reduction": "sum"}), bits),
     "loss_bce_pos_weight": (
@@ -487,6 +707,74 @@ NET_CASES = {
         {"name": "wide", "op": "upsample", "scale_factor": [1, 2]},
         {"name": "flat", "op": "flatten"},
         {"name": "fc", "op": "linear", "out_features": 3}], sgd(0.05, momentum=0.9)),
+    "net_activations": net([5], [{"name": "fc", "op": "linear", "out_features": 12}] + [
+        {"name": "a_" + op, "op": op, "inputs": ["fc"], **a} for op, a in [
+            ("selu", {}), ("softsign", {}), ("mish", {}), ("log_sigmoid", {}), ("relu6", {}),
+            ("hardsigmoid", {}), ("hardswish", {}), ("elu", {"alpha": 0.5}),
+            ("celu", {"alpha": 0.5}), ("softplus", {"beta": 2.0, "threshold": 1.0}),
+            ("hardtanh", {"min_val": -0.5, "max_val": 0.25}), ("clamp", {"min": -0.25}),
+            ("prelu", {"num_parameters": 12}), ("glu", {})]] + [
+        {"name": "all", "op": "concat", "inputs": ["a_selu", "a_softsign", "a_mish",
+         "a_log_sigmoid", "a_relu6", "a_hardsigmoid", "a_hardswish", "a_elu", "a_celu",
+         "a_softplus", "a_hardtanh", "a_clamp", "a_prelu", "a_glu"]},
+        {"name": "out", "op": "linear", "out_features": 2}], sgd(0.02)),
+    "net_reductions": net([3, 4], [{"name": "fc", "op": "linear", "out_features": 4}] + [
+        {"name": "r_" + op, "op": op, "dim": 1, "inputs": ["fc"]} for op in
+        ("amax", "amin", "prod", "var", "std", "norm", "logsumexp")] + [
+        {"name": "stacked", "op": "stack", "inputs": ["r_amax", "r_amin", "r_prod", "r_var",
+         "r_std", "r_norm", "r_logsumexp"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.02)),
+    "net_shapes": net([2, 3, 4], [
+        {"name": "p", "op": "permute", "dims": [0, 3, 1, 2]},
+        {"name": "s", "op": "pixel_shuffle", "upscale_factor": 2},
+        {"name": "f", "op": "flip", "dims": [3]},
+        {"name": "u", "op": "pixel_unshuffle", "downscale_factor": 2},
+        {"name": "i", "op": "index_select", "dim": 1, "index": [3, 0, 0]},
+        {"name": "t", "op": "repeat", "repeats": [1, 1, 2, 1]},
+        {"name": "c", "op": "gt", "other": 0.1},
+        {"name": "w", "op": "where", "inputs": ["c", "t", "t"]},
+        {"name": "m", "op": "maximum", "inputs": ["w", "t"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_unet_parts": net([2, 6, 5], [
+        {"name": "pad", "op": "pad", "padding": [1, 2, 1, 0], "mode": "reflect"},
+        {"name": "conv", "op": "conv2d", "out_channels": 4, "kernel_size": 2, "bias": False},
+        {"name": "gn", "op": "group_norm", "num_groups": 2},
+        {"name": "act", "op": "prelu", "num_parameters": 4},
+        {"name": "pool", "op": "adaptive_max_pool2d", "output_size": 3},
+        {"name": "up", "op": "conv_transpose2d", "out_channels": 2, "kernel_size": 3, "stride": 2,
+         "padding": 1, "output_padding": 1, "groups": 2, "bias": False},
+        {"name": "in", "op": "instance_norm", "affine": True},
+        {"name": "bi", "op": "interpolate", "size": [4, 7], "mode": "bilinear",
+         "align_corners": True},
+        {"name": "small", "op": "interpolate", "scale_factor": 0.6, "mode": "bilinear"},
+        {"name": "up2", "op": "conv_transpose2d", "out_channels": 2, "kernel_size": 2},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.02)),
+    "net_sequence": net([3, 10], [
+        {"name": "conv1", "op": "conv1d", "out_channels": 4, "kernel_size": 3, "padding": 2,
+         "dilation": 2}, {"op": "tanh"},
+        {"op": "max_pool1d", "kernel_size": 3, "stride": 2, "padding": 1},
+        {"name": "conv2", "op": "conv1d", "out_channels": 4, "kernel_size": 2, "stride": 2,
+         "groups": 2}, {"op": "avg_pool1d", "kernel_size": 2},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_transformer": {
+        "inputs": [{"name": "x", "datatype": "INT64", "shape": [-1, 5]}],
+        "layers": [
+            {"name": "embed", "op": "embedding", "num_embeddings": 7, "embedding_dim": 4,
+             "padding_idx": 2},
+            {"name": "norm1", "op": "rms_norm", "normalized_shape": [4]},
+            {"name": "attn", "op": "multihead_attention", "num_heads": 2, "is_causal": True,
+             "bias": False},
+            {"name": "sum", "op": "add", "inputs": ["attn", "embed"]},
+            {"name": "q", "op": "linear", "out_features": 4, "bias": False, "inputs": ["sum"]},
+            {"name": "v", "op": "linear", "out_features": 3, "inputs": ["sum"]},
+            {"name": "mix", "op": "scaled_dot_product_attention", "inputs": ["q", "sum", "v"]},
+            {"name": "flat", "op": "flatten"},
+            {"name": "out", "op": "linear", "out_features": 3}],
+        "loss": CE, "optimizer": sgd(0.05)},
 }
 
 
