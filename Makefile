@@ -118,6 +118,11 @@ $(BUILD)/%.double.o: %.c $(BUILD)/gen/double_names.h
 $(BUILD)/server/store_schema.o: $(wildcard schema/*.sql)
 $(BUILD)/server/api_openapi.o: schema/openapi.yaml
 
+# So does the dashboard, with the library that draws its charts as its package brought it.
+CHART_JS ?= /usr/share/javascript/chart.js/chart.min.js
+$(BUILD)/server/api_dashboard.o: $(wildcard server/dashboard/*) $(wildcard $(CHART_JS))
+$(BUILD)/server/api_dashboard.o: ALL_CFLAGS += -DCHART_JS='"$(CHART_JS)"'
+
 # ---- tests: a test program is tests/unit/NAME.c or tests/http/NAME.c. Those named *_double.c are
 # compiled with the engine in double; *_both.c twice.
 TEST_SRC := $(wildcard tests/unit/*.c) $(wildcard tests/http/*.c)

@@ -55,6 +55,8 @@ void api_put_json(struct json_out *w, const char *key, const json_t *value);
 void api_put_shape(struct json_out *w, const char *key, const struct shape *s);
 
 /* Handlers, by file. */
+int api_home(struct request *q); /* api_dashboard.c */
+int api_dashboard(struct request *q);
 int api_index(struct request *q); /* api_server.c */
 int api_server_metadata(struct request *q);
 int api_live(struct request *q);
@@ -87,6 +89,7 @@ int api_evaluation_finish(struct request *q);
 int api_evaluation_delete(struct request *q);
 int api_detection_evaluate(struct request *q); /* api_detection.c */
 int api_metrics(struct request *q);            /* api_metrics.c */
+int api_events(struct request *q);             /* api_events.c */
 int api_version_create(struct request *q);     /* api_versions.c */
 int api_version_list(struct request *q);
 int api_version_get(struct request *q);

@@ -25,9 +25,10 @@ struct http {
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool stopping; /* these three by the mutex */
+    bool stopping; /* these by the mutex */
     int waiting;   /* exchanges that a worker has */
     int open;      /* complete requests whose answer is not out */
+    struct exchange *streams; /* whose answer is a BODY_STREAM */
 };
 
 enum exchange_state { EXCHANGE_READING, EXCHANGE_REFUSED, EXCHANGE_WAITING, EXCHANGE_ANSWERED };
@@ -42,6 +43,9 @@ struct exchange {
     size_t discarded; /* bytes thrown away */
     bool counted;     /* in http.open */
     double started;   /* seconds, monotonic */
+    struct exchange *next, **link; /* in http.streams; these four by http.mutex */
+    bool parked;                   /* its stream had nothing to send: the connection is suspended */
+    bool awake;                    /* it was woken before it could be parked */
     char uri[];       /* as sent */
 };
 
@@ -55,5 +59,14 @@ bool exchange_begin(struct exchange *x, const char *method);
 bool exchange_take(struct exchange *x, const char *data, size_t size);
 /* Whether the response may go out before the body is read. */
 bool exchange_early(const struct exchange *x);
+
+/* ---- http_stream.c: answers that are made while they go out ---------------------------------- */
+
+/* A response for libmicrohttpd that reads x's body_stream; NULL: out of memory. */
+struct MHD_Response *http_stream_response(struct exchange *x);
+/* Before the exchange is destroyed, whatever its answer was. */
+void http_stream_forget(struct exchange *x);
+/* Once http.stopping is set: all streams end. */
+void http_streams_end(struct http *h);
 
 #endif

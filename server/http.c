@@ -54,8 +54,11 @@ static enum MHD_Result send_response(struct exchange *x)
 {
     struct response *r = &x->q->response;
     bool own = r->kind == BODY_MALLOC;
-    struct MHD_Response *m = MHD_create_response_from_buffer(
-        r->size, (void *)(uintptr_t)r->body, own ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *m =
+        r->kind == BODY_STREAM
+            ? http_stream_response(x)
+            : MHD_create_response_from_buffer(r->size, (void *)(uintptr_t)r->body,
+                                              own ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (!m)
         return MHD_NO;
     if (own) { /* it is libmicrohttpd's now */
@@ -180,6 +183,7 @@ static void completed(void *arg, struct MHD_Connection *c, void **context,
     if (x->q)
         log_request(x, why);
     bool counted = x->counted;
+    http_stream_forget(x);
     exchange_destroy(&x);
     *context = NULL;
     pthread_mutex_lock(&h->mutex);
@@ -301,6 +305,7 @@ void http_destroy(struct http **http)
     if (fd >= 0)
         close(fd);
     work_stop(h->server->work);
+    http_streams_end(h);
     wait_idle(h);
     MHD_stop_daemon(h->daemon);
     http_free(h);

@@ -2,6 +2,7 @@
  * waits for SIGINT or SIGTERM, and stops them in the opposite order. */
 #define _GNU_SOURCE
 #include "api.h"
+#include "events.h"
 #include "http.h"
 
 #include <errno.h>
@@ -72,6 +73,9 @@ static int server_start(struct server *s, struct error *e)
     s->models = models_create(s, e);
     if (!s->models || models_load(s->models, e))
         return -1;
+    s->events = events_create(s->store, c->max_streams, e);
+    if (!s->events)
+        return -1;
     s->http = http_create(s, e);
     if (!s->http)
         return -1;
@@ -82,6 +86,7 @@ static int server_start(struct server *s, struct error *e)
 static int server_stop(struct server *s, struct error *e)
 {
     http_destroy(&s->http);
+    events_destroy(&s->events);
     int status = models_destroy(&s->models, e);
     status |= store_close(&s->store, e);
     work_destroy(&s->work);

@@ -7,17 +7,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+void reply_discard(struct request *q)
+{
+    struct response *r = &q->response;
+    void *body = (void *)(uintptr_t)r->body;
+    if (r->kind == BODY_MALLOC)
+        free(body);
+    if (r->kind == BODY_STREAM)
+        ((struct body_stream *)body)->close(body);
+    r->body = NULL;
+    r->size = 0;
+    r->kind = BODY_ARENA;
+}
+
 int reply_bytes(struct request *q, int status, const char *content_type, const void *bytes,
                 size_t size, enum body_kind kind)
 {
     struct response *r = &q->response;
-    if (r->kind == BODY_MALLOC && r->body != bytes)
-        free((void *)(uintptr_t)r->body);
+    if (r->body != bytes)
+        reply_discard(q);
     r->content_type = content_type;
     r->body = bytes;
     r->size = size;
     r->kind = kind;
     return q->status = status;
+}
+
+int reply_stream(struct request *q, int status, const char *content_type, struct body_stream *b)
+{
+    return reply_bytes(q, status, content_type, b, 0, BODY_STREAM);
 }
 
 int reply_text(struct request *q, int status, const char *content_type, const char *text)

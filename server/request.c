@@ -39,8 +39,7 @@ void request_destroy(struct request **request)
         q->server->release_model(q);
     json_in_free(&q->json);
     free(q->body);
-    if (q->response.kind == BODY_MALLOC)
-        free((void *)(uintptr_t)q->response.body);
+    reply_discard(q);
     struct arena *a = q->arena; /* the request lies in it */
     arena_destroy(&a);
 }

@@ -21,6 +21,8 @@
 #include "server.h"
 #include "work.h"
 
+#include <sys/types.h>
+
 enum { REQUEST_MAX_PARAMS = 6, RESPONSE_MAX_HEADERS = 8 };
 
 struct name_value {
@@ -34,6 +36,23 @@ struct header {
 enum body_kind {
     BODY_ARENA,  /* in the request's arena, or static: lives as long as the request */
     BODY_MALLOC, /* freed with free() when the answer is out */
+    BODY_STREAM, /* a struct body_stream: made while it goes out */
+};
+
+/* A body without a known end, such as events. While there is nothing to send its connection is
+ * suspended: it costs no thread, and no time until `wake`. The stream must not keep the server from
+ * stopping: it is then ended without being asked. */
+struct body_stream {
+    /* Up to `size` (at least 1) bytes into `out`; how many. 0: none now, `wake` will be called.
+     * -1: that was all. In the HTTP thread: must not wait. */
+    ssize_t (*read)(struct body_stream *b, char *out, size_t size);
+    /* Frees it: all is out, or the client has gone. After it `wake` must not be called. In the HTTP
+     * thread, never from within the others. */
+    void (*close)(struct body_stream *b);
+    /* Set before the first `read`, for any thread but not from within `read`: there is something to
+     * send. One call too many does no harm. */
+    void (*wake)(void *arg);
+    void *wake_arg;
 };
 struct response {
     const char *content_type; /* NULL: application/json */
@@ -110,6 +129,9 @@ int query_known(struct request *q, const char *names);
 /* A version or another whole number in the path. */
 int param_int(struct request *q, const char *name, int64_t min, int64_t *value_r);
 
+/* Frees the body of the response, if it has one of its own. */
+void reply_discard(struct request *q);
+
 /* ---- replies: fill the response, set q->status and return it --------------------------------- */
 
 /* {"error":"...","code":"..."}; adds Retry-After to 429. */
@@ -123,6 +145,8 @@ int reply_json_text(struct request *q, int status, const char *json);
 int reply_text(struct request *q, int status, const char *content_type, const char *text);
 int reply_bytes(struct request *q, int status, const char *content_type, const void *bytes,
                 size_t size, enum body_kind kind);
+/* Takes the stream over. */
+int reply_stream(struct request *q, int status, const char *content_type, struct body_stream *b);
 /* Before or after the reply. `value` is copied. Too many: dropped. */
 void reply_header(struct request *q, const char *name, const char *value);
 

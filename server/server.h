@@ -15,6 +15,7 @@ struct work;
 struct http;
 struct models;
 struct store;
+struct events;
 
 struct server {
     const struct config *config;
@@ -25,6 +26,7 @@ struct server {
     struct pool *pool; /* the engine's threads */
     struct store *store;
     struct models *models;
+    struct events *events; /* streams of metrics */
     time_t started;
 
     /* Called in the HTTP thread for routes with a {model}, unless they are ROUTE_CREATES, before

@@ -171,6 +171,10 @@ struct store_metric {
  * STORE_METRICS_WAITING rows wait. BAD_NAME; STORAGE when they wait because writing fails. */
 int store_metrics_append(struct store *s, const struct store_metric *rows, int n, struct error *e);
 
+/* How often rows were appended since the store was opened: a number that changes says that there may
+ * be new ones to query. */
+uint64_t store_metrics_appended(struct store *s);
+
 /* Writes what waits, now. */
 int store_metrics_flush(struct store *s, struct error *e);
 

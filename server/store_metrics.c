@@ -81,6 +81,7 @@ int store_metrics_append(struct store *s, const struct store_metric *rows, int n
     int result = room_wait(s, n, e);
     if (!result && n) {
         int before = s->filling.n;
+        s->appended++;
         for (int i = 0; i < n; i++)
             row_take(s, &rows[i]);
         if (!before)
@@ -91,6 +92,14 @@ int store_metrics_append(struct store *s, const struct store_metric *rows, int n
     }
     pthread_mutex_unlock(&s->mutex);
     return result;
+}
+
+uint64_t store_metrics_appended(struct store *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    uint64_t n = s->appended;
+    pthread_mutex_unlock(&s->mutex);
+    return n;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

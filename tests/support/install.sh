@@ -21,6 +21,7 @@ build_packages='
     libxxhash-dev=libxxhash
     libpng-dev=libpng
     libjpeg-dev=libjpeg
+    libjs-chart.js
 '
 test_packages='
     libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev=libcurl
