@@ -152,7 +152,7 @@ tests: $(TEST_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-crash demo demo-detect run bench format clean help
+.PHONY: deps test-deps test test-browser test-crash demo demo-detect run bench format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -162,6 +162,10 @@ test: test-deps ## build and run every test; the last line counts them
 	@BUILD=$(BUILD) bash tests/run.sh $(TEST_BIN)
 test-crash: test-deps $(BUILD)/backpropd $(BUILD)/tests/http/test_crash.float.test ## kill the daemon 1,000 times (CRASH_KILLS) and check what it kept
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test
+test-browser: test-deps ## install Chromium and drive the dashboard with it; pictures in build/browser/shots
+	@sh tests/support/install.sh browser
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) BROWSER_INSTALL=1 bash tests/browser.sh
 demo: deps ## build, start a daemon, train a CNN on handwritten digits over HTTP with curl
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) bash tests/demo.sh

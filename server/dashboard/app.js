@@ -1,7 +1,7 @@
 /* app.js: the page: which model and which of its panels are shown (in the address, after '#'), the
  * list of models, the server's line. What a panel holds is its own module's. */
 import {call} from "./api.js";
-import {byId, h, short, count, bytes, say} from "./dom.js";
+import {byId, h, short, bytes, say} from "./dom.js";
 import * as curves from "./curves.js";
 import * as predict from "./predict.js";
 import * as versions from "./versions.js";
@@ -43,7 +43,7 @@ function show(name, panel) {
     byId(`panel-${key}`).hidden = !on;
   }
   if (changed)
-    curves.open(name, [...page.compared]);
+    curves.open(name, [...page.compared]).then(drawList);
   if (name && panel !== "curves")
     panels[panel].open(name, byId(`panel-${panel}`), refresh);
   if (panel === "curves")
@@ -68,8 +68,7 @@ function toggleCompared(name, on) {
     page.compared.add(name);
   else
     page.compared.delete(name);
-  curves.compare([...page.compared]);
-  drawList();
+  curves.compare([...page.compared]).then(drawList);
 }
 
 /* Items are kept and changed in place, so that the keyboard's focus stays where it is. */
@@ -97,7 +96,7 @@ function drawItem(item, model) {
   link.querySelector(".model-name").textContent = model.name;
   const loss = model.last_loss == null ? "" : ` · loss ${short(model.last_loss)}`;
   link.querySelector(".facts").textContent =
-    `step ${model.step}${loss} · ${count(model.parameter_count)} parameters`;
+    `step ${model.step.toLocaleString()}${loss}`;
 }
 
 function drawList() {
@@ -136,7 +135,8 @@ async function refresh() {
 function drawServer(facts) {
   const used = facts.memory_used_bytes / facts.memory_limit_bytes;
   byId("server-dot").className = "dot good";
-  byId("server-line").textContent = `ready · ${bytes(facts.memory_used_bytes)}`;
+  byId("server-line").replaceChildren(`ready · ${bytes(facts.memory_used_bytes)}`,
+    h("span", {class: "wide"}, " in use"));
   const row = (name, ...value) => [h("dt", {}, name), h("dd", {}, ...value)];
   byId("server-facts").replaceChildren(
     ...row("version", facts.version), ...row("threads", String(facts.threads)),

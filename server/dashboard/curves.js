@@ -46,8 +46,7 @@ function points(columns) {
     time_ms: columns.time_ms[i], value: columns.value[i]}));
 }
 
-async function load(name) {
-  const model = shown.models.get(name);
+async function load(name, model) {
   const answer = await call("GET", modelPath(name, `/metrics?max_points=${POINTS}`));
   model.cursor = answer.last_revision;
   model.series = new Map(Object.entries(answer.series).map(([key, s]) => [key, points(s)]));
@@ -90,14 +89,10 @@ async function poll(name) {
 
 /* ---- which models ---------------------------------------------------------------------------- */
 
-function drop(name) {
-  shown.models.delete(name);
-}
-
 async function take(name) {
   const model = {cursor: 0, series: new Map(), color: freeColor()};
   shown.models.set(name, model);
-  await load(name);
+  await load(name, model);
 }
 
 function setState(state) {
@@ -118,9 +113,9 @@ export async function open(name, others) {
   if (!name)
     return;
   await take(name);
-  if (shown.name !== name)
-    return;
   const model = shown.models.get(name);
+  if (!model || shown.name !== name || shown.stream)
+    return; /* another was opened meanwhile */
   shown.stream = follow(name, model.cursor, {row: data => { addEvent(model, data); draw(); },
                                              state: setState});
   await compare(others);
@@ -130,7 +125,7 @@ export async function compare(others) {
   const wanted = new Set(others);
   for (const name of order())
     if (name !== shown.name && !wanted.has(name))
-      drop(name);
+      shown.models.delete(name);
   await Promise.all(others.filter(name => !shown.models.has(name)).map(take));
   redraw();
 }
@@ -171,12 +166,13 @@ export function redraw() {
     return;
   for (const [name, model] of shown.models)
     if ([...model.series.values()].some(s => s.length > MOST))
-      load(name).then(draw);
+      load(name, model).then(draw);
   const keys = names(), options = {smoothing: Number(byId("smoothing").value), axis: byId("axis").value};
   for (const key of keys) {
     const curves = order().filter(name => shown.models.get(name).series.has(key))
       .map(name => ({name, color: colorOf(name), points: shown.models.get(name).series.get(key)}));
-    drawChart(cards, byId("charts"), key, curves, {...options, rank: place(key)});
+    drawChart(cards, byId("charts"), key, curves, {...options, rank: place(key),
+      smoothing: key === "lr" ? 0 : options.smoothing} /* it is no measurement */);
   }
   drawClasses();
   byId("no-curves").hidden = keys.length > 0;

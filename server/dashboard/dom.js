@@ -46,6 +46,13 @@ export function ask({title, text, yes, danger = false, field = null}) {
   }, {once: true}));
 }
 
+/* A bar that is filled to a part (0 to 1). */
+export function bar(part, label = null) {
+  const fill = h("span", {class: "fill"});
+  fill.style.width = `${Math.max(0, Math.min(100, 100 * part))}%`;
+  return h("span", {class: "bar", ...(label ? {role: "img", "aria-label": label} : {})}, fill);
+}
+
 /* ---- numbers for people ---------------------------------------------------------------------- */
 
 export function short(x) {
@@ -66,5 +73,5 @@ function scaled(x, base, units) {
 }
 export const bytes = x => scaled(x, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
 export const count = x => scaled(x, 1000, ["", "K", "M", "G", "T"]);
-export const shapeText = shape => shape.map(d => d === -1 ? "N" : d).join(" × ");
+export const shapeText = shape => shape.map(d => d === -1 ? "N" : d).join(" × ") || "scalar";
 export const timeText = ms => new Date(ms).toLocaleString([], {dateStyle: "medium", timeStyle: "short"});

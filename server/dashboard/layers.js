@@ -1,6 +1,6 @@
 /* layers.js: the architecture of a model as a table, and the description that it was made from. */
 import {call, modelPath} from "./api.js";
-import {h, count, bytes, shapeText} from "./dom.js";
+import {h, bar, count, bytes, shapeText} from "./dom.js";
 
 /* What the description says of a layer besides its name and operator. */
 function attributes(description, name) {
@@ -19,13 +19,13 @@ function layerRow(description, layer, most) {
     h("td", {class: "quiet", "data-label": "Attributes"}, attributes(description, layer.name) || "–"),
     h("td", {class: "number", "data-label": "Output"}, shapeText(layer.output_shape)),
     h("td", {class: "number", "data-label": "Parameters"}, layer.parameter_count.toLocaleString()),
-    h("td", {class: "number", "data-label": "FLOPs"}, count(layer.flops_per_sample), " ",
-      h("meter", {min: 0, max: 100, value: share, "aria-label": `${share} % of the largest`})));
+    h("td", {class: "number", "data-label": "FLOPs"}, h("span", {class: "measure"},
+      count(layer.flops_per_sample), bar(share / 100, `${share} % of the largest`))));
 }
 
 function parameterRow(p) {
   return h("tr", {}, h("th", {scope: "row", "data-label": "Name"}, p.name),
-    h("td", {class: "number", "data-label": "Shape"}, shapeText(p.shape) || "1"),
+    h("td", {class: "number", "data-label": "Shape"}, shapeText(p.shape)),
     h("td", {class: "number", "data-label": "Size"}, p.shape.reduce((a, b) => a * b, 1).toLocaleString()),
     h("td", {"data-label": "Kind"}, p.buffer ? "buffer" : p.frozen ? "frozen parameter" : "parameter"));
 }
@@ -44,7 +44,8 @@ export async function open(name, panel) {
   const inputs = model.inputs.map(i => `${i.name} ${i.datatype} ${shapeText(i.shape)}`).join(", ");
   const total = h("tr", {}, h("th", {scope: "row", colspan: 4}, "Total"),
     h("td", {class: "number", "data-label": "Parameters"}, model.parameter_count.toLocaleString()),
-    h("td", {class: "number", "data-label": "FLOPs"}, count(model.flops_per_sample)));
+    h("td", {class: "number", "data-label": "FLOPs"}, h("span", {class: "measure"},
+      count(model.flops_per_sample), h("span", {class: "bar none"}))));
   panel.replaceChildren(
     h("p", {}, `Takes ${inputs}. One sample forward is ${count(model.flops_per_sample)} FLOPs; ` +
       `the model holds ${bytes(model.memory_bytes.model)} of memory.`),

@@ -48,6 +48,13 @@ export function pad(width, height, drawn) {
   return {element: canvas, clear, cells: fit => cells(canvas, ctx, width, height, fit)};
 }
 
+/* Cells as grey pixels of a canvas of their size. */
+export function showCells(canvas, ink, width) {
+  const ctx = canvas.getContext("2d"), image = ctx.createImageData(width, ink.length / width);
+  ink.forEach((v, i) => image.data.set([255 * v, 255 * v, 255 * v, 255], 4 * i));
+  ctx.putImageData(image, 0, 0);
+}
+
 /* Arrows move the pen by half its width; with shift, or after space, they draw. */
 function keys(event, canvas, pen, line, drawn) {
   const by = SIDE / 24;

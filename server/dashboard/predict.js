@@ -1,7 +1,7 @@
 /* predict.js: trying the model: a digit that is drawn, an image that is dropped, JSON that is pasted. */
 import {call, modelPath} from "./api.js";
-import {h, short, shapeText} from "./dom.js";
-import {pad} from "./pad.js";
+import {h, bar, short, shapeText} from "./dom.js";
+import {pad, showCells} from "./pad.js";
 
 const BARS = 10;
 
@@ -17,7 +17,7 @@ export async function open(name, panel) {
     ways.push(dropping(name, model, result));
   ways.push(pasting(name, model, result));
   panel.replaceChildren(h("div", {class: "try"}, h("div", {class: "ways"}, ways),
-    h("div", {class: "card"}, h("h3", {}, "Answer"), result)));
+    h("div", {class: "card answer"}, h("h3", {}, "Answer"), result)));
   result.replaceChildren(h("p", {class: "quiet"}, "Nothing has been asked yet."));
 }
 
@@ -33,12 +33,8 @@ async function answer(result, ask) {
 
 /* [{label, value}] as bars; the best is said in words. */
 function bars(rows, most, text = short) {
-  return h("ol", {class: "bars"}, rows.map(r => {
-    const fill = h("span", {class: "fill"});
-    fill.style.width = `${Math.max(0, Math.min(100, 100 * r.value / (most || 1)))}%`;
-    return h("li", {}, h("span", {class: "bar-label"}, r.label), h("span", {class: "bar"}, fill),
-      h("span", {class: "bar-value"}, text(r.value)));
-  }));
+  return h("ol", {class: "bars"}, rows.map(r => h("li", {}, h("span", {class: "bar-label"}, r.label),
+    bar(r.value / (most || 1)), h("span", {class: "bar-value"}, text(r.value)))));
 }
 
 const percent = x => `${(100 * x).toFixed(1)} %`;
@@ -90,18 +86,20 @@ function drawing(name, model, input, result) {
     ["0 to 255", 0, 255]].map(([text, low, high]) => h("option", {value: `${low},${high}`}, text)));
   const fit = h("input", {type: "checkbox", checked: true});
   const ask = () => answer(result, () => {
-    const [low, high] = range.value.split(",").map(Number);
-    const data = paper.cells(fit.checked).map(v => low + v * (high - low));
+    const [low, high] = range.value.split(",").map(Number), ink = paper.cells(fit.checked);
+    showCells(seen, ink, width);
+    const data = ink.map(v => low + v * (high - low));
     return infer(name, model, [{name: input.name, datatype: "FP32", shape: [1, 1, height, width], data}]);
   });
+  const seen = h("canvas", {class: "seen", width, height, role: "img", "aria-label": "What the model sees"});
   const paper = pad(width, height, ask);
   const button = (text, onclick, kind) => h("button", {type: "button", class: kind, onclick}, text);
   range.addEventListener("change", ask);
   fit.addEventListener("change", ask);
-  return h("div", {class: "card"}, h("h3", {}, "Draw"), paper.element,
-    h("p", {class: "quiet"}, `Becomes ${width} × ${height} pixels. With the keyboard: arrows move, ` +
-      "space paints."),
-    h("div", {class: "row"}, button("Predict", ask, "primary"), button("Clear", () => paper.clear()),
+  return h("div", {class: "card"}, h("h3", {}, "Draw"), h("div", {class: "papers"},
+      paper.element, h("figure", {}, seen, h("figcaption", {class: "quiet"}, `as ${width} × ${height}`))),
+    h("p", {class: "quiet"}, "With the keyboard: arrows move the pen, with Shift they draw."),
+    h("div", {class: "row"}, button("Predict", ask, "primary"), button("Clear", () => { paper.clear(); showCells(seen, paper.cells(false), width); }),
       h("label", {}, "Ink from ", range), h("label", {}, fit, " fit to the frame")));
 }
 

@@ -53,11 +53,11 @@ function table(name, list, again) {
     h("td", {"data-label": "Saved"}, timeText(v.created_ms)),
     h("td", {class: "number", "data-label": "Size"}, bytes(v.bytes)),
     h("td", {"data-label": "SHA-256"}, h("code", {title: v.sha256}, v.sha256.slice(0, 10))),
-    h("td", {class: "buttons"},
+    h("td", {}, h("div", {class: "buttons"},
       h("button", {type: "button", onclick: () => restore(name, v, again),
                    "aria-label": `Restore version ${v.version}`}, "Restore"),
       h("button", {type: "button", class: "danger", onclick: () => remove(name, v, again),
-                   "aria-label": `Delete version ${v.version}`}, "Delete"))));
+                   "aria-label": `Delete version ${v.version}`}, "Delete")))));
   return h("div", {class: "scroll"}, h("table", {class: "cards"},
     h("caption", {class: "unseen"}, `Versions of ${name}`),
     h("thead", {}, h("tr", {}, heads.map(t => h("th", {scope: "col"}, t)))), h("tbody", {}, rows)));

@@ -6,7 +6,7 @@ import {tmpdir} from "node:os";
 import {join, resolve} from "node:path";
 
 const build = process.env.BUILD || "build";
-const modules = resolve(process.env.BROWSER_MODULES || `${build}/browser`);
+const modules = resolve(build, "browser");
 export const shots = join(build, "browser", "shots");
 
 export const sleep = ms => new Promise(done => setTimeout(done, ms));
@@ -79,27 +79,13 @@ export function train(daemon, name, all, batch = 32) {
 
 /* ---- the browser ----------------------------------------------------------------------------- */
 
-function find(names) {
-  for (const name of names)
-    try {
-      return execFileSync("sh", ["-c", `command -v ${name}`], {encoding: "utf8"}).trim();
-    } catch { /* the next */ }
-  return null;
-}
-export const chromiumPath = () => process.env.CHROMIUM || find(["chromium", "chromium-browser", "google-chrome"]);
-
-export function driver() {
-  try {
-    return createRequire(join(modules, "package.json"))("playwright-core");
-  } catch {
-    return null;
-  }
-}
+const chromiumFile = () => execFileSync("sh", ["-c", "command -v chromium"], {encoding: "utf8"}).trim();
 
 export function launch(folder) {
   mkdirSync(shots, {recursive: true});
-  return driver().chromium.launchPersistentContext(join(folder, "profile"), {
-    executablePath: chromiumPath(), headless: true, viewport: {width: 1280, height: 860},
+  const {chromium} = createRequire(join(modules, "package.json"))("playwright-core");
+  return chromium.launchPersistentContext(join(folder, "profile"), {
+    executablePath: process.env.CHROMIUM || chromiumFile(), headless: true, viewport: {width: 1280, height: 860},
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server",
       "--disable-background-networking", "--disable-component-update", "--disable-sync"]});
 }
