@@ -2,33 +2,32 @@
 #include "api.h"
 #include "events.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#define EXPECTED "expected the id of an event, such as 150 or 150.3"
+
 /* Last-Event-ID, which is what a client that comes back has seen, goes before ?since=. */
-static int read_cursor(struct request *q, uint64_t *since_r)
+static int read_cursor(struct request *q, struct events_cursor *since_r)
 {
-    int64_t since;
-    if (query_known(q, "since") || query_int(q, "since", 0, 0, INT64_MAX, &since))
+    *since_r = (struct events_cursor){0, EVENTS_LATE_NOW};
+    if (query_known(q, "since"))
         return -1;
-    *since_r = (uint64_t)since;
-    const char *id = request_header(q, "Last-Event-ID");
-    if (!id || !*id)
-        return 0;
-    size_t digits = strspn(id, "0123456789");
-    if (id[digits] || digits > 18) {
-        reply_errorf(q, ERROR_BAD_HEADER,
-                     "Last-Event-ID is '%.40s', expected the id of an event, a whole number", id);
+    const char *since = request_query(q, "since"), *id = request_header(q, "Last-Event-ID");
+    if (q->status)
         return -1;
-    }
-    *since_r = strtoull(id, NULL, 10);
+    if (since && !strchr(since, '.') && events_cursor_read(since_r, since))
+        since_r->late = EVENTS_LATE_NOW; /* a revision: what came late before is not asked for */
+    else if (since && !events_cursor_read(since_r, since))
+        return reply_errorf(q, ERROR_BAD_QUERY, "since is '%.40s', " EXPECTED, since), -1;
+    if (id && *id && !events_cursor_read(since_r, id))
+        return reply_errorf(q, ERROR_BAD_HEADER, "Last-Event-ID is '%.40s', " EXPECTED, id), -1;
     return 0;
 }
 
 int api_events(struct request *q)
 {
     static const char type[] = "text/event-stream";
-    uint64_t since;
+    struct events_cursor since;
     struct error e;
     if (read_cursor(q, &since))
         return q->status;

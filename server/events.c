@@ -6,6 +6,10 @@
  * model's present revision is complete: its rows were appended before that revision was published.
  * The cursor then moves to its end. Otherwise it moves to the last row that was seen.
  *
+ * Rows that came late (an evaluation's) have numbers, and a cursor holds the last one it has seen.
+ * Those above it go out first, as far as their revision has been passed; in a window those above
+ * the last number that was looked at are left out, since the next round finds them passed.
+ *
  * A stream belongs to the thread while `busy`: the lock is given up for the query, and a client
  * that leaves meanwhile only marks it as closed. */
 #include "events.h"
@@ -30,10 +34,10 @@ struct stream {
     struct events *events;
     struct model *model;
     struct stream *next, **link;
-    uint64_t cursor; /* rows up to this revision are in the text, or there are none */
-    uint64_t rows;   /* store_metrics_appended before the last query */
-    bool more;       /* the last query was not the end */
-    char *text;      /* to be sent */
+    struct events_cursor at; /* rows up to it are in the text, or there are none */
+    uint64_t rows;           /* store_metrics_appended before the last query */
+    bool more;               /* the last query was not the end */
+    char *text;              /* to be sent */
     size_t size, sent;
     int64_t spoke_ms; /* monotonic: when text was last made */
     bool hungry;      /* all is sent, and the reader waits to be woken */
@@ -60,13 +64,35 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * MS + t.tv_nsec / NS_MS;
 }
 
+/* ---- cursors --------------------------------------------------------------------------------- */
+
+size_t events_cursor_write(const struct events_cursor *c, char *text, size_t size)
+{
+    int n = snprintf(text, size, c->late ? "%llu.%lld" : "%llu", (unsigned long long)c->revision,
+                     (long long)c->late);
+    return (size_t)n;
+}
+
+bool events_cursor_read(struct events_cursor *c, const char *text)
+{
+    static const char digit[] = "0123456789";
+    size_t n = strspn(text, digit), m = text[n] == '.' ? strspn(text + n + 1, digit) : 0;
+    bool dot = text[n] == '.';
+    if (!n || n > 18 || m > 18 || (dot && !m) || text[n + dot + m])
+        return false;
+    *c =
+        (struct events_cursor){strtoull(text, NULL, 10), dot ? strtoll(text + n + 1, NULL, 10) : 0};
+    return true;
+}
+
 /* ---- text ------------------------------------------------------------------------------------ */
 
 /* Rows become events: those of one revision come together. */
 struct writer {
-    struct json_out text;  /* of whole events */
-    struct json_out event; /* the one that is open */
-    uint64_t revision;     /* of it; of the last one when none is */
+    struct json_out text;    /* of whole events */
+    struct json_out event;   /* the one that is open */
+    struct events_cursor at; /* after it */
+    uint64_t revision;       /* of its rows; of the last one when none is open */
     bool open;
     bool last; /* the model is gone: nothing follows */
 };
@@ -78,6 +104,10 @@ static void event_end(struct writer *w)
     out_close(&w->event);
     out_put_non_finite(&w->event);
     out_close(&w->event);
+    char head[80] = "id: ", *end = head + 4;
+    end += events_cursor_write(&w->at, end, sizeof head - 4);
+    out_append_bytes(&w->text, head, (size_t)(end - head));
+    out_append_bytes(&w->text, "\ndata: ", 7);
     out_append_bytes(&w->text, w->event.data, w->event.size);
     out_append_bytes(&w->text, "\n\n", 2);
     w->text.failed |= w->event.failed;
@@ -87,9 +117,6 @@ static void event_end(struct writer *w)
 
 static void event_begin(struct writer *w, const struct store_metric *row)
 {
-    char head[48];
-    int n = snprintf(head, sizeof head, "id: %llu\ndata: ", (unsigned long long)row->revision);
-    out_append_bytes(&w->text, head, (size_t)n);
     out_open_object(&w->event);
     out_put_uint(&w->event, "revision", row->revision);
     out_put_uint(&w->event, "step", row->step);
@@ -111,6 +138,24 @@ static int write_row(void *arg, const struct store_metric *row)
     return 0;
 }
 
+static int write_late(void *arg, const struct store_metric *row)
+{
+    struct writer *w = arg;
+    write_row(w, row);
+    w->at.late = row->late;
+    return 0;
+}
+
+static int write_window(void *arg, const struct store_metric *row)
+{
+    struct writer *w = arg;
+    if (row->late > w->at.late)
+        return 0;
+    write_row(w, row);
+    w->at.revision = row->revision;
+    return 0;
+}
+
 /* ---- feeding a stream ------------------------------------------------------------------------ */
 
 static uint64_t model_revision(struct model *m, bool *gone_r)
@@ -124,24 +169,48 @@ static uint64_t model_revision(struct model *m, bool *gone_r)
 
 static const char goodbye[] = "event: deleted\ndata: {}\n\n";
 
-/* The rows of one window, without the lock. One that fails leaves the cursor and is read again at
- * the next tick. */
+/* Late rows, then the rows of one window, without the lock. What fails leaves the cursor and is
+ * read again at the next tick. */
+static int read_rows(struct stream *s, struct writer *w, uint64_t revision, struct error *e)
+{
+    struct store *store = s->events->store;
+    int64_t late = s->at.late;
+    w->at = s->at;
+    w->revision = s->at.revision;
+    bool now = late == EVENTS_LATE_NOW;
+    if (store_metrics_late(store, s->model->id, s->at.revision, &late, now ? NULL : write_late, w,
+                           e))
+        return -1;
+    event_end(w);
+    s->more = !now && late > s->at.late;
+    w->at.late = late;
+    uint64_t until = s->at.revision + WINDOW;
+    struct store_metrics_query x = {s->model->id, NULL, 0, s->at.revision, until, WINDOW};
+    if (store_metrics_query(store, &x, write_window, w, e))
+        return -1;
+    event_end(w);
+    if (until < revision)
+        w->at.revision = until;
+    s->more |= until < revision;
+    return 0;
+}
+
 static void read_window(struct stream *s, struct writer *w)
 {
     struct error e;
     uint64_t rows = store_metrics_appended(s->events->store);
-    uint64_t revision = model_revision(s->model, &w->last), until = s->cursor + WINDOW;
-    struct store_metrics_query x = {s->model->id, NULL, 0, s->cursor, until, WINDOW};
-    w->revision = s->cursor;
-    int failed = store_metrics_query(s->events->store, &x, write_row, w, &e);
-    event_end(w);
+    uint64_t revision = model_revision(s->model, &w->last);
+    int failed = read_rows(s, w, revision, &e);
     if (w->last)
         out_append_bytes(&w->text, goodbye, sizeof goodbye - 1);
-    failed |= w->text.failed;
-    s->rows = failed ? UINT64_MAX : rows;
-    s->more = !failed && until < revision;
-    if (!failed)
-        s->cursor = s->more ? until : w->revision;
+    if (failed || w->text.failed) {
+        s->rows = UINT64_MAX;
+        s->more = false;
+        w->text.failed = true;
+        return;
+    }
+    s->rows = rows;
+    s->at = w->at;
 }
 
 static bool due(const struct stream *s, uint64_t rows, int64_t now)
@@ -283,7 +352,7 @@ static void stream_link(struct events *v, struct stream *s)
 }
 
 /* A cursor from before a loss of power may be ahead of the model: what follows is new to it. */
-static struct stream *stream_create(struct events *v, struct model *m, uint64_t since)
+static struct stream *stream_create(struct events *v, struct model *m, struct events_cursor at)
 {
     bool gone;
     char hello[48];
@@ -299,7 +368,7 @@ static struct stream *stream_create(struct events *v, struct model *m, uint64_t 
     *s = (struct stream){.body = {.read = stream_read, .close = stream_close},
                          .events = v,
                          .model = model_hold(m),
-                         .cursor = since < revision ? since : revision,
+                         .at = {at.revision < revision ? at.revision : revision, at.late},
                          .more = true,
                          .text = text,
                          .size = (size_t)n,
@@ -307,7 +376,8 @@ static struct stream *stream_create(struct events *v, struct model *m, uint64_t 
     return s;
 }
 
-struct body_stream *events_open(struct events *v, struct model *m, uint64_t since, struct error *e)
+struct body_stream *events_open(struct events *v, struct model *m, struct events_cursor since,
+                                struct error *e)
 {
     pthread_mutex_lock(&v->lock);
     bool full = v->n >= v->max_streams;

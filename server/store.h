@@ -164,6 +164,8 @@ struct store_metric {
     uint64_t revision, step;
     double value;    /* stored as null when not finite, read back as NaN */
     int64_t time_ms; /* Unix time */
+    int64_t late;    /* appended: not 0 when its revision may have been passed (an evaluation's);
+                        read: its number among the late rows of the model, 0 when it is none */
 };
 
 /* Takes the rows into memory, all or none; they are written soon. A second row of the same series
@@ -194,6 +196,12 @@ struct store_metrics_query {
 typedef int store_metric_fn(void *arg, const struct store_metric *row);
 int store_metrics_query(struct store *s, const struct store_metrics_query *q, store_metric_fn *f,
                         void *arg, struct error *e);
+
+/* Calls f for the rows that came late (store_metric.late) after the number *late_io, up to and with
+ * revision `until`, in the order in which they came, some thousands at most. *late_io becomes the
+ * number of the last one that was looked at; of all that there are, for f NULL. */
+int store_metrics_late(struct store *s, int64_t model_id, uint64_t until, int64_t *late_io,
+                       store_metric_fn *f, void *arg, struct error *e);
 
 struct store_series {
     const char *name;

@@ -39,7 +39,7 @@ enum {
 };
 
 struct metric_entry {
-    int64_t model_id, revision, step, time_ms;
+    int64_t model_id, revision, step, time_ms, late;
     double value;
     char series[STORE_SERIES_NAME];
 };

@@ -11,7 +11,8 @@
 /* One row a file: its number in three digits, and its name. */
 #define MIGRATIONS(X)                                                                              \
     X(001, "001_init.sql")                                                                         \
-    X(002, "002_answers.sql")
+    X(002, "002_answers.sql")                                                                      \
+    X(003, "003_late_metrics.sql")
 
 #define MIGRATION_EMBED(number, file)                                                              \
     __asm__(".pushsection .rodata\n"                                                               \

@@ -87,7 +87,7 @@ export function follow(name, since, on) {
     if (event === "deleted")
       over = true;
     else if (id !== undefined) {
-      cursor = Number(id);
+      cursor = id;
       on.row(data);
     }
   };
@@ -96,7 +96,7 @@ export function follow(name, since, on) {
       let pause = 2000;
       try {
         const response = await send(modelPath(name, "/events"), {
-          signal: abort.signal, headers: {"Last-Event-ID": String(cursor)}});
+          signal: abort.signal, headers: {"Last-Event-ID": cursor}});
         if (response.status === 404)
           over = true;
         if (response.ok) {

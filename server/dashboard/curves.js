@@ -46,10 +46,22 @@ function points(columns) {
     time_ms: columns.time_ms[i], value: columns.value[i]}));
 }
 
+/* Asks for all curves anew. Events that come meanwhile stay behind what the answer has. */
 async function load(name, model) {
   const answer = await call("GET", modelPath(name, `/metrics?max_points=${POINTS}`));
-  model.cursor = answer.last_revision;
+  const newer = [...model.series].map(([key, s]) => [key, s.filter(p => p.revision > answer.last_revision)]);
+  model.cursor = answer.cursor;
   model.series = new Map(Object.entries(answer.series).map(([key, s]) => [key, points(s)]));
+  for (const [key, list] of newer)
+    list.forEach(point => add(model, key, point));
+}
+
+async function reload(name, model) {
+  if (model.loading)
+    return;
+  model.loading = true;
+  await load(name, model).finally(() => { model.loading = false; });
+  draw();
 }
 
 function add(model, key, point) {
@@ -61,36 +73,28 @@ function add(model, key, point) {
 function addEvent(model, {revision, step, time_ms, values}) {
   for (const [key, value] of Object.entries(values))
     add(model, key, {revision, step, time_ms, value});
-  model.cursor = Math.max(model.cursor, revision);
 }
 
-/* What is new: of a model that has no stream everything, and of any model the evaluations, whose
- * rows carry the revision that was evaluated and may lie behind the cursor. */
+/* What is new of a model that has no stream. */
 async function poll(name) {
   const model = shown.models.get(name);
-  if (!model || document.hidden)
+  if (!model || name === shown.name || model.cursor === null || document.hidden)
     return;
-  const last = (await call("GET", modelPath(name, "/metrics?max_points=1"))).series;
-  const have = key => model.series.get(key)?.at(-1)?.revision ?? -1;
-  const behind = Object.keys(last).filter(key => have(key) < last[key].revision[0] &&
-    (name !== shown.name || last[key].revision[0] <= model.cursor));
-  if (!behind.length || shown.models.get(name) !== model)
+  const since = encodeURIComponent(model.cursor);
+  const answer = await call("GET", modelPath(name, `/metrics?since=${since}&max_points=${POINTS}`));
+  if (answer.cursor === model.cursor)
     return;
-  const since = Math.max(0, Math.min(...behind.map(have)));
-  const names = encodeURIComponent(behind.join(","));
-  const answer = await call("GET",
-    modelPath(name, `/metrics?names=${names}&since=${since}&max_points=${POINTS}`));
+  model.cursor = answer.cursor;
   for (const [key, columns] of Object.entries(answer.series))
     for (const point of points(columns))
-      if (point.revision > have(key))
-        add(model, key, point);
+      add(model, key, point);
   draw();
 }
 
 /* ---- which models ---------------------------------------------------------------------------- */
 
 async function take(name) {
-  const model = {cursor: 0, series: new Map(), color: freeColor()};
+  const model = {cursor: null, series: new Map(), color: freeColor()};
   shown.models.set(name, model);
   await load(name, model);
 }
@@ -166,7 +170,7 @@ export function redraw() {
     return;
   for (const [name, model] of shown.models)
     if ([...model.series.values()].some(s => s.length > MOST))
-      load(name, model).then(draw);
+      reload(name, model);
   const keys = names(), options = {smoothing: Number(byId("smoothing").value), axis: byId("axis").value};
   for (const key of keys) {
     const curves = order().filter(name => shown.models.get(name).series.has(key))

@@ -226,6 +226,91 @@ static void over_restarts(struct daemon *d)
     free(s);
 }
 
+/* ---- rows that come late --------------------------------------------------------------------- */
+
+/* One image of 64 x 64 with one box, for a detector. */
+static void evaluate_detector(struct client *c, int evaluation, bool finish)
+{
+    struct text body = {0};
+    char rest[64];
+    snprintf(rest, sizeof rest, "/evaluations/%d%s", evaluation, finish ? "/finish" : "");
+    if (finish) {
+        answer_expect(remote_call(c, "POST", "m", rest, NULL), 200);
+        return;
+    }
+    text_add(&body, "{\"inputs\":[{\"shape\":[1,1,64,64],\"datatype\":\"FP32\",\"data\":[0");
+    for (int i = 1; i < 64 * 64; i++)
+        text_add(&body, ",%d", i % 2);
+    text_add(&body, "]}],\"targets\":[{\"boxes\":[[{\"category\":1,\"bbox\":[9,9,30,30]}]]}]}");
+    remote_call(c, "POST", "m", "/evaluations", NULL);
+    answer_expect(remote_call(c, "POST", "m", rest, body.data), 200);
+    text_free(&body);
+}
+
+static void step_detector(struct client *c, int n)
+{
+    struct text body = {0};
+    text_add(&body, "{\"inputs\":[{\"shape\":[1,1,64,64],\"datatype\":\"FP32\",\"data\":[0");
+    for (int i = 1; i < 64 * 64; i++)
+        text_add(&body, ",0.5");
+    text_add(&body, "]}],\"targets\":[{\"boxes\":[[{\"category\":0,\"bbox\":[5,5,20,20]}]]}]}");
+    for (int i = 0; i < n; i++)
+        answer_expect(remote_call(c, "POST", "m", "/train_step", body.data), 200);
+    text_free(&body);
+}
+
+static int occurrences(const char *text, const char *part)
+{
+    int n = 0;
+    for (const char *at = strstr(text, part); at; at = strstr(at + 1, part))
+        n++;
+    return n;
+}
+
+/* An evaluation began at revision 2 and is finished at 4: a client that has passed 2 gets its rows
+ * once, with the revision that was evaluated, and so does one that polls with the cursor. */
+static void evaluations_come_late(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char detector[] = "{\"template\":{\"name\":\"yolo_tiny\",\"num_classes\":2,"
+                                   "\"image_size\":64,\"channels\":1}}";
+    remote_create(c, "m", detector);
+    step_detector(c, 2);
+    evaluate_detector(c, 1, false);
+    step_detector(c, 2);
+    struct answer *a = remote_get(c, "m", "/metrics");
+    assert_string_equal(answer_string(a, "cursor"), "4");
+    evaluate_detector(c, 1, true);
+    a = listen_to(c, "", "Last-Event-ID: 4\r\n");
+    assert_int_equal(occurrences(a->body, "data: "), 1);
+    assert_non_null(strstr(a->body, "data: {\"revision\":2,\"step\":2,"));
+    assert_non_null(strstr(a->body, "\"mAP50\":"));
+    const char *id = strstr(a->body, "id: 4.");
+    assert_non_null(id);
+    char header[64], rest[64];
+    snprintf(header, sizeof header, "Last-Event-ID: %.*s\r\n", (int)strcspn(id + 4, "\n"), id + 4);
+    daemon_stop(d);
+    daemon_start(d, d->flags);
+    c = d->client;
+    assert_int_equal(occurrences(listen_to(c, "", header)->body, "data: "), 0);
+    assert_int_equal(occurrences(listen_to(c, "?since=4", "")->body, "data: "), 0);
+    /* From the beginning they stand at their revision. */
+    a = listen_to(c, "", "");
+    assert_int_equal(occurrences(a->body, "data: "), 4);
+    assert_int_equal(occurrences(a->body, "\"mAP50\":"), 1);
+    a = remote_get(c, "m", "/metrics?since=4.0");
+    assert_true(answer_number(a, "series.mAP50.revision.0") == 2);
+    assert_null(answer_find(a, "series.loss"));
+    assert_true(answer_number(a, "last_revision") == 4);
+    assert_memory_equal(answer_string(a, "cursor"), "4.", 2);
+    snprintf(rest, sizeof rest, "/metrics?since=%s", answer_string(a, "cursor"));
+    assert_int_equal(json_object_size(answer_find(remote_get(c, "m", rest), "series")), 0);
+    assert_int_equal(
+        json_object_size(answer_find(remote_get(c, "m", "/metrics?since=4"), "series")), 0);
+    answer_refused(remote_call(c, "GET", "m", "/metrics?since=4.", NULL), 400, "bad_query",
+                   "since is '4.'");
+}
+
 /* ---- bounds ---------------------------------------------------------------------------------- */
 
 static void stops_with_open_streams(struct daemon *d)
@@ -279,6 +364,7 @@ int main(void)
         DAEMON_TEST(as_they_come),
         DAEMON_TEST(the_end),
         DAEMON_TEST(over_restarts),
+        DAEMON_TEST(evaluations_come_late),
         DAEMON_TEST(stops_with_open_streams),
         DAEMON_TEST(bounded, "--max-streams", "3", "--workers", "2"),
     };
