@@ -9,16 +9,16 @@
 /* Last-Event-ID, which is what a client that comes back has seen, goes before ?since=. */
 static int read_cursor(struct request *q, struct events_cursor *since_r)
 {
-    *since_r = (struct events_cursor){0, EVENTS_LATE_NOW};
+    *since_r = (struct events_cursor){0};
     if (query_known(q, "since"))
         return -1;
     const char *since = request_query(q, "since"), *id = request_header(q, "Last-Event-ID");
     if (q->status)
         return -1;
-    if (since && !strchr(since, '.') && events_cursor_read(since_r, since))
-        since_r->late = EVENTS_LATE_NOW; /* a revision: what came late before is not asked for */
-    else if (since && !events_cursor_read(since_r, since))
+    if (since && !events_cursor_read(since_r, since))
         return reply_errorf(q, ERROR_BAD_QUERY, "since is '%.40s', " EXPECTED, since), -1;
+    if (since_r->revision && !strchr(since, '.'))
+        since_r->late = EVENTS_LATE_NOW; /* what came late before is not asked for */
     if (id && *id && !events_cursor_read(since_r, id))
         return reply_errorf(q, ERROR_BAD_HEADER, "Last-Event-ID is '%.40s', " EXPECTED, id), -1;
     return 0;

@@ -116,7 +116,7 @@ static int split_names(char *text, const char **names)
 static int read_since(struct request *q, struct events_cursor *since_r)
 {
     const char *text = request_query(q, "since");
-    *since_r = (struct events_cursor){0, EVENTS_LATE_NOW};
+    *since_r = (struct events_cursor){0};
     if (q->status || !text)
         return q->status ? -1 : 0;
     if (!events_cursor_read(since_r, text)) {
@@ -125,7 +125,7 @@ static int read_since(struct request *q, struct events_cursor *since_r)
                      text);
         return -1;
     }
-    if (!strchr(text, '.'))
+    if (since_r->revision && !strchr(text, '.'))
         since_r->late = EVENTS_LATE_NOW;
     return 0;
 }
@@ -155,11 +155,15 @@ static int read_query(struct request *q, struct store_metrics_query *x, const ch
 static int collect_late(struct request *q, const struct store_metrics_query *x, struct collected *c,
                         struct error *e)
 {
-    int64_t late = c->at.late;
+    int64_t late = c->at.late, before;
     bool now = late == EVENTS_LATE_NOW;
-    c->at.late = INT64_MAX;
-    int failed = store_metrics_late(request_models(q)->store, x->model_id, x->since, &late,
+    int failed;
+    c->at.late = INT64_MAX; /* all of these are wanted */
+    do {
+        before = late;
+        failed = store_metrics_late(request_models(q)->store, x->model_id, x->since, &late,
                                     now ? NULL : collect_named, c, e);
+    } while (!failed && !c->failed && !now && late != before);
     c->at.late = late;
     return failed;
 }

@@ -228,6 +228,9 @@ static void over_restarts(struct daemon *d)
 
 /* ---- rows that come late --------------------------------------------------------------------- */
 
+static const char detector[] = "{\"template\":{\"name\":\"yolo_tiny\",\"num_classes\":2,"
+                               "\"image_size\":64,\"channels\":1}}";
+
 /* One image of 64 x 64 with one box, for a detector. */
 static void evaluate_detector(struct client *c, int evaluation, bool finish)
 {
@@ -272,8 +275,6 @@ static int occurrences(const char *text, const char *part)
 static void evaluations_come_late(struct daemon *d)
 {
     struct client *c = d->client;
-    static const char detector[] = "{\"template\":{\"name\":\"yolo_tiny\",\"num_classes\":2,"
-                                   "\"image_size\":64,\"channels\":1}}";
     remote_create(c, "m", detector);
     step_detector(c, 2);
     evaluate_detector(c, 1, false);
@@ -309,6 +310,20 @@ static void evaluations_come_late(struct daemon *d)
         json_object_size(answer_find(remote_get(c, "m", "/metrics?since=4"), "series")), 0);
     answer_refused(remote_call(c, "GET", "m", "/metrics?since=4.", NULL), 400, "bad_query",
                    "since is '4.'");
+}
+
+/* The evaluation of a model that was never trained is of revision 0. */
+static void evaluations_at_the_start(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", detector);
+    evaluate_detector(c, 1, false);
+    evaluate_detector(c, 1, true);
+    assert_int_equal(occurrences(listen_to(c, "", "")->body, "data: {\"revision\":0,"), 1);
+    struct answer *a = remote_get(c, "m", "/metrics");
+    assert_true(answer_number(a, "series.mAP50.step.0") == 0);
+    a = listen_to(c, "?since=0", "Last-Event-ID: 0.3\r\n");
+    assert_int_equal(occurrences(a->body, "\"mAP50\":"), 0);
 }
 
 /* ---- bounds ---------------------------------------------------------------------------------- */
@@ -365,6 +380,7 @@ int main(void)
         DAEMON_TEST(the_end),
         DAEMON_TEST(over_restarts),
         DAEMON_TEST(evaluations_come_late),
+        DAEMON_TEST(evaluations_at_the_start),
         DAEMON_TEST(stops_with_open_streams),
         DAEMON_TEST(bounded, "--max-streams", "3", "--workers", "2"),
     };
