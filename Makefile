@@ -118,6 +118,11 @@ $(BUILD)/%.double.o: %.c $(BUILD)/gen/double_names.h
 $(BUILD)/server/store_schema.o: $(wildcard schema/*.sql)
 $(BUILD)/server/api_openapi.o: schema/openapi.yaml
 
+# So does the dashboard, with the library that draws its charts as its package brought it.
+CHART_JS ?= /usr/share/javascript/chart.js/chart.min.js
+$(BUILD)/server/api_dashboard.o: $(wildcard server/dashboard/*) $(wildcard $(CHART_JS))
+$(BUILD)/server/api_dashboard.o: ALL_CFLAGS += -DCHART_JS='"$(CHART_JS)"'
+
 # ---- tests: a test program is tests/unit/NAME.c or tests/http/NAME.c. Those named *_double.c are
 # compiled with the engine in double; *_both.c twice.
 TEST_SRC := $(wildcard tests/unit/*.c) $(wildcard tests/http/*.c)
@@ -147,7 +152,7 @@ tests: $(TEST_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-crash test-prometheus install demo demo-detect run bench format clean help
+.PHONY: deps test-deps test test-browser test-crash test-prometheus install demo demo-detect run bench format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -167,6 +172,10 @@ install: $(BUILD)/backpropd ## to PREFIX (/usr/local) under DESTDIR: binary, man
 	sed -i 's|/usr/local/bin|$(PREFIX)/bin|' $(DESTDIR)$(PREFIX)/lib/systemd/system/backpropd.service
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/backpropd --completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/backpropd
+test-browser: test-deps ## install Chromium and drive the dashboard with it; pictures in build/browser/shots
+	@sh tests/support/install.sh browser
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) BROWSER_INSTALL=1 bash tests/browser.sh
 demo: deps ## build, start a daemon, train a CNN on handwritten digits over HTTP with curl
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) bash tests/demo.sh

@@ -28,7 +28,8 @@ int error_prefix(struct error *e, const char *format, ...)
     int n = vsnprintf(e->text, sizeof e->text, format, args);
     va_end(args);
     if (n >= 0 && (size_t)n + 3 < sizeof e->text)
-        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %.*s", (int)sizeof e->text - n - 3, rest);
+        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %.*s", (int)sizeof e->text - n - 3,
+                 rest);
     return -1;
 }
 

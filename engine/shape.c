@@ -13,8 +13,7 @@ size_t dtype_size(enum dtype t)
 
 bool shape_equal(const struct shape *a, const struct shape *b)
 {
-    return a->rank == b->rank &&
-           memcmp(a->dim, b->dim, sizeof a->dim[0] * (size_t)a->rank) == 0;
+    return a->rank == b->rank && memcmp(a->dim, b->dim, sizeof a->dim[0] * (size_t)a->rank) == 0;
 }
 
 bool shape_batched(const struct shape *s)
@@ -29,8 +28,8 @@ bool shape_count(const struct shape *s, int64_t batch, int64_t *count_r)
     for (int i = 0; i < s->rank; i++) {
         int64_t dim = i == 0 && s->dim[0] == BATCH ? batch : s->dim[i];
         zero |= dim == 0;
-        overflow |= dim < 0 || __builtin_mul_overflow(count, dim ? dim : 1, &count) ||
-                    count > COUNT_LIMIT;
+        overflow |=
+            dim < 0 || __builtin_mul_overflow(count, dim ? dim : 1, &count) || count > COUNT_LIMIT;
         if (overflow)
             return false;
     }

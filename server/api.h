@@ -59,6 +59,8 @@ void api_put_shape(struct json_out *w, const char *key, const struct shape *s);
 int api_param_version(struct request *q, int64_t *version_r);
 
 /* Handlers, by file. */
+int api_home(struct request *q); /* api_dashboard.c */
+int api_dashboard(struct request *q);
 int api_index(struct request *q); /* api_server.c */
 int api_server_metadata(struct request *q);
 int api_live(struct request *q);
@@ -98,11 +100,12 @@ int api_alias_get(struct request *q);
 int api_alias_put(struct request *q);
 int api_alias_rollback(struct request *q);
 int api_alias_delete(struct request *q);
-int api_weights_get(struct request *q);        /* api_weights.c */
+int api_weights_get(struct request *q); /* api_weights.c */
 int api_version_weights_get(struct request *q);
 int api_weights_put(struct request *q);
-int api_prometheus(struct request *q);         /* api_prometheus.c */
-int api_version_create(struct request *q);     /* api_versions.c */
+int api_prometheus(struct request *q);     /* api_prometheus.c */
+int api_events(struct request *q);         /* api_events.c */
+int api_version_create(struct request *q); /* api_versions.c */
 int api_version_list(struct request *q);
 int api_version_get(struct request *q);
 int api_version_delete(struct request *q);

@@ -266,7 +266,8 @@ static void record(struct model *m, const struct evaluation *v, const struct res
     struct store_metric row = {.model_id = m->id,
                                .revision = v->state.at.revision,
                                .step = v->state.at.step,
-                               .time_ms = metrics_now_ms()};
+                               .time_ms = metrics_now_ms(),
+                               .late = 1};
     for (int i = 0; i < METRICS; i++) {
         row.series = metrics[i].metric;
         row.value = metric_value(r, i);

@@ -1,6 +1,7 @@
 /* api_metrics.c: the series of a model, for dashboards that poll: since a revision, sampled to as
  * many points as a chart has pixels. Columns, because that is what charts take. */
 #include "api.h"
+#include "events.h"
 
 #include <string.h>
 
@@ -23,8 +24,9 @@ struct collected {
     struct arena *arena;
     struct series *series;
     int n, cap;
-    uint64_t last; /* highest revision */
-    bool failed;   /* out of memory */
+    struct events_cursor at; /* after what was collected */
+    const struct store_metrics_query *query;
+    bool failed; /* out of memory */
 };
 
 static void *grown(struct arena *a, void *old, size_t n, size_t cap, size_t size)
@@ -54,6 +56,8 @@ static struct series *series_of(struct collected *c, const char *name)
 static int collect(void *arg, const struct store_metric *row)
 {
     struct collected *c = arg;
+    if (row->late > c->at.late)
+        return 0; /* it came between the two queries: the next answer has it */
     struct series *s = series_of(c, row->series);
     if (s && s->n == s->cap) {
         s->cap = s->cap ? 2 * s->cap : 64;
@@ -64,8 +68,17 @@ static int collect(void *arg, const struct store_metric *row)
         return -1;
     }
     s->points[s->n++] = (struct point){row->revision, row->step, row->value, row->time_ms};
-    c->last = row->revision > c->last ? row->revision : c->last;
+    c->at.revision = row->revision > c->at.revision ? row->revision : c->at.revision;
     return 0;
+}
+
+static int collect_named(void *arg, const struct store_metric *row)
+{
+    struct collected *c = arg;
+    bool wanted = !c->query->n_names;
+    for (int i = 0; i < c->query->n_names; i++)
+        wanted |= !strcmp(c->query->names[i], row->series);
+    return wanted ? collect(c, row) : 0;
 }
 
 static void write_series(struct json_out *w, const struct series *s)
@@ -99,11 +112,29 @@ static int split_names(char *text, const char **names)
     return n;
 }
 
-static int read_query(struct request *q, struct store_metrics_query *x, const char **names)
+/* "150" or "150.3", as events have it. */
+static int read_since(struct request *q, struct events_cursor *since_r)
 {
-    int64_t since, until, max_points;
-    if (query_known(q, "names|since|until|max_points") ||
-        query_int(q, "since", 0, 0, INT64_MAX, &since) ||
+    const char *text = request_query(q, "since");
+    *since_r = (struct events_cursor){0};
+    if (q->status || !text)
+        return q->status ? -1 : 0;
+    if (!events_cursor_read(since_r, text)) {
+        reply_errorf(q, ERROR_BAD_QUERY,
+                     "since is '%.40s', expected a revision or a cursor, such as 150 or 150.3",
+                     text);
+        return -1;
+    }
+    if (since_r->revision && !strchr(text, '.'))
+        since_r->late = EVENTS_LATE_NOW;
+    return 0;
+}
+
+static int read_query(struct request *q, struct store_metrics_query *x, const char **names,
+                      struct events_cursor *since_r)
+{
+    int64_t until, max_points;
+    if (query_known(q, "names|since|until|max_points") || read_since(q, since_r) ||
         query_int(q, "until", 0, 0, INT64_MAX, &until) ||
         query_int(q, "max_points", 1000, 1, STORE_MAX_POINTS, &max_points))
         return -1;
@@ -116,27 +147,52 @@ static int read_query(struct request *q, struct store_metrics_query *x, const ch
         return -1;
     }
     *x = (struct store_metrics_query){request_model(q)->id, names,           n,
-                                      (uint64_t)since,      (uint64_t)until, (int)max_points};
+                                      since_r->revision,    (uint64_t)until, (int)max_points};
     return 0;
+}
+
+/* The late rows of revisions that were passed; with EVENTS_LATE_NOW only their number. */
+static int collect_late(struct request *q, const struct store_metrics_query *x, struct collected *c,
+                        struct error *e)
+{
+    int64_t late = c->at.late, before;
+    bool now = late == EVENTS_LATE_NOW;
+    int failed;
+    c->at.late = INT64_MAX; /* all of these are wanted */
+    do {
+        before = late;
+        failed = store_metrics_late(request_models(q)->store, x->model_id, x->since, &late,
+                                    now ? NULL : collect_named, c, e);
+    } while (!failed && !c->failed && !now && late != before);
+    c->at.late = late;
+    return failed;
+}
+
+static void write_cursor(struct json_out *w, const struct events_cursor *at)
+{
+    char text[64];
+    events_cursor_write(at, text, sizeof text);
+    out_put_uint(w, "last_revision", at->revision);
+    out_put_string(w, "cursor", text);
 }
 
 int api_metrics(struct request *q)
 {
     const char *names[MAX_NAMES];
     struct store_metrics_query x;
-    struct collected c = {.arena = q->arena};
+    struct collected c = {.arena = q->arena, .query = &x};
     struct error e = {0};
-    if (read_query(q, &x, names))
+    if (read_query(q, &x, names, &c.at))
         return q->status;
-    c.last = x.since;
-    if (store_metrics_query(request_models(q)->store, &x, collect, &c, &e) && !c.failed)
+    if (collect_late(q, &x, &c, &e) ||
+        (store_metrics_query(request_models(q)->store, &x, collect, &c, &e) && !c.failed))
         return reply_error(q, &e);
     if (c.failed)
         return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for so many points");
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", request_model(q)->name);
-    out_put_uint(&w, "last_revision", c.last);
+    write_cursor(&w, &c.at);
     out_key(&w, "series");
     out_open_object(&w);
     for (int i = 0; i < c.n; i++)

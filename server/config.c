@@ -37,6 +37,8 @@ const struct flag config_flags[] = {
      "a checkpoint is made when a model's redo log has grown to this"},
     {"redo-seconds", FLAG_INT, AT(redo_seconds), "10", 1, 86400, "SECONDS",
      "or when replaying it would take about this long"},
+    {"max-streams", FLAG_INT, AT(max_streams), "64", 1, MANY, "N",
+     "clients that may follow the events of models at the same time"},
     {"connections", FLAG_INT, AT(connections), "1024", 1, 65536, "N",
      "connections at the same time"},
     {"request-timeout", FLAG_INT, AT(request_timeout), "30", 1, 86400, "SECONDS",

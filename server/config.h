@@ -28,6 +28,7 @@ struct config {
     int64_t redo_bytes;      /* of a model's log; then a checkpoint is made */
     int64_t redo_seconds;    /* of steps in it */
     int64_t max_queue;       /* requests that wait: for one model, and for reading */
+    int64_t max_streams;     /* of events, at the same time */
     int64_t connections;     /* at the same time */
     int64_t request_timeout; /* seconds that an idle connection is kept */
     enum log_level log_level;

@@ -106,7 +106,8 @@ const struct datatype *datatype_at(int i)
     return i >= 0 && i < n ? &datatypes[i] : NULL;
 }
 
-/* Not inlined: with a constant name gcc 12 unrolls the loop and warns of comparisons that differ. */
+/* Not inlined: with a constant name gcc 12 unrolls the loop and warns of comparisons that differ.
+ */
 __attribute__((noinline)) const struct datatype *datatype_find(const char *name)
 {
     const struct datatype *d;

@@ -26,8 +26,9 @@ static const struct field description_fields[] = {
 
 /* In the order in which each needs the ones before. */
 static int (*const parts[])(struct describe *) = {
-    describe_inputs, describe_preprocess, describe_layers,    describe_build,    describe_outputs,
-    describe_augment, describe_losses, describe_augment_check, describe_optimizer, describe_settings,
+    describe_inputs,    describe_preprocess, describe_layers, describe_build,
+    describe_outputs,   describe_augment,    describe_losses, describe_augment_check,
+    describe_optimizer, describe_settings,
 };
 enum { PARTS = sizeof parts / sizeof parts[0] };
 

@@ -26,9 +26,10 @@ struct http {
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool stopping; /* these three by the mutex */
-    int waiting;   /* exchanges that a worker has */
-    int open;      /* complete requests whose answer is not out */
+    bool stopping;            /* these by the mutex */
+    int waiting;              /* exchanges that a worker has */
+    int open;                 /* complete requests whose answer is not out */
+    struct exchange *streams; /* whose answer is a BODY_STREAM */
 };
 
 enum exchange_state { EXCHANGE_READING, EXCHANGE_REFUSED, EXCHANGE_WAITING, EXCHANGE_ANSWERED };
@@ -39,12 +40,15 @@ struct exchange {
     struct MHD_Connection *connection;
     struct request *q;
     enum exchange_state state;
-    size_t cap;       /* of q->body */
-    size_t discarded; /* bytes thrown away */
-    bool counted;     /* in http.open */
-    double started;   /* seconds, monotonic */
-    double submitted; /* to the workers: seconds since it began */
-    char uri[];       /* as sent */
+    size_t cap;                    /* of q->body */
+    size_t discarded;              /* bytes thrown away */
+    bool counted;                  /* in http.open */
+    double started;                /* seconds, monotonic */
+    double submitted;              /* to the workers: seconds since it began */
+    struct exchange *next, **link; /* in http.streams; these four by http.mutex */
+    bool parked;                   /* its stream had nothing to send: the connection is suspended */
+    bool awake;                    /* it was woken before it could be parked */
+    char uri[];                    /* as sent */
 };
 
 struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const char *uri);
@@ -61,5 +65,14 @@ bool exchange_take(struct exchange *x, const char *data, size_t size);
 bool exchange_client_gone(const struct exchange *x);
 /* Whether the response may go out before the body is read. */
 bool exchange_early(const struct exchange *x);
+
+/* ---- http_stream.c: answers that are made while they go out ---------------------------------- */
+
+/* A response for libmicrohttpd that reads x's body_stream; NULL: out of memory. */
+struct MHD_Response *http_stream_response(struct exchange *x);
+/* Before the exchange is destroyed, whatever its answer was. */
+void http_stream_forget(struct exchange *x);
+/* Once http.stopping is set: all streams end. */
+void http_streams_end(struct http *h);
 
 #endif

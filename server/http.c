@@ -91,10 +91,12 @@ static struct MHD_Response *buffer_response(const struct response *r)
 static enum MHD_Result send_response(struct exchange *x)
 {
     struct response *r = &x->q->response;
-    struct MHD_Response *m = r->kind == BODY_PULL ? pull_response(r) : buffer_response(r);
+    struct MHD_Response *m = r->kind == BODY_PULL     ? pull_response(r)
+                             : r->kind == BODY_STREAM ? http_stream_response(x)
+                                                      : buffer_response(r);
     if (!m)
         return MHD_NO;
-    if (r->kind != BODY_ARENA) { /* it is libmicrohttpd's now */
+    if (r->kind == BODY_MALLOC || r->kind == BODY_PULL) { /* it is libmicrohttpd's now */
         r->kind = BODY_ARENA;
         r->body = NULL;
     }
@@ -235,6 +237,7 @@ static void completed(void *arg, struct MHD_Connection *c, void **context,
     if (x->q)
         log_request(x, why);
     bool counted = x->counted;
+    http_stream_forget(x);
     exchange_destroy(&x);
     *context = NULL;
     pthread_mutex_lock(&h->mutex);
@@ -361,9 +364,11 @@ void http_destroy(struct http **http)
     pthread_mutex_lock(&h->mutex);
     h->stopping = true;
     pthread_mutex_unlock(&h->mutex);
-    /* Closed only when its thread has ended: that may still take the socket out of its epoll set. */
+    /* Closed only when its thread has ended: that may still take the socket out of its epoll set.
+     */
     int fd = MHD_quiesce_daemon(h->daemon);
     work_stop(h->server->work);
+    http_streams_end(h);
     wait_idle(h);
     MHD_stop_daemon(h->daemon);
     if (fd >= 0)

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "api.h"
 #include "command.h"
+#include "events.h"
 #include "http.h"
 #include "stats.h"
 
@@ -75,6 +76,9 @@ static int server_start(struct server *s, struct error *e)
     s->stats = stats_create(s->routes, e);
     if (!s->models || !s->stats)
         return -1;
+    s->events = events_create(s->store, c->max_streams, e);
+    if (!s->events)
+        return -1;
     /* It answers while models are loaded, if only that it is not ready. */
     s->loading = true;
     s->http = http_create(s, e);
@@ -93,6 +97,7 @@ static int server_start(struct server *s, struct error *e)
 static int server_stop(struct server *s, struct error *e)
 {
     http_destroy(&s->http);
+    events_destroy(&s->events);
     int status = models_destroy(&s->models, e);
     status |= store_close(&s->store, e);
     work_destroy(&s->work);

@@ -39,14 +39,14 @@ void metrics_record_at(struct model *m, const struct step_result *r, int64_t tim
     int n = 0;
     for (int i = 0; i < SERIES; i++)
         if (!isnan(number(r, i)))
-            rows[n++] = (struct store_metric){m->id,      series[i].name, r->at.revision,
-                                              r->at.step, number(r, i),   time_ms};
+            rows[n++] = (struct store_metric){
+                m->id, series[i].name, r->at.revision, r->at.step, number(r, i), time_ms, 0};
     for (int i = 0; i < r->n_parts; i++)
-        rows[n++] = (struct store_metric){m->id,      r->parts[i].name,  r->at.revision,
-                                          r->at.step, r->parts[i].value, time_ms};
+        rows[n++] = (struct store_metric){
+            m->id, r->parts[i].name, r->at.revision, r->at.step, r->parts[i].value, time_ms, 0};
     if (r->samples)
-        rows[n++] = (struct store_metric){m->id,      "samples",          r->at.revision,
-                                          r->at.step, (double)r->samples, time_ms};
+        rows[n++] = (struct store_metric){
+            m->id, "samples", r->at.revision, r->at.step, (double)r->samples, time_ms, 0};
     store_metrics_append(m->models->store, rows, n, &ignored);
 }
 

@@ -78,9 +78,9 @@ struct model {
     bool pending;     /* gradients are pending */
     struct kept_version kept[MODEL_KEPT_VERSIONS];
     unsigned kept_next;
-    bool gone;                      /* deleted: steps are refused */
-    bool dirty;                     /* changed since the last checkpoint */
-    double last_loss;               /* of the last training forward; NaN: none yet */
+    bool gone;        /* deleted: steps are refused */
+    bool dirty;       /* changed since the last checkpoint */
+    double last_loss; /* of the last training forward; NaN: none yet */
     struct model_totals totals;
     struct evaluation *evaluations; /* under way: evaluation.h */
     int64_t last_evaluation;

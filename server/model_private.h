@@ -24,7 +24,7 @@ extern const struct model_verb model_verbs[]; /* by enum verb */
 /* What the log is told of a change. */
 struct logged {
     enum verb verb;
-    const struct batch *batch;          /* NULL: none */
+    const struct batch *batch; /* NULL: none */
     const struct step_options *options;
     const struct step_result *result;
 };

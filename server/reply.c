@@ -9,12 +9,16 @@
 
 void response_drop(struct response *r)
 {
+    void *body = (void *)(uintptr_t)r->body;
     if (r->kind == BODY_MALLOC)
-        free((void *)(uintptr_t)r->body);
+        free(body);
     if (r->kind == BODY_PULL)
         r->pull.done(r->pull.arg);
+    if (r->kind == BODY_STREAM)
+        ((struct body_stream *)body)->close(body);
     r->kind = BODY_ARENA;
     r->body = NULL;
+    r->size = 0;
 }
 
 int reply_pull(struct request *q, int status, const char *content_type, size_t size,
@@ -36,6 +40,11 @@ int reply_bytes(struct request *q, int status, const char *content_type, const v
     r->size = size;
     r->kind = kind;
     return q->status = status;
+}
+
+int reply_stream(struct request *q, int status, const char *content_type, struct body_stream *b)
+{
+    return reply_bytes(q, status, content_type, b, 0, BODY_STREAM);
 }
 
 int reply_text(struct request *q, int status, const char *content_type, const char *text)

@@ -21,6 +21,8 @@
 #include "server.h"
 #include "work.h"
 
+#include <sys/types.h>
+
 enum { REQUEST_MAX_PARAMS = 6, RESPONSE_MAX_HEADERS = 8 };
 
 struct name_value {
@@ -35,7 +37,9 @@ enum body_kind {
     BODY_ARENA,  /* in the request's arena, or static: lives as long as the request */
     BODY_MALLOC, /* freed with free() when the answer is out */
     BODY_PULL,   /* response.pull makes it while it goes out */
+    BODY_STREAM, /* a struct body_stream: made while it goes out */
 };
+
 /* A body of known size that is read piece by piece, so that it is never in memory as a whole. The
  * functions are called in the HTTP thread and must not wait. */
 struct body_pull {
@@ -43,6 +47,22 @@ struct body_pull {
     size_t (*read)(void *arg, size_t at, char *out, size_t room);
     void (*done)(void *arg); /* once, when the answer is out or will never be */
     void *arg;
+};
+
+/* A body without a known end, such as events. While there is nothing to send its connection is
+ * suspended: it costs no thread, and no time until `wake`. The stream must not keep the server from
+ * stopping: it is then ended without being asked. */
+struct body_stream {
+    /* Up to `size` (at least 1) bytes into `out`; how many. 0: none now, `wake` will be called.
+     * -1: that was all. In the HTTP thread: must not wait. */
+    ssize_t (*read)(struct body_stream *b, char *out, size_t size);
+    /* Frees it: all is out, or the client has gone. After it `wake` must not be called. In the HTTP
+     * thread, never from within the others. */
+    void (*close)(struct body_stream *b);
+    /* Set before the first `read`, for any thread but not from within `read`: there is something to
+     * send. One call too many does no harm. */
+    void (*wake)(void *arg);
+    void *wake_arg;
 };
 struct response {
     const char *content_type; /* NULL: application/json */
@@ -143,6 +163,8 @@ int reply_bytes(struct request *q, int status, const char *content_type, const v
 /* A body that is made while it goes out; pull.done is called in any case. */
 int reply_pull(struct request *q, int status, const char *content_type, size_t size,
                struct body_pull pull);
+/* Takes the stream over. */
+int reply_stream(struct request *q, int status, const char *content_type, struct body_stream *b);
 /* Before or after the reply. `value` is copied. Too many: dropped. */
 void reply_header(struct request *q, const char *name, const char *value);
 

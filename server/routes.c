@@ -15,7 +15,11 @@ enum {
 };
 
 const struct route routes[] = {
-    {"GET", "/", api_index, ROUTE_QUICK, ROLE_READ, NULL, NULL, "this list"},
+    {"GET", "/", api_home, ROUTE_QUICK, ROLE_NONE, NULL, NULL,
+     "the dashboard, for browsers; for others the list of paths"},
+    {"GET", "/dashboard/{file}", api_dashboard, ROUTE_QUICK, ROLE_NONE, NULL, NULL,
+     "its script, its style, and the library that draws its charts"},
+    {"GET", "/v2/routes", api_index, ROUTE_QUICK, ROLE_NONE, NULL, NULL, "the list of paths"},
     {"GET", "/v2", api_server_metadata, ROUTE_QUICK, ROLE_READ, NULL, "ServerMetadata",
      "name, version and extensions of the server"},
     {"GET", "/v2/health/live", api_live, ROUTE_QUICK, ROLE_NONE, NULL, "Health",
@@ -87,6 +91,8 @@ const struct route routes[] = {
      NULL, NULL, "give an evaluation up"},
     {"GET", MODEL "/metrics", api_metrics, ROUTE_MODEL, ROLE_READ, NULL, "Metrics",
      "series by name: ?names= &since= &until= &max_points="},
+    {"GET", MODEL "/events", api_events, ROUTE_MODEL | ROUTE_QUICK, ROLE_READ, NULL, NULL,
+     "the same rows as server-sent events as they come: ?since=, or Last-Event-ID"},
 
     {"GET", MODEL "/weights", api_weights_get, ROUTE_MODEL, ROLE_READ, NULL, NULL,
      "parameters and buffers as a safetensors file, named as in PyTorch"},

@@ -16,6 +16,7 @@ struct http;
 struct models;
 struct store;
 struct stats;
+struct events;
 
 struct server {
     const struct config *config;
@@ -26,6 +27,7 @@ struct server {
     struct pool *pool; /* the engine's threads */
     struct store *store;
     struct models *models;
+    struct events *events; /* streams of metrics */
     time_t started;
     struct stats *stats; /* of requests; NULL: not counted */
     bool loading;        /* atomic: models are being loaded; meanwhile routes that have a role are

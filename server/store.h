@@ -1,12 +1,12 @@
 /* store.h: what the daemon keeps in its data folder, in one SQLite file.
  *
- *   model       a name, the description that it was created with, its counters. Has an id, never used again.
- *   version     a whole state of a model, as named parts ("params", "buffers", "slots", ...). Its
- *               number counts up from 1 for each model and is never used again.
- *   checkpoint  the one hidden version of a model that the daemon starts from; a new one replaces
- *               the older one. Where a function takes a version, STORE_CHECKPOINT means it.
- *   alias       a name for a version, and a ledger of its moves.
- *   series      a named sequence of numbers of a model, one a revision at most: its metrics.
+ *   model       a name, the description that it was created with, its counters. Has an id, never
+ * used again. version     a whole state of a model, as named parts ("params", "buffers", "slots",
+ * ...). Its number counts up from 1 for each model and is never used again. checkpoint  the one
+ * hidden version of a model that the daemon starts from; a new one replaces the older one. Where a
+ * function takes a version, STORE_CHECKPOINT means it. alias       a name for a version, and a
+ * ledger of its moves. series      a named sequence of numbers of a model, one a revision at most:
+ * its metrics.
  *
  * What is promised: a version is there whole or not at all, also after kill -9. A model, a version
  * and a checkpoint survive the loss of power once the call has returned. Metrics rows are written
@@ -179,7 +179,8 @@ int store_alias_find(struct store *s, int64_t model_id, const char *name, struct
 typedef int store_alias_fn(void *arg, const struct store_alias *a);
 int store_alias_list(struct store *s, int64_t model_id, store_alias_fn *f, void *arg,
                      struct error *e);
-/* Calls f for the last `limit` rows of the ledger, the newest first, of one alias or (NULL) of all. */
+/* Calls f for the last `limit` rows of the ledger, the newest first, of one alias or (NULL) of all.
+ */
 typedef int store_alias_move_fn(void *arg, const struct store_alias_move *mv);
 int store_alias_moves(struct store *s, int64_t model_id, const char *name, int limit,
                       store_alias_move_fn *f, void *arg, struct error *e);
@@ -194,8 +195,8 @@ struct store_answer {
     double loss, grad_norm, lr, accuracy;
     int64_t samples;
 };
-/* Adds or replaces them; of the model's answers the newest `keep` by revision stay. They survive the
- * process when this returns. */
+/* Adds or replaces them; of the model's answers the newest `keep` by revision stay. They survive
+ * the process when this returns. */
 int store_answers_save(struct store *s, int64_t model_id, const struct store_answer *rows, int n,
                        int keep, struct error *e);
 /* Calls f for each, by revision; a result other than 0 ends it with -1. */
@@ -217,12 +218,18 @@ struct store_metric {
     uint64_t revision, step;
     double value;    /* stored as null when not finite, read back as NaN */
     int64_t time_ms; /* Unix time */
+    int64_t late;    /* appended: not 0 when its revision may have been passed (an evaluation's);
+                        read: its number among the late rows of the model, 0 when it is none */
 };
 
 /* Takes the rows into memory, all or none; they are written soon. A second row of the same series
  * and revision replaces the first; rows of models that are gone are dropped. Waits while
  * STORE_METRICS_WAITING rows wait. BAD_NAME; STORAGE when they wait because writing fails. */
 int store_metrics_append(struct store *s, const struct store_metric *rows, int n, struct error *e);
+
+/* How often rows were appended since the store was opened: a number that changes says that there
+ * may be new ones to query. */
+uint64_t store_metrics_appended(struct store *s);
 
 /* Writes what waits, now. */
 int store_metrics_flush(struct store *s, struct error *e);
@@ -243,6 +250,12 @@ struct store_metrics_query {
 typedef int store_metric_fn(void *arg, const struct store_metric *row);
 int store_metrics_query(struct store *s, const struct store_metrics_query *q, store_metric_fn *f,
                         void *arg, struct error *e);
+
+/* Calls f for the rows that came late (store_metric.late) after the number *late_io, up to and with
+ * revision `until`, in the order in which they came, some thousands at most. *late_io becomes the
+ * number of the last one that was looked at; of all that there are, for f NULL. */
+int store_metrics_late(struct store *s, int64_t model_id, uint64_t until, int64_t *late_io,
+                       store_metric_fn *f, void *arg, struct error *e);
 
 struct store_series {
     const char *name;

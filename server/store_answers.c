@@ -10,8 +10,8 @@ static int save_row(struct store *s, int64_t model_id, const struct store_answer
         &s->db, e,
         "INSERT OR REPLACE INTO answers (model_id, key, request, revision, step, draw, loss,"
         " grad_norm, lr, accuracy, samples) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "itiuuuddddi", model_id, a->key, (int64_t)a->request, a->revision, a->step, a->draw, a->loss,
-        a->grad_norm, a->lr, a->accuracy, a->samples);
+        "itiuuuddddi", model_id, a->key, (int64_t)a->request, a->revision, a->step, a->draw,
+        a->loss, a->grad_norm, a->lr, a->accuracy, a->samples);
 }
 
 /* Of each model the newest `keep` stay. */

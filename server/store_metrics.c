@@ -68,7 +68,7 @@ static void row_take(struct store *s, const struct store_metric *m)
 {
     struct metric_entry *x = &s->filling.v[s->filling.n++];
     *x = (struct metric_entry){
-        m->model_id, (int64_t)m->revision, (int64_t)m->step, m->time_ms, m->value, ""};
+        m->model_id, (int64_t)m->revision, (int64_t)m->step, m->time_ms, m->late, m->value, ""};
     memcpy(x->series, m->series, strlen(m->series)); /* checked before */
 }
 
@@ -81,6 +81,7 @@ int store_metrics_append(struct store *s, const struct store_metric *rows, int n
     int result = room_wait(s, n, e);
     if (!result && n) {
         int before = s->filling.n;
+        s->appended++;
         for (int i = 0; i < n; i++)
             row_take(s, &rows[i]);
         if (!before)
@@ -91,6 +92,14 @@ int store_metrics_append(struct store *s, const struct store_metric *rows, int n
     }
     pthread_mutex_unlock(&s->mutex);
     return result;
+}
+
+uint64_t store_metrics_appended(struct store *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    uint64_t n = s->appended;
+    pthread_mutex_unlock(&s->mutex);
+    return n;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -108,6 +117,17 @@ static int row_put(struct store *s, const struct metric_entry *x, struct error *
                "itiidi", x->model_id, x->series, x->revision, x->step, x->value, x->time_ms))
         return -1;
     return sqlite3_changes64(s->db.handle) > 0;
+}
+
+/* Gives a late row the next number, a new one if it had one: it has another value now. */
+static int row_number(struct store *s, const struct metric_entry *x, struct error *e)
+{
+    return db_run(
+        &s->db, e,
+        "REPLACE INTO late_metrics (model_id, number, series_id, revision)"
+        " SELECT ?1, 1 + coalesce((SELECT max(number) FROM late_metrics"
+        "  WHERE model_id = ?1), 0), id, ?3 FROM series WHERE model_id = ?1 AND name = ?2",
+        "iti", x->model_id, x->series, x->revision);
 }
 
 /* Makes the series; 0 when its model is gone. */
@@ -128,7 +148,7 @@ static int rows_write(struct store *s, struct error *e)
         int done = row_put(s, x, e);
         if (done == 0 && (done = series_make(s, x, e)) > 0)
             done = row_put(s, x, e);
-        if (done < 0)
+        if (done < 0 || (done && x->late && row_number(s, x, e)))
             return -1;
     }
     return 0;

@@ -51,8 +51,9 @@ static int mark_deleted(struct store *s, int64_t model_id, struct error *e)
 {
     if (db_begin(&s->db, true, e))
         return -1;
-    int result = db_run(&s->db, e, "UPDATE models SET name = NULL WHERE id = ?1 AND name IS NOT NULL",
-                        "i", model_id);
+    int result =
+        db_run(&s->db, e, "UPDATE models SET name = NULL WHERE id = ?1 AND name IS NOT NULL", "i",
+               model_id);
     if (!result)
         result = check_found(s, model_id, e);
     return db_end(&s->db, result, e);

@@ -39,7 +39,7 @@ enum {
 };
 
 struct metric_entry {
-    int64_t model_id, revision, step, time_ms;
+    int64_t model_id, revision, step, time_ms, late;
     double value;
     char series[STORE_SERIES_NAME];
 };
@@ -64,6 +64,7 @@ struct store {
     pthread_cond_t wake;        /* for the thread */
     pthread_cond_t changed;     /* for those who wait for the thread */
     struct metric_rows filling; /* rows not yet written */
+    uint64_t appended;          /* calls that put rows there */
     int64_t filling_since_ms;   /* monotonic time of its first row */
     bool stop;
     bool sweep;           /* there may be something to remove */

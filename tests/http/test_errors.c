@@ -119,7 +119,7 @@ static const struct row {
     {PUT_NEW, TRAINED("\"optimizer\":{\"op\":\"sgd\",\"lr\":-1}"), 422, "bad_attribute", "lr"},
     {PUT_NEW, TRAINED("\"optimizer\":{\"op\":\"sgd\",\"learning_rate\":1}"), 422, "bad_attribute",
      "learning_rate"},
-    {PUT_NEW, TRAINED("\"schedule\":\"linear\""), 422, "unknown_operator", "cosine"},
+    {PUT_NEW, TRAINED("\"schedule\":\"cosin\""), 422, "unknown_operator", "cosine"},
     {PUT_NEW, TRAINED("\"clip_grad_norm\":-1"), 422, "bad_value", "clip_grad_norm"},
     {PUT_NEW, TRAINED("\"seed\":-1"), 422, "bad_value", "seed"},
     {PUT_NEW, TRAINED("\"seed\":1.5"), 400, "bad_type", "seed"},

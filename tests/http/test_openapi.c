@@ -56,7 +56,8 @@ static void fill_path(const char *pattern, char *out, size_t size)
             out[n++] = *p;
             continue;
         }
-        n += (size_t)sprintf(out + n, "%s", strncmp(p, "{version}", 9) ? "m" : "1");
+        const char *fill = strncmp(p, "{version}", 9) ? "m" : "1";
+        n += (size_t)sprintf(out + n, "%s", strncmp(p, "{file}", 6) ? fill : "app.js");
         p += strcspn(p, "}");
     }
     out[n] = 0;
@@ -74,6 +75,8 @@ static void paths_answer(struct daemon *d)
         json_object_foreach(item, method, op)
         {
             char path[256], name[16];
+            if (strstr(pattern, "/events"))
+                continue; /* its answer does not end: test_events.c */
             fill_path(pattern, path, sizeof path);
             snprintf(name, sizeof name, "%s", method);
             for (char *p = name; *p; p++)

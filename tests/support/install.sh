@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that a build needs and that are not there: install.sh build|test
+# Installs the Debian packages that a build needs and that are not there: install.sh build|test|browser
 #
 # Says nothing and touches nothing when all are there. Where it may not install, it prints the one
 # line that does. On systems without apt-get it only checks that pkg-config finds the libraries.
@@ -22,17 +22,25 @@ build_packages='
     libpng-dev=libpng
     libjpeg-dev=libjpeg
     zlib1g-dev=zlib
+    libjs-chart.js
 '
 test_packages='
     libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev=libcurl
     libcmocka-dev=cmocka
 '
+# Node.js from elsewhere than Debian brings npm, and does not go together with Debian's.
+browser_packages='
+    chromium
+    nodejs
+'
+command -v npm >/dev/null 2>&1 || browser_packages="$browser_packages npm"
 
 case "${1:-}" in
 build) rows=$build_packages ;;
+browser) rows=$browser_packages ;;
 test) rows="$build_packages $test_packages" ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|browser" >&2
     exit 2
     ;;
 esac

@@ -256,17 +256,17 @@ static void model_delete_removes_all(void **state)
     check(f, store_checkpoint_save(f->s, m.id, &v,
                                    &(struct store_part){"params", (char[]){"abc"}, 3}, 1, &f->e));
     for (int i = 0; i < 20000; i++)
-        check(f, store_metrics_append(f->s, &(struct store_metric){m.id, "loss", i, i, 1, 1}, 1,
+        check(f, store_metrics_append(f->s, &(struct store_metric){m.id, "loss", i, i, 1, 1, 0}, 1,
                                       &f->e));
-    check(f, store_metrics_append(f->s, &(struct store_metric){other.id, "loss", 1, 1, 1, 1}, 1,
+    check(f, store_metrics_append(f->s, &(struct store_metric){other.id, "loss", 1, 1, 1, 1, 0}, 1,
                                   &f->e));
     check(f, store_model_delete(f->s, m.id, &f->e));
     assert_int_equal(store_model_delete(f->s, m.id, &f->e), -1);
     assert_int_equal(f->e.code, ERROR_UNKNOWN_MODEL);
     struct store_model next = model_add(f, "m"); /* the name is free at once, the id is new */
     assert_true(next.id != m.id);
-    check(f,
-          store_metrics_append(f->s, &(struct store_metric){m.id, "late", 1, 1, 1, 1}, 1, &f->e));
+    check(f, store_metrics_append(f->s, &(struct store_metric){m.id, "late", 1, 1, 1, 1, 0}, 1,
+                                  &f->e));
     check(f, store_settle(f->s, &f->e));
     assert_int_equal(number(f, "SELECT count(*) FROM models"), 2);
     assert_int_equal(number(f, "SELECT count(*) FROM versions"), 1);
@@ -289,7 +289,7 @@ static void *appender(void *arg)
 {
     struct worker *w = arg;
     for (uint64_t i = 1; i <= 3000; i++) {
-        struct store_metric m = {w->model, "loss", i, i, 1, 1};
+        struct store_metric m = {w->model, "loss", i, i, 1, 1, 0};
         w->failures += store_metrics_append(w->f->s, &m, 1, NULL) != 0;
         if (i % 1000 == 0) {
             struct rows *rows = calloc(1, sizeof *rows);

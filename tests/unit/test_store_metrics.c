@@ -7,7 +7,7 @@
 static void append(struct fixture *f, int64_t model, const char *series, uint64_t revision,
                    double value)
 {
-    struct store_metric m = {model, series, revision, revision, value, 1000};
+    struct store_metric m = {model, series, revision, revision, value, 1000, 0};
     check(f, store_metrics_append(f->s, &m, 1, &f->e));
 }
 
@@ -92,6 +92,36 @@ static void sampling_keeps_the_ends(void **state)
     assert_int_equal(rows->revision[0], 9010);
 }
 
+/* Rows that came late are numbered as they came; one that is replaced comes again. */
+static void late_rows_are_numbered(void **state)
+{
+    struct fixture *f = *state;
+    static struct rows rows;
+    int64_t late = 0;
+    store_up(f);
+    struct store_model m = model_add(f, "m");
+    for (uint64_t i = 1; i <= 10; i++)
+        append(f, m.id, "loss", i, 1);
+    struct store_metric x[] = {{m.id, "mAP", 7, 7, 0.5, 1, 1}, {m.id, "mAP", 3, 3, 0.3, 1, 1}};
+    check(f, store_metrics_append(f->s, x, 2, &f->e));
+    check(f, store_metrics_late(f->s, m.id, 0, &late, NULL, NULL, &f->e));
+    assert_int_equal(late, 2);
+    store_again(f);
+    late = 0;
+    rows.n = 0;
+    check(f, store_metrics_late(f->s, m.id, 10, &late, row_seen, &rows, &f->e));
+    assert_int_equal(rows.n, 2);
+    assert_int_equal(rows.revision[0], 7);
+    assert_int_equal(rows.revision[1], 3);
+    check(f, store_metrics_append(f->s, x, 1, &f->e));
+    check(f, store_metrics_late(f->s, m.id, 5, &late, row_seen, &rows, &f->e));
+    assert_int_equal(rows.n, 2); /* 7 is above 5 */
+    assert_int_equal(late, 3);
+    check(f, store_metrics_trim(f->s, m.id, 5, &f->e));
+    assert_int_equal(number(f, "SELECT count(*) FROM late_metrics"), 1);
+    assert_int_equal(query(f, &(struct store_metrics_query){.model_id = m.id})->n, 6);
+}
+
 static int series_seen(void *arg, const struct store_series *series)
 {
     char *text = arg;
@@ -133,7 +163,7 @@ static void bad_series_are_refused(void **state)
     store_up(f);
     struct store_model m = model_add(f, "m");
     for (int i = 0; i < 3; i++) {
-        struct store_metric x = {m.id, names[i], 1, 1, 1, 1};
+        struct store_metric x = {m.id, names[i], 1, 1, 1, 1, 0};
         assert_int_equal(store_metrics_append(f->s, &x, 1, &f->e), -1);
         assert_int_equal(f->e.code, ERROR_BAD_NAME);
     }
@@ -154,7 +184,7 @@ static void metrics_survive_a_full_disk(void **state)
     db_lock(&f->s->db, "testing");
     check(f, db_exec(&f->s->db, set, &f->e));
     db_unlock(&f->s->db);
-    struct store_metric x = {m.id, "loss", 1, 1, 1, 1};
+    struct store_metric x = {m.id, "loss", 1, 1, 1, 1, 0};
     while (!store_metrics_append(f->s, &x, 1, &f->e) && taken < 3 * STORE_METRICS_WAITING) {
         x.revision++;
         taken++;
@@ -173,9 +203,10 @@ static void metrics_survive_a_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(metrics_are_kept_once),   TEST(metrics_are_written_in_time),
-        TEST(sampling_keeps_the_ends), TEST(metrics_trim),
-        TEST(bad_series_are_refused),  TEST(metrics_survive_a_full_disk),
+        TEST(metrics_are_kept_once),       TEST(metrics_are_written_in_time),
+        TEST(sampling_keeps_the_ends),     TEST(metrics_trim),
+        TEST(late_rows_are_numbered),      TEST(bad_series_are_refused),
+        TEST(metrics_survive_a_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

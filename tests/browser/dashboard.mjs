@@ -1,0 +1,276 @@
+/* dashboard.mjs: the dashboard in a real browser: curves move while a model trains, values are shown
+ * under the pointer, a version is restored, a digit that is drawn is read, all by mouse or by
+ * keyboard, light and dark, wide and narrow. Pictures of it are left in build/browser/shots. */
+import assert from "node:assert/strict";
+import {rmSync} from "node:fs";
+import {join} from "node:path";
+import {Daemon, digits, launch, rows, runTests, shots, sleep, train} from "./site.mjs";
+
+const daemon = new Daemon(), all = rows("optdigits.tra");
+await daemon.start();
+await daemon.call("PUT", "/v2/models/digits", digits);
+await daemon.call("PUT", "/v2/models/digits-sgd", {...digits, optimizer: {op: "sgd", lr: 0.05}});
+await daemon.call("PUT", "/v2/models/photos", {
+  inputs: [{name: "image", shape: [-1, 3, 32, 32]}], preprocess: {fit: "crop"},
+  layers: [{op: "conv2d", out_channels: 8, kernel_size: 3}, {op: "relu"}, {op: "flatten"},
+           {op: "linear", out_features: 2}],
+  loss: {op: "cross_entropy"}, labels: ["cat", "dog"]});
+
+const browser = await launch(daemon.folder);
+const page = browser.pages()[0];
+const problems = []; /* what the browser complains of: errors of scripts, and of the policy */
+page.on("pageerror", error => problems.push(String(error)));
+page.on("console", message => {
+  if (message.type() === "error" && !/Failed to load resource|net::ERR/.test(message.text()))
+    problems.push(message.text());
+});
+page.setDefaultTimeout(15000);
+
+const open = (name, panel) => page.goto(`${daemon.url}/#/${name}/${panel}`);
+const shot = (name, fullPage = true) => page.screenshot({path: join(shots, `${name}.png`), fullPage});
+/* The last value of a chart of the first model, as the page shows it. */
+const last = series => page.locator(`[data-series="${series}"] .last b`).first().textContent();
+const stepShown = async () => Number(/step (\d+)/.exec(await page.textContent("#counters"))[1]);
+
+/* A picture of what a canvas shows, to see whether it changed. */
+const pixels = series => page.locator(`[data-series="${series}"] canvas`).evaluate(c => c.toDataURL());
+
+let training;
+
+async function listsModels() {
+  await page.goto(daemon.url);
+  await page.waitForSelector("#models li");
+  assert.deepEqual(await page.locator(".model-name").allTextContents(), ["digits", "digits-sgd", "photos"]);
+  assert.match(await page.textContent("#server-line"), /ready/);
+  await page.waitForSelector("#no-curves:not([hidden])");
+}
+
+async function curvesMove() {
+  await open("digits", "curves");
+  training = train(daemon, "digits", all);
+  await page.waitForSelector('[data-series="loss"] canvas');
+  await page.waitForSelector(".badge.live");
+  await sleep(600);
+  const [picture, value, step] = [await pixels("loss"), await last("loss"), await stepShown()];
+  for (let i = 0; i < 40 && await last("loss") === value; i++)
+    await sleep(100);
+  assert.notEqual(await last("loss"), value);
+  assert.notEqual(await pixels("loss"), picture);
+  await page.waitForFunction(s => Number(/step (\d+)/.exec(document.getElementById("counters").textContent)[1]) > s, step);
+  const names = await page.locator("#charts h3").allTextContents();
+  assert.deepEqual(names, ["loss", "accuracy", "grad_norm", "lr"]);
+}
+
+async function eachPointOnce() {
+  await sleep(2500);
+  await training.stop();
+  await sleep(1000);
+  const shownSteps = await page.evaluate(async () => {
+    const chart = Chart.getChart(document.querySelector('[data-series="loss"] canvas'));
+    return chart.data.datasets.at(-1).data.map(d => d.p.step);
+  });
+  const {step} = await daemon.call("GET", "/v2/models/digits");
+  assert.deepEqual(shownSteps.slice(-20), Array.from({length: 20}, (_, i) => step - 19 + i));
+  assert.equal(new Set(shownSteps).size, shownSteps.length);
+}
+
+async function valuesUnderThePointer() {
+  const canvas = page.locator('[data-series="loss"] canvas');
+  await canvas.hover({position: {x: 200, y: 80}});
+  const title = await canvas.evaluate(c => Chart.getChart(c).tooltip.title?.[0]);
+  assert.match(title, /^step \d+/);
+  await shot("curves-light");
+}
+
+async function logarithmicAndSmooth() {
+  await page.click('[data-series="loss"] button');
+  assert.equal(await page.getAttribute('[data-series="loss"] button', "aria-pressed"), "true");
+  assert.equal(await page.locator('[data-series="loss"] canvas').evaluate(c => Chart.getChart(c).scales.y.type), "logarithmic");
+  const before = await pixels("accuracy");
+  await page.fill("#smoothing", "0.95");
+  assert.equal(await page.textContent("#smoothing-value"), "0.95");
+  assert.notEqual(await pixels("accuracy"), before);
+}
+
+async function severalModels() {
+  const other = train(daemon, "digits-sgd", all);
+  await sleep(1500);
+  await page.check('[data-name="digits-sgd"] input');
+  const lines = () => page.locator('[data-series="loss"] canvas').evaluate(c =>
+    new Set(Chart.getChart(c).data.datasets.map(d => d.name)).size);
+  for (let i = 0; i < 50 && await lines() < 2; i++)
+    await sleep(100);
+  assert.equal(await lines(), 2);
+  await other.stop();
+  await page.selectOption("#axis", "revision");
+  await page.selectOption("#axis", "step");
+  await shot("curves-compared");
+}
+
+async function savesAndRestores() {
+  await open("digits", "versions");
+  await page.fill("#panel-versions input", "before it forgets");
+  await page.click("text=Save a version");
+  await page.waitForSelector("#panel-versions tbody tr");
+  const saved = await stepShown();
+  training = train(daemon, "digits", all);
+  await page.waitForFunction(s => Number(/step (\d+)/.exec(document.getElementById("counters").textContent)[1]) > s, saved);
+  await training.stop();
+  await page.click("text=Restore");
+  await page.waitForSelector("dialog[open]");
+  await shot("restore-asks", false);
+  await page.keyboard.press("Escape"); /* it asks, and takes no for an answer */
+  assert.notEqual((await daemon.call("GET", "/v2/models/digits")).step, saved);
+  await page.click("text=Restore");
+  await page.click("#ask-yes");
+  await page.waitForFunction(s => Number(/step (\d+)/.exec(document.getElementById("counters").textContent)[1]) === s, saved);
+  assert.equal((await daemon.call("GET", "/v2/models/digits")).step, saved);
+  await shot("versions-light");
+}
+
+async function deletesAsked() {
+  await page.click("#panel-versions .danger");
+  await page.click("#ask-yes");
+  await page.waitForSelector("#panel-versions .empty");
+  assert.equal((await daemon.call("GET", "/v2/models/digits/versions")).versions.length, 0);
+}
+
+/* Strokes as fractions of the paper. */
+const drawings = {
+  one: [[[0.5, 0.08], [0.5, 0.92]]],
+  zero: [Array.from({length: 33}, (_, i) => [0.5 + 0.26 * Math.sin(i * Math.PI / 16), 0.5 - 0.4 * Math.cos(i * Math.PI / 16)])],
+  seven: [[[0.25, 0.12], [0.75, 0.12], [0.42, 0.9]]]
+};
+
+async function draw(strokes) {
+  const box = await page.locator(".pad").boundingBox();
+  for (const stroke of strokes) {
+    const [first, ...rest] = stroke.map(([x, y]) => [box.x + x * box.width, box.y + y * box.height]);
+    await page.mouse.move(...first);
+    await page.mouse.down();
+    for (const point of rest)
+      await page.mouse.move(...point, {steps: 6});
+    await page.mouse.up();
+  }
+}
+
+async function readsDigits() {
+  await open("digits", "predict");
+  await page.waitForSelector(".pad");
+  for (const [label, strokes] of Object.entries(drawings)) {
+    await page.click("text=Clear");
+    await draw(strokes);
+    await page.waitForFunction(want => document.querySelector(".best b")?.textContent === want, label);
+  }
+  await shot("predict-light");
+}
+
+async function asksInJson() {
+  const panel = page.locator("#panel-predict form");
+  await panel.locator("select").selectOption("gradients");
+  await panel.locator("button").click();
+  await page.waitForSelector(".bar-label:text('conv1.weight')");
+  await shot("gradients-light");
+  await panel.locator("textarea").fill('{"inputs":[[1,2]]}');
+  await panel.locator("button").click();
+  await page.waitForSelector(".result .error");
+}
+
+async function takesImages() {
+  await open("photos", "predict");
+  await page.setInputFiles("#file", "tests/data/images/photo.png");
+  await page.waitForSelector(".result .picture");
+  assert.deepEqual((await page.locator(".bar-label").allTextContents()).sort(), ["cat", "dog"]);
+  await shot("photos-light");
+}
+
+async function showsTheArchitecture() {
+  await open("digits", "layers");
+  await page.waitForSelector("#panel-layers tbody tr");
+  const text = await page.textContent("#panel-layers table");
+  assert.match(text, /conv1.*conv2d.*N × 16 × 8 × 8.*144/);
+  await shot("layers-light");
+}
+
+async function worksByKeyboard() {
+  await open("digits", "curves");
+  await page.focus("#tab-curves");
+  await page.keyboard.press("ArrowRight");
+  await page.waitForSelector("#panel-predict:not([hidden]) .pad");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "tab-predict");
+  await page.focus(".pad");
+  for (let i = 0; i < 8; i++)
+    await page.keyboard.press("Shift+ArrowUp");
+  await page.waitForSelector(".best");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Predict");
+  const unnamed = await page.evaluate(() => [...document.querySelectorAll("button, input, select, textarea, a")]
+    .filter(e => !(e.labels?.length || e.getAttribute("aria-label") || e.textContent.trim())).map(e => e.outerHTML));
+  assert.deepEqual(unnamed, []);
+}
+
+async function darkAndNarrow() {
+  await page.emulateMedia({colorScheme: "dark"});
+  await open("digits", "curves");
+  await page.waitForSelector('[data-series="loss"] canvas');
+  await sleep(300);
+  await shot("curves-dark");
+  await page.setViewportSize({width: 390, height: 844});
+  for (const panel of ["curves", "predict", "layers", "versions"]) {
+    await open("digits", panel);
+    await page.waitForSelector(`#panel-${panel}:not([hidden]) > *`);
+    await sleep(300);
+    if (panel === "predict")
+      await draw(drawings.seven);
+    await shot(`phone-${panel}-dark`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `${panel} is ${wide} pixels too wide for a phone`);
+  }
+  await page.click("#theme");
+  await open("digits", "curves");
+  await sleep(400);
+  await shot("phone-curves-light");
+  await page.setViewportSize({width: 1280, height: 860});
+}
+
+async function survivesARestart() {
+  await page.waitForSelector(".badge.live");
+  await daemon.stop();
+  await page.waitForSelector(".badge.waiting");
+  await daemon.start();
+  await page.waitForSelector(".badge.live");
+  training = train(daemon, "digits", all);
+  await sleep(1500);
+  await training.stop();
+  await sleep(800);
+  const {step} = await daemon.call("GET", "/v2/models/digits");
+  const label = await page.getAttribute('[data-series="loss"] canvas', "aria-label");
+  assert.match(label, new RegExp(`digits \\S+ at step ${step}(,|$)`));
+}
+
+async function noComplaints() {
+  assert.deepEqual(problems, []);
+}
+
+const failed = await runTests([
+  ["lists models and the server's health", listsModels],
+  ["curves move while a model trains", curvesMove],
+  ["each point is drawn once", eachPointOnce],
+  ["values under the pointer", valuesUnderThePointer],
+  ["logarithmic scale and smoothing", logarithmicAndSmooth],
+  ["several models over each other", severalModels],
+  ["saves and restores a version", savesAndRestores],
+  ["deletes a version when told to", deletesAsked],
+  ["reads digits that are drawn", readsDigits],
+  ["asks in JSON, shows gradients and refusals", asksInJson],
+  ["takes images", takesImages],
+  ["shows the architecture", showsTheArchitecture],
+  ["works by keyboard, everything has a name", worksByKeyboard],
+  ["dark and narrow", darkAndNarrow],
+  ["goes on after a restart of the daemon", survivesARestart],
+  ["the browser has nothing to complain of", noComplaints]
+]);
+await browser.close();
+await daemon.stop();
+rmSync(daemon.folder, {recursive: true, force: true});
+process.exit(failed ? 1 : 0);
