@@ -14,6 +14,7 @@ CREATE TABLE answers (
     lr        REAL,
     accuracy  REAL,
     samples   INTEGER NOT NULL,
+    parts     TEXT NOT NULL CHECK (json_valid(parts)), -- [["box_loss",1.5],...]: what losses report
     PRIMARY KEY (model_id, key)
 ) STRICT, WITHOUT ROWID;
 

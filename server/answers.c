@@ -122,6 +122,34 @@ void answers_end(struct answers *a, const char *key)
 
 /* ---- the store ------------------------------------------------------------------------------- */
 
+/* What losses reported, as JSON: [["box_loss",1.5],...]. */
+struct parts_text {
+    char text[8 + RUN_MAX_PARTS * (RUN_PART_NAME + 32)];
+};
+
+static void parts_write(const struct step_result *r, struct parts_text *t)
+{
+    size_t n = 1, size = sizeof t->text;
+    strcpy(t->text, "[");
+    for (int i = 0; i < r->n_parts; i++)
+        n += (size_t)snprintf(t->text + n, size - n, "%s[\"%s\",%.17g]", i ? "," : "",
+                              r->parts[i].name, r->parts[i].value);
+    strcpy(t->text + n, "]");
+}
+
+static void parts_read(struct step_result *r, const char *text)
+{
+    json_t *list = json_loads(text, 0, NULL);
+    for (size_t i = 0; i < json_array_size(list) && i < RUN_MAX_PARTS; i++) {
+        const json_t *pair = json_array_get(list, i);
+        const char *name = json_string_value(json_array_get(pair, 0));
+        struct run_part *p = &r->parts[r->n_parts++];
+        snprintf(p->name, sizeof p->name, "%s", name ? name : "");
+        p->value = json_number_value(json_array_get(pair, 1));
+    }
+    json_decref(list);
+}
+
 static int load_one(void *arg, const struct store_answer *s)
 {
     struct step_result r = {.loss = s->loss,
@@ -130,6 +158,7 @@ static int load_one(void *arg, const struct store_answer *s)
                             .accuracy = s->accuracy,
                             .samples = s->samples,
                             .at = {s->step, s->revision, s->draw}};
+    parts_read(&r, s->parts);
     answers_add(arg, s->key, s->request, &r);
     return 0;
 }
@@ -156,11 +185,13 @@ static struct answered *unsaved(struct answers *a, uint64_t *n_r, uint64_t *upto
     return copies;
 }
 
-static struct store_answer store_row(const struct answered *at)
+static struct store_answer store_row(const struct answered *at, struct parts_text *parts)
 {
     const struct step_result *r = &at->result;
-    return (struct store_answer){at->key, at->request,  r->at.revision, r->at.step,  r->at.draw,
-                                 r->loss, r->grad_norm, r->lr,          r->accuracy, r->samples};
+    parts_write(r, parts);
+    return (struct store_answer){at->key,     at->request, r->at.revision, r->at.step,
+                                 r->at.draw,  r->loss,     r->grad_norm,   r->lr,
+                                 r->accuracy, r->samples,  parts->text};
 }
 
 int answers_save(struct answers *a, struct store *s, int64_t model_id, struct error *e)
@@ -168,11 +199,13 @@ int answers_save(struct answers *a, struct store *s, int64_t model_id, struct er
     uint64_t n, upto;
     struct answered *copies = unsaved(a, &n, &upto);
     struct store_answer *rows = malloc((n ? n : 1) * sizeof *rows);
-    int status = copies && rows ? 0 : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    struct parts_text *parts = malloc((n ? n : 1) * sizeof *parts);
+    int status = copies && rows && parts ? 0 : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
     for (uint64_t i = 0; !status && i < n; i++)
-        rows[i] = store_row(&copies[i]);
+        rows[i] = store_row(&copies[i], &parts[i]);
     if (!status)
         status = store_answers_save(s, model_id, rows, (int)n, ANSWERS_KEPT, e);
+    free(parts);
     free(rows);
     free(copies);
     pthread_mutex_lock(&a->lock);

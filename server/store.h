@@ -194,6 +194,7 @@ struct store_answer {
     uint64_t revision, step, draw;
     double loss, grad_norm, lr, accuracy;
     int64_t samples;
+    const char *parts; /* JSON */
 };
 /* Adds or replaces them; of the model's answers the newest `keep` by revision stay. They survive
  * the process when this returns. */

@@ -9,9 +9,9 @@ static int save_row(struct store *s, int64_t model_id, const struct store_answer
     return db_run(
         &s->db, e,
         "INSERT OR REPLACE INTO answers (model_id, key, request, revision, step, draw, loss,"
-        " grad_norm, lr, accuracy, samples) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "itiuuuddddi", model_id, a->key, (int64_t)a->request, a->revision, a->step, a->draw,
-        a->loss, a->grad_norm, a->lr, a->accuracy, a->samples);
+        " grad_norm, lr, accuracy, samples, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "itiuuuddddit", model_id, a->key, (int64_t)a->request, a->revision, a->step, a->draw,
+        a->loss, a->grad_norm, a->lr, a->accuracy, a->samples, a->parts);
 }
 
 /* Of each model the newest `keep` stay. */
@@ -60,6 +60,7 @@ static struct store_answer row_answer(sqlite3_stmt *row)
         .lr = real_or_nan(row, 7),
         .accuracy = real_or_nan(row, 8),
         .samples = sqlite3_column_int64(row, 9),
+        .parts = (const char *)sqlite3_column_text(row, 10),
     };
 }
 
@@ -69,7 +70,7 @@ int store_answers_load(struct store *s, int64_t model_id, store_answer_fn *f, vo
     db_lock(&s->reader, "loading answers");
     sqlite3_stmt *row = db_query(&s->reader, e,
                                  "SELECT key, request, revision, step, draw, loss, grad_norm, lr,"
-                                 " accuracy, samples FROM answers WHERE model_id = ?"
+                                 " accuracy, samples, parts FROM answers WHERE model_id = ?"
                                  " ORDER BY revision",
                                  "i", model_id);
     int more = row ? db_next(&s->reader, row, e) : -1;

@@ -178,6 +178,27 @@ static void parts_survive_a_kill(struct daemon *d)
     assert_int_equal(json_array_size(answer_find(a, "series.box_loss.value")), 3);
 }
 
+/* A retry gets the whole first answer, its parts too, also when a checkpoint has let go of the log.
+ */
+static void a_retry_has_the_parts(struct daemon *d)
+{
+    const char more[] = ",\"parameters\":{\"seq\":1}";
+    char first[512];
+    put_detector(d, "m", 1, "");
+    struct answer *a = post_batch(d, "m/train_step", 2, two_images, more);
+    answer_expect(a, 200);
+    assert_non_null(strstr(a->body, "\"box_loss\":"));
+    snprintf(first, sizeof first, "%s", a->body);
+    for (int round = 0; round < 2; round++) {
+        if (round)
+            daemon_stop(d); /* saves a checkpoint */
+        else
+            daemon_kill(d);
+        daemon_start(d, NULL);
+        assert_string_equal(post_batch(d, "m/train_step", 2, two_images, more)->body, first);
+    }
+}
+
 /* Boxes are in pixels of the photograph, whatever the network's size. */
 static void boxes_of_photographs(struct daemon *d)
 {
@@ -345,6 +366,7 @@ int main(void)
         DAEMON_TEST(refused_targets),
         DAEMON_TEST(parts_are_metrics),
         DAEMON_TEST(parts_survive_a_kill),
+        DAEMON_TEST(a_retry_has_the_parts),
         DAEMON_TEST(boxes_of_photographs),
         DAEMON_TEST(detections),
         DAEMON_TEST(evaluations),

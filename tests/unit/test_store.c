@@ -196,7 +196,7 @@ static void answers_are_kept(void **state)
     uint64_t seen[2] = {0};
     store_up(f);
     struct store_model m = model_add(f, "m");
-    struct store_answer a = {"key a", UINT64_MAX - 1, 1, 1, 1, 0.5, 1, 0.1, NAN, 8};
+    struct store_answer a = {"key a", UINT64_MAX - 1, 1, 1, 1, 0.5, 1, 0.1, NAN, 8, "[]"};
     for (a.revision = 1; a.revision <= 5; a.revision++) {
         char key[16];
         snprintf(key, sizeof key, "seq %d", (int)a.revision / 2);
