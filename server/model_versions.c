@@ -270,6 +270,12 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
 int model_take_state(struct model *m, struct model *from, struct error *e)
 {
     pthread_mutex_lock(&from->writing);
+    if (from->settings != m->settings) { /* which m was made with */
+        pthread_mutex_unlock(&from->writing);
+        return error_set(e, ERROR_CONFLICT,
+                         "the settings of model '%s' changed while it was being cloned; try again",
+                         from->name);
+    }
     const struct network *net = program_network(m->program);
     size_t params = graph_params_size(net->graph) * sizeof(real);
     size_t buffers = graph_buffers_size(net->graph) * sizeof(real);

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { CLIENTS = 8, ROUNDS = 12 };
@@ -171,11 +172,93 @@ static void delete_under_load(struct daemon *d)
     assert_int_equal(json_array_size(answer_find(client_get(c, "/v2/models"), "models")), 0);
 }
 
+/* ---- clones while the settings change -------------------------------------------------------- */
+
+enum { MOMENTS = 4000, CLONES = 40 };
+
+/* Changes the optimiser and trains, in turns, and notes every state that there was. */
+struct changer {
+    const char *address, *batch;
+    bool stop; /* atomic */
+    int n;
+    struct remote_hash moment[MOMENTS];
+};
+
+static void note_moment(struct changer *x, struct client *c)
+{
+    struct call call = {.method = "GET", .path = "/v2/models/m?state_sha256=1"};
+    struct answer *a = client_try(c, &call);
+    const char *hash = a ? strstr(a->body, "\"state_sha256\":\"") : NULL;
+    if (hash && x->n < MOMENTS)
+        snprintf(x->moment[x->n++].text, sizeof x->moment[0].text, "%s",
+                 hash + strlen("\"state_sha256\":\""));
+}
+
+static void *change_settings(void *arg)
+{
+    static const char *const optimizers[] = {
+        "{\"optimizer\":{\"op\":\"sgd\",\"lr\":0.1,\"momentum\":0.9}}",
+        "{\"optimizer\":{\"op\":\"adam\",\"lr\":0.1}}"};
+    struct changer *x = arg;
+    struct client *c = client_create(x->address);
+    for (int i = 0; !__atomic_load_n(&x->stop, __ATOMIC_ACQUIRE); i++) {
+        const char *body = i % 2 ? x->batch : optimizers[i / 2 % 2];
+        struct call call = {.method = i % 2 ? "POST" : "PATCH",
+                            .path = i % 2 ? "/v2/models/m/train_step" : "/v2/models/m",
+                            .body = body,
+                            .size = strlen(body)};
+        client_try(c, &call);
+        note_moment(x, c);
+        client_forget(c);
+    }
+    client_destroy(&c);
+    return NULL;
+}
+
+static bool was_there(const struct changer *x, const struct remote_hash *hash)
+{
+    for (int i = 0; i < x->n; i++)
+        if (strcmp(x->moment[i].text, hash->text) == 0)
+            return true;
+    return false;
+}
+
+/* A clone has the settings and the optimiser's state of one moment, or is refused. */
+static void clones_are_of_one_moment(struct daemon *d)
+{
+    static struct changer x;
+    struct remote_hash copy[CLONES];
+    int n = 0;
+    pthread_t thread;
+    remote_create(d->client, "m", remote_mlp);
+    x = (struct changer){.address = d->address, .batch = remote_batch(d->client, 1, 8, 4, NULL)};
+    char *batch = strdup(x.batch);
+    x.batch = batch;
+    note_moment(&x, d->client);
+    assert_int_equal(pthread_create(&thread, NULL, change_settings, &x), 0);
+    for (int i = 0; i < CLONES; i++) {
+        struct answer *a = remote_call(d->client, "POST", "m", "/clone", "{\"name\":\"copy\"}");
+        assert_true(a->status == 201 || a->status == 409);
+        if (a->status == 201) {
+            copy[n++] = remote_hash(d->client, "copy");
+            answer_expect(remote_call(d->client, "DELETE", "copy", "", NULL), 200);
+        }
+        client_forget(d->client);
+    }
+    __atomic_store_n(&x.stop, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    free(batch);
+    assert_true(n > 0);
+    for (int i = 0; i < n; i++)
+        assert_true(was_there(&x, &copy[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(eight_clients, "--workers", "4"),
         DAEMON_TEST(delete_under_load, "--workers", "4"),
+        DAEMON_TEST(clones_are_of_one_moment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
