@@ -15,7 +15,6 @@ struct commit {
 enum verb { VERB_TRAIN_STEP, VERB_FORWARD_BACKWARD, VERB_OPTIM_STEP, VERB_ZERO_GRAD };
 struct model_verb {
     const char *name;
-    bool has_batch;
     int (*redo)(struct model *m, const struct batch *b, const struct step_options *o,
                 struct step_result *r, struct error *e);
 };

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TENSORS = 2 * NETWORK_MAX_IO, MAX_BLOCK = 1 << 20 };
+enum { MAX_TENSORS = 2 * NETWORK_MAX_IO };
 
 struct entry_head {
     char verb[24];
@@ -46,10 +46,10 @@ static int redo_zero_grad(struct model *m, const struct batch *b, const struct s
 }
 
 const struct model_verb model_verbs[] = {
-    [VERB_TRAIN_STEP] = {"train_step", true, model_train_step},
-    [VERB_FORWARD_BACKWARD] = {"forward_backward", true, model_forward_backward},
-    [VERB_OPTIM_STEP] = {"optim_step", false, redo_optim_step},
-    [VERB_ZERO_GRAD] = {"zero_grad", false, redo_zero_grad},
+    [VERB_TRAIN_STEP] = {"train_step", model_train_step},
+    [VERB_FORWARD_BACKWARD] = {"forward_backward", model_forward_backward},
+    [VERB_OPTIM_STEP] = {"optim_step", redo_optim_step},
+    [VERB_ZERO_GRAD] = {"zero_grad", redo_zero_grad},
 };
 enum { VERBS = sizeof model_verbs / sizeof model_verbs[0] };
 

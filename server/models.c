@@ -7,7 +7,6 @@
 #include "describe.h"
 #include "model_private.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +107,7 @@ static int table_place(const struct models *ms, const char *name, bool *found_r)
     return low;
 }
 
-static int table_insert(struct models *ms, struct model *m, struct error *e)
+int models_insert(struct models *ms, struct model *m, struct error *e)
 {
     bool found;
     if (ms->n == ms->cap) {
@@ -240,7 +239,7 @@ static struct model *create(struct models *ms, const char *name, const struct or
     int failed = give_state(m, o, e);
     if (!failed) {
         pthread_mutex_lock(&ms->lock);
-        failed = table_insert(ms, m, e);
+        failed = models_insert(ms, m, e);
         if (!failed)
             model_hold(m); /* the caller's, before others can see it */
         pthread_mutex_unlock(&ms->lock);
@@ -328,113 +327,5 @@ int models_delete(struct models *ms, struct model *m, struct error *e)
     }
     pthread_mutex_unlock(&ms->creating);
     model_release(&found);
-    return status;
-}
-
-/* ---- loading --------------------------------------------------------------------------------- */
-
-struct loading {
-    struct models *ms;
-    struct store_model *rows; /* copies: the store must not be called from its callback */
-    int n, cap;
-    struct arena *arena;
-};
-
-static int collect_row(void *arg, const struct store_model *row)
-{
-    struct loading *l = arg;
-    if (l->n == l->cap) {
-        int cap = l->cap ? 2 * l->cap : 64;
-        struct store_model *more = realloc(l->rows, (size_t)cap * sizeof *more);
-        if (!more)
-            return -1;
-        l->rows = more;
-        l->cap = cap;
-    }
-    struct store_model *copy = &l->rows[l->n++];
-    *copy = *row;
-    copy->name = arena_strdup(l->arena, row->name);
-    copy->description = arena_strdup(l->arena, row->description);
-    return copy->name && copy->description ? 0 : -1;
-}
-
-/* Metrics above the state are those of steps that were lost with the process, of a model that asked
- * for no durability; their revisions are not used again. */
-static int settle_metrics(struct models *ms, struct model *m, struct error *e)
-{
-    uint64_t last;
-    if (store_metrics_max_revision(ms->store, m->id, &last, e))
-        return -1;
-    if (last <= m->at.revision)
-        return 0;
-    if (store_metrics_trim(ms->store, m->id, m->at.revision, e))
-        return -1;
-    m->at.revision = last;
-    m->dirty = true;
-    return model_checkpoint(m, e); /* or the log that follows would not fit the checkpoint */
-}
-
-/* A row without a checkpoint is what is left of a creation that a kill cut short; nobody was told
- * of that model. */
-static int drop_unfinished(struct models *ms, const struct store_model *row, struct error *e)
-{
-    return e->code == ERROR_UNKNOWN_VERSION ? store_model_delete(ms->store, row->id, e) : -1;
-}
-
-/* The model as its checkpoint describes it; the row holds how it was created. */
-static int load_model(struct models *ms, const struct store_model *row, struct arena *a,
-                      struct error *e)
-{
-    struct store_version v;
-    if (store_version_info(ms->store, row->id, STORE_CHECKPOINT, a, &v, e))
-        return drop_unfinished(ms, row, e);
-    json_t *given = json_loads(row->description, 0, NULL);
-    json_t *then = json_loads(v.description, 0, NULL);
-    json_t *settings = given && then ? description_settings(given, then) : NULL;
-    struct model *m = settings ? model_create(ms, row->name, given, settings, e) : NULL;
-    json_decref(given);
-    json_decref(then);
-    json_decref(settings);
-    if (m && (model_load_checkpoint(m, row, &v, e) || model_redo_open(m, true, e) ||
-              settle_metrics(ms, m, e) || table_insert(ms, m, e)))
-        model_release(&m);
-    return m ? 0 : -1;
-}
-
-/* A log that is left of a delete which a kill cut short. */
-static bool log_has_model(const struct models *ms, int64_t id)
-{
-    for (int i = 0; i < ms->n; i++)
-        if (ms->table[i]->id == id)
-            return true;
-    return false;
-}
-
-static void models_sweep(struct models *ms)
-{
-    DIR *d = opendir(ms->redo_root);
-    for (struct dirent *f; d && (f = readdir(d));) {
-        char *end;
-        long long id = strtoll(f->d_name, &end, 10);
-        if (end != f->d_name && !*end && !log_has_model(ms, id))
-            redo_remove(ms->redo_root, id, NULL);
-    }
-    if (d)
-        closedir(d);
-}
-
-int models_load(struct models *ms, struct error *e)
-{
-    struct loading l = {.ms = ms, .arena = arena_create(4096)};
-    if (!l.arena)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
-    int status = store_model_list(ms->store, collect_row, &l, e);
-    for (int i = 0; i < l.n && !status; i++)
-        if (load_model(ms, &l.rows[i], l.arena, e))
-            status = error_prefix(e, "model '%s'", l.rows[i].name);
-    free(l.rows);
-    arena_destroy(&l.arena);
-    if (!status)
-        models_sweep(ms);
     return status;
 }

@@ -57,6 +57,10 @@ struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r);
 void models_log_failure(const struct models *ms, const char *model, const char *what,
                         const struct error *e);
 
+/* Of models.c, for models_load.c: into the table, which takes over the reference. With the table
+ * locked, or at start, when nobody else looks at it. */
+int models_insert(struct models *ms, struct model *m, struct error *e);
+
 /* Of model.c, for models.c: a model in memory with zeroed state, not in the table. */
 struct model *model_create(struct models *ms, const char *name, json_t *given, json_t *settings,
                            struct error *e);

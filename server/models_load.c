@@ -1,0 +1,122 @@
+/* models_load.c: bringing back every model of the store at start: its checkpoint, then its redo
+ * log, then what its metrics say of steps that are gone. */
+#include "models.h"
+
+#include "model_private.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+
+struct loading {
+    struct models *ms;
+    struct store_model *rows; /* copies: the store must not be called from its callback */
+    int n, cap;
+    struct arena *arena;
+    bool failed; /* out of memory: what follows must not take a part for the whole */
+};
+
+static int collect_row(void *arg, const struct store_model *row)
+{
+    struct loading *l = arg;
+    l->failed = true;
+    if (l->n == l->cap) {
+        int cap = l->cap ? 2 * l->cap : 64;
+        struct store_model *more = realloc(l->rows, (size_t)cap * sizeof *more);
+        if (!more)
+            return -1;
+        l->rows = more;
+        l->cap = cap;
+    }
+    struct store_model *copy = &l->rows[l->n++];
+    *copy = *row;
+    copy->name = arena_strdup(l->arena, row->name);
+    copy->description = arena_strdup(l->arena, row->description);
+    l->failed = !copy->name || !copy->description;
+    return l->failed ? -1 : 0;
+}
+
+/* Metrics above the state are those of steps that were lost with the process, of a model that asked
+ * for no durability; their revisions are not used again. */
+static int settle_metrics(struct models *ms, struct model *m, struct error *e)
+{
+    uint64_t last;
+    if (store_metrics_max_revision(ms->store, m->id, &last, e))
+        return -1;
+    if (last <= m->at.revision)
+        return 0;
+    if (store_metrics_trim(ms->store, m->id, m->at.revision, e))
+        return -1;
+    m->at.revision = last;
+    m->dirty = true;
+    return model_checkpoint(m, e); /* or the log that follows would not fit the checkpoint */
+}
+
+/* A row without a checkpoint is what is left of a creation that a kill cut short; nobody was told
+ * of that model. */
+static int drop_unfinished(struct models *ms, const struct store_model *row, struct error *e)
+{
+    return e->code == ERROR_UNKNOWN_VERSION ? store_model_delete(ms->store, row->id, e) : -1;
+}
+
+/* The model as its checkpoint describes it; the row holds how it was created. */
+static int load_model(struct models *ms, const struct store_model *row, struct arena *a,
+                      struct error *e)
+{
+    struct store_version v;
+    if (store_version_info(ms->store, row->id, STORE_CHECKPOINT, a, &v, e))
+        return drop_unfinished(ms, row, e);
+    json_t *given = json_loads(row->description, 0, NULL);
+    json_t *then = json_loads(v.description, 0, NULL);
+    json_t *settings = given && then ? description_settings(given, then) : NULL;
+    if (!settings)
+        error_set(e, ERROR_STORAGE, "its description in the store cannot be read");
+    struct model *m = settings ? model_create(ms, row->name, given, settings, e) : NULL;
+    json_decref(given);
+    json_decref(then);
+    json_decref(settings);
+    if (m && (model_load_checkpoint(m, row, &v, e) || model_redo_open(m, true, e) ||
+              settle_metrics(ms, m, e) || models_insert(ms, m, e)))
+        model_release(&m);
+    return m ? 0 : -1;
+}
+
+/* A log that is left of a delete which a kill cut short. */
+static bool log_has_model(const struct models *ms, int64_t id)
+{
+    for (int i = 0; i < ms->n; i++)
+        if (ms->table[i]->id == id)
+            return true;
+    return false;
+}
+
+/* Only when every model of the store is in the table: logs without one are deleted. */
+static void sweep_logs(struct models *ms)
+{
+    DIR *d = opendir(ms->redo_root);
+    for (struct dirent *f; d && (f = readdir(d));) {
+        char *end;
+        long long id = strtoll(f->d_name, &end, 10);
+        if (end != f->d_name && !*end && !log_has_model(ms, id))
+            redo_remove(ms->redo_root, id, NULL);
+    }
+    if (d)
+        closedir(d);
+}
+
+int models_load(struct models *ms, struct error *e)
+{
+    struct loading l = {.ms = ms, .arena = arena_create(4096)};
+    if (!l.arena)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    int status = store_model_list(ms->store, collect_row, &l, e);
+    if (!status && l.failed)
+        status = error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the list of models");
+    for (int i = 0; i < l.n && !status; i++)
+        if (load_model(ms, &l.rows[i], l.arena, e))
+            status = error_prefix(e, "model '%s'", l.rows[i].name);
+    free(l.rows);
+    arena_destroy(&l.arena);
+    if (!status)
+        sweep_logs(ms);
+    return status;
+}
