@@ -150,6 +150,22 @@ static int leaves_read(struct request *q, const struct leaves *l, int64_t *n, st
     return 0;
 }
 
+/* Whether there are targets where the network takes some. One whose losses compare with inputs (an
+ * autoencoder) takes none. */
+static int targets_check(struct request *q, const struct network *net, struct error *e)
+{
+    const bool given = json_object_get(q->json.root, "targets");
+    if (net->n_targets > 0 && q->raw_tensor)
+        return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
+    if (net->n_targets > 0 && !given)
+        return error_set(e, ERROR_MISSING_FIELD,
+                         "the field 'targets' is missing (a list of tensors)");
+    if (net->n_targets == 0 && given)
+        return error_set(e, ERROR_UNKNOWN_FIELD,
+                         "targets: the model takes none; its losses compare with its inputs");
+    return 0;
+}
+
 int api_read_batch(struct request *q, const struct network *net, bool targets, struct batch *b_r,
                    struct error *e)
 {
@@ -176,8 +192,9 @@ int api_read_batch_raw(struct request *q, const struct network *net, bool target
                             .n = net->n_targets,
                             .indices = net->index_targets,
                             .data = b_r->data + net->n_inputs};
-    if (targets && q->raw_tensor)
-        return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
+    if (targets && targets_check(q, net, e))
+        return -1;
+    targets = targets && net->n_targets > 0;
     if (leaves_read(q, &inputs, &b_r->n, e) || (targets && leaves_read(q, &wanted, &b_r->n, e)))
         return -1;
     if (!b_r->n)

@@ -11,7 +11,7 @@ static const struct field fields[] = {
     {"id", IS_STRING, "a string", false},
     {"parameters", IS_OBJECT, "an object", false},
     {"inputs", IS_LIST, "a list of tensors", true},
-    {"targets", IS_LIST, "a list of tensors", true},
+    {"targets", IS_LIST, "a list of tensors", false}, /* api_read_batch: when there are any */
     {0},
 };
 

@@ -194,7 +194,7 @@ static int loss_add(struct describe *d, const struct losses *ls, const struct lo
     struct network *net = d->net;
     struct node *in[NETWORK_MAX_IO + 1];
     memcpy(in, l->of, sizeof l->of);
-    in[l->n_inputs] = net->targets[l->to];
+    in[l->n_inputs] = l->to_node ? l->to_node : net->targets[l->to];
     struct node *n =
         graph_add(net->graph, l->op, l->name, in, l->n_inputs + 1, l->attrs, l->n_attrs, d->e);
     if (!n)

@@ -11,7 +11,8 @@ struct loss {
     struct place place;
     double weight;
     struct node *of[NETWORK_MAX_IO]; /* what it judges */
-    int to;                          /* place of its target */
+    int to;                          /* place of its target, when to_node is NULL */
+    struct node *to_node;            /* the input that it compares with */
     const json_t *given;             /* NULL: only the operator's name was given */
     struct attr *attrs;
     int n_attrs;

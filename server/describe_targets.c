@@ -1,5 +1,6 @@
 /* describe_targets.c: what losses compare with. Targets are listed in the description, or are made
- * as the losses name them; the operator of a loss says which datatype and shape it wants. */
+ * as the losses name them; the operator of a loss says which datatype and shape it wants. A loss
+ * may also name an input of the network: then clients send it once, as the input. */
 #include "describe_losses.h"
 
 #include <string.h>
@@ -97,11 +98,23 @@ static int target_complete(const struct describe *d, struct tensor_spec *t, cons
     return 0;
 }
 
+/* Whether the target is an input of the network, as of an autoencoder. */
+static bool target_is_input(const struct describe *d, struct loss *l)
+{
+    const json_t *place = json_object_get(d->names, l->target);
+    if (!place || json_integer_value(place) >= 0)
+        return false;
+    l->to_node = d->net->inputs[~json_integer_value(place)];
+    return true;
+}
+
 int describe_target_resolve(struct describe *d, struct losses *ls, struct loss *l)
 {
     if (target_name(d, ls, l))
         return -1;
     l->to = target_find(ls, l->target);
+    if (l->to < 0 && target_is_input(d, l))
+        return 0;
     if (l->to < 0 && ls->targets_given)
         return target_unknown(d, ls, l);
     if (l->to < 0) {

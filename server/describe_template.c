@@ -3,62 +3,39 @@
 
 #include "describe_fields.h"
 
-#include <stddef.h>
 #include <string.h>
 
-#define YOLO_ARGUMENTS(size)                                                                       \
-    {"num_classes",                                                                                \
-     ATTR_INT,                                                                                     \
-     offsetof(struct yolo_arguments, num_classes),                                                 \
-     "80",                                                                                         \
-     1,                                                                                            \
-     10000,                                                                                        \
-     NULL,                                                                                         \
-     "classes of objects"},                                                                        \
-        {"image_size",                                                                             \
-         ATTR_INT,                                                                                 \
-         offsetof(struct yolo_arguments, image_size),                                              \
-         size,                                                                                     \
-         64,                                                                                       \
-         4096,                                                                                     \
-         NULL,                                                                                     \
-         "height and width of the images, a multiple of the largest stride"},                      \
-    {                                                                                              \
-        "channels", ATTR_INT, offsetof(struct yolo_arguments, channels), "3", 1, 64, NULL,         \
-            "channels of the images"                                                               \
-    }
-
-static const struct attr_def yolo_attrs[] = {
-    {"size", ATTR_CHOICE, offsetof(struct yolo_arguments, size), "n", 0, 0, "n|s",
-     "n: 3 million parameters; s: 11 million"},
-    YOLO_ARGUMENTS("640"),
-    {0},
+static const struct template *const families[] = {
+    templates_basic, templates_vgg,  templates_resnet, templates_mobilenet,
+    templates_unet,  templates_text, templates_yolo,
 };
-static const struct attr_def yolo_tiny_attrs[] = {
-    YOLO_ARGUMENTS("320"),
-    {0},
-};
-
-static const struct template templates[] = {
-    {"yolo", "YOLOv8: C2f backbone, anchor-free detection at strides 8, 16 and 32", yolo_attrs,
-     sizeof(struct yolo_arguments), template_yolo},
-    {"yolo_tiny", "the same kind of detector for CPUs: half a million parameters, strides 8 and 16",
-     yolo_tiny_attrs, sizeof(struct yolo_arguments), template_yolo_tiny},
-};
-enum { TEMPLATES = sizeof templates / sizeof *templates };
+enum { FAMILIES = sizeof families / sizeof *families };
 
 const struct template *template_at(int i)
 {
-    return i >= 0 && i < TEMPLATES ? &templates[i] : NULL;
+    for (int f = 0; i >= 0 && f < FAMILIES; f++)
+        for (const struct template *t = families[f]; t->name; t++)
+            if (i-- == 0)
+                return t;
+    return NULL;
+}
+
+json_t *template_classifier(const struct image_arguments *image, json_t *optimizer)
+{
+    const int size = (int)image->image_size;
+    return json_pack("{s:[{s:s,s:s,s:[i,i,i,i]}],s:{s:s},s:o}", "inputs", "name", "image",
+                     "datatype", "FP32", "shape", -1, (int)image->channels, size, size, "loss",
+                     "op", "cross_entropy", "optimizer", optimizer);
 }
 
 static const struct template *template_find(const char *name, struct error *e)
 {
     struct nearest near = {.given = name};
-    for (int i = 0; i < TEMPLATES; i++) {
-        if (strcmp(templates[i].name, name) == 0)
-            return &templates[i];
-        nearest_offer(&near, templates[i].name);
+    int at = 0;
+    for (const struct template *t; (t = template_at(at)); at++) {
+        if (strcmp(t->name, name) == 0)
+            return t;
+        nearest_offer(&near, t->name);
     }
     error_set(e, ERROR_UNKNOWN_OPERATOR,
               "template.name: no template '%.60s'%s%s%s (GET /v2/templates lists them)", name,
@@ -86,7 +63,7 @@ static json_t *template_write(const json_t *given, struct arena *a, struct error
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a template");
     if (!arguments || attrs_parse(t->attrs, "template", attrs, n, a, arguments, e))
         return NULL;
-    return t->write(arguments, e);
+    return t->write(t->variant, arguments, e);
 }
 
 json_t *template_expand(const json_t *description, struct error *e)

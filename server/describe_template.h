@@ -2,21 +2,24 @@
  *
  * {"template":{"name":"yolo","size":"n","num_classes":3}, "seed":1} stands for the description that
  * the template writes, in which the fields beside `template` replace or add to its own. A template
- * is one row of the table in describe_template.c and the function that writes it. */
+ * is one row of a family's table and the function that writes it, with the layers and the names of
+ * parameters that the field's own implementation has. */
 #ifndef SERVER_DESCRIBE_TEMPLATE_H
 #define SERVER_DESCRIBE_TEMPLATE_H
 
 #include "backprop.h"
 
 #include <jansson.h>
+#include <stddef.h>
 
 struct template
 {
     const char *name, *doc;
     const struct attr_def *attrs; /* its arguments; ends with name NULL */
     size_t attrs_size;            /* of the struct that they fill */
-    /* The description. A new reference; NULL and OUT_OF_MEMORY. */
-    json_t *(*write)(const void *arguments, struct error *e);
+    /* The description. A new reference; NULL, BAD_VALUE and OUT_OF_MEMORY. */
+    json_t *(*write)(const void *variant, const void *arguments, struct error *e);
+    const void *variant; /* what tells templates of one function apart; its own */
 };
 /* The i-th template; NULL past the last. */
 const struct template *template_at(int i);
@@ -25,12 +28,26 @@ const struct template *template_at(int i);
  * BAD_TYPE, MISSING_FIELD, UNKNOWN_OPERATOR, BAD_ATTRIBUTE, OUT_OF_MEMORY. */
 json_t *template_expand(const json_t *description, struct error *e);
 
-/* describe_template_yolo.c */
-struct yolo_arguments {
-    int size; /* place in "n|s"; not looked at by yolo_tiny */
+/* The families: tables that end with name NULL, each in describe_template_NAME.c. */
+extern const struct template templates_basic[], templates_vgg[], templates_resnet[],
+    templates_mobilenet[], templates_unet[], templates_text[], templates_yolo[];
+
+/* Arguments that classifiers of images share, and the rows for them. */
+struct image_arguments {
     int64_t num_classes, image_size, channels;
 };
-json_t *template_yolo(const void *arguments, struct error *e);
-json_t *template_yolo_tiny(const void *arguments, struct error *e);
+#define IMAGE_ARGUMENTS(type, classes, size)                                                       \
+    {"num_classes", ATTR_INT,           offsetof(type, image.num_classes), classes, 1, 100000,     \
+     NULL,          "classes of images"},                                                          \
+        {"image_size", ATTR_INT, offsetof(type, image.image_size), size, 1,                        \
+         4096,         NULL,     "height and width of the images"},                                \
+    {                                                                                              \
+        "channels", ATTR_INT, offsetof(type, image.channels), "3", 1, 1024, NULL,                  \
+            "channels of the images"                                                               \
+    }
+
+/* What a classifier of images has beside its layers: the input "image", cross entropy, and the
+ * optimiser, whose reference is taken. A new reference; NULL: out of memory. */
+json_t *template_classifier(const struct image_arguments *image, json_t *optimizer);
 
 #endif

@@ -9,12 +9,15 @@
  * the edges and one for the classes, joined into the maps that the loss yolo_detection takes. */
 #include "describe_template.h"
 
-#include "describe_fields.h"
+#include "describe_writer.h"
 
 #include <math.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stddef.h>
+
+struct yolo_arguments {
+    int size; /* place in "n|s"; not looked at by yolo_tiny */
+    int64_t num_classes, image_size, channels;
+};
 
 enum { MODULES_MAX = 24, TAKES_MAX = 4, LEVELS_MAX = 3 };
 
@@ -48,47 +51,13 @@ struct result {
 struct builder {
     const struct architecture *net;
     const struct yolo_arguments *arguments;
-    struct arena *arena;
-    json_t *layers, *outputs;
+    struct writer writer;
+    json_t *outputs;
     struct result done[MODULES_MAX];
     int at; /* the module that is written */
-    int failed;
-    struct error *e;
 };
 
 /* ---- layers ---------------------------------------------------------------------------------- */
-
-static const char *name_of(struct builder *b, const char *format, ...)
-{
-    char text[80];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    const char *name = arena_strdup(b->arena, text);
-    b->failed |= !name;
-    return name ? name : "";
-}
-
-/* Appends a layer with these attributes, of which it takes the reference. */
-static const char *layer(struct builder *b, const char *name, const char *op, json_t *attrs,
-                         const char *const *inputs, int n)
-{
-    json_t *whole = json_pack("{s:s,s:s}", "name", name, "op", op), *list = json_array();
-    for (int i = 0; i < n; i++)
-        b->failed |= json_array_append_new(list, json_string(inputs[i]));
-    b->failed |= json_object_set_new(whole, "inputs", list);
-    b->failed |= attrs && json_object_update(whole, attrs);
-    json_decref(attrs);
-    b->failed |= json_array_append_new(b->layers, whole);
-    return name;
-}
-
-static const char *layer1(struct builder *b, const char *name, const char *op, json_t *attrs,
-                          const char *input)
-{
-    return layer(b, name, op, attrs, &input, 1);
-}
 
 /* Convolution, batch norm, SiLU. */
 static const char *block(struct builder *b, const char *name, const char *input, int channels,
@@ -97,9 +66,11 @@ static const char *block(struct builder *b, const char *name, const char *input,
     json_t *conv = json_pack("{s:i,s:i,s:i,s:i,s:b}", "out_channels", channels, "kernel_size",
                              kernel, "stride", stride, "padding", kernel / 2, "bias", 0);
     json_t *norm = json_pack("{s:f,s:f}", "eps", 1e-3, "momentum", b->net->momentum);
-    input = layer1(b, name_of(b, "%s.conv", name), "conv2d", conv, input);
-    input = layer1(b, name_of(b, "%s.bn", name), "batch_norm2d", norm, input);
-    return layer1(b, name_of(b, "%s.act", name), "silu", NULL, input);
+    input =
+        writer_layer1(&b->writer, writer_name(&b->writer, "%s.conv", name), "conv2d", conv, input);
+    input = writer_layer1(&b->writer, writer_name(&b->writer, "%s.bn", name), "batch_norm2d", norm,
+                          input);
+    return writer_layer1(&b->writer, writer_name(&b->writer, "%s.act", name), "silu", NULL, input);
 }
 
 /* ---- modules --------------------------------------------------------------------------------- */
@@ -130,15 +101,16 @@ static void conv(struct builder *b, const struct module *m)
 {
     const int channels = scaled_channels(b, m->channels);
     const char *input = b->at ? taken(b, m, 0).layer : "image";
-    finish(b, block(b, name_of(b, "model.%d", b->at), input, channels, 3, 2), channels);
+    finish(b, block(b, writer_name(&b->writer, "model.%d", b->at), input, channels, 3, 2),
+           channels);
 }
 
 static void upsample(struct builder *b, const struct module *m)
 {
     const struct result in = taken(b, m, 0);
     finish(b,
-           layer1(b, name_of(b, "model.%d", b->at), "upsample",
-                  json_pack("{s:i}", "scale_factor", 2), in.layer),
+           writer_layer1(&b->writer, writer_name(&b->writer, "model.%d", b->at), "upsample",
+                         json_pack("{s:i}", "scale_factor", 2), in.layer),
            in.channels);
 }
 
@@ -146,19 +118,21 @@ static void concat(struct builder *b, const struct module *m)
 {
     const struct result first = taken(b, m, 0), second = taken(b, m, 1);
     finish(b,
-           layer(b, name_of(b, "model.%d", b->at), "concat", json_pack("{s:i}", "dim", 1),
-                 (const char *[]){first.layer, second.layer}, 2),
+           writer_layer(&b->writer, writer_name(&b->writer, "model.%d", b->at), "concat",
+                        json_pack("{s:i}", "dim", 1), (const char *[]){first.layer, second.layer},
+                        2),
            first.channels + second.channels);
 }
 
 static const char *bottleneck(struct builder *b, const char *name, const char *input, int channels,
                               bool shortcut)
 {
-    const char *x = block(b, name_of(b, "%s.cv1", name), input, channels, 3, 1);
-    x = block(b, name_of(b, "%s.cv2", name), x, channels, 3, 1);
+    const char *x = block(b, writer_name(&b->writer, "%s.cv1", name), input, channels, 3, 1);
+    x = block(b, writer_name(&b->writer, "%s.cv2", name), x, channels, 3, 1);
     if (!shortcut)
         return x;
-    return layer(b, name_of(b, "%s.add", name), "add", NULL, (const char *[]){input, x}, 2);
+    return writer_layer2(&b->writer, writer_name(&b->writer, "%s.add", name), "add", NULL, input,
+                         x);
 }
 
 static void c2f(struct builder *b, const struct module *m)
@@ -166,31 +140,34 @@ static void c2f(struct builder *b, const struct module *m)
     enum { PARTS_MAX = 16 };
     const int channels = scaled_channels(b, m->channels), half = channels / 2;
     const int repeats = scaled_repeats(b, m->repeats);
-    const char *name = name_of(b, "model.%d", b->at), *parts[PARTS_MAX];
-    const char *both = block(b, name_of(b, "%s.cv1", name), taken(b, m, 0).layer, 2 * half, 1, 1);
+    const char *name = writer_name(&b->writer, "model.%d", b->at), *parts[PARTS_MAX];
+    const char *both =
+        block(b, writer_name(&b->writer, "%s.cv1", name), taken(b, m, 0).layer, 2 * half, 1, 1);
     json_t *range = json_pack("{s:i,s:i,s:i}", "dim", 1, "start", half, "length", half);
-    const char *x = layer1(b, name_of(b, "%s.half", name), "narrow", range, both);
+    const char *x =
+        writer_layer1(&b->writer, writer_name(&b->writer, "%s.half", name), "narrow", range, both);
     parts[0] = both;
     for (int i = 0; i < repeats; i++)
-        x = parts[i + 1] = bottleneck(b, name_of(b, "%s.m.%d", name, i), x, half, m->shortcut);
-    x = layer(b, name_of(b, "%s.cat", name), "concat", json_pack("{s:i}", "dim", 1), parts,
-              repeats + 1);
-    finish(b, block(b, name_of(b, "%s.cv2", name), x, channels, 1, 1), channels);
+        x = parts[i + 1] =
+            bottleneck(b, writer_name(&b->writer, "%s.m.%d", name, i), x, half, m->shortcut);
+    x = writer_layer(&b->writer, writer_name(&b->writer, "%s.cat", name), "concat",
+                     json_pack("{s:i}", "dim", 1), parts, repeats + 1);
+    finish(b, block(b, writer_name(&b->writer, "%s.cv2", name), x, channels, 1, 1), channels);
 }
 
 static void sppf(struct builder *b, const struct module *m)
 {
     const int channels = scaled_channels(b, m->channels);
     const struct result in = taken(b, m, 0);
-    const char *name = name_of(b, "model.%d", b->at), *parts[4];
-    parts[0] = block(b, name_of(b, "%s.cv1", name), in.layer, in.channels / 2, 1, 1);
+    const char *name = writer_name(&b->writer, "model.%d", b->at), *parts[4];
+    parts[0] = block(b, writer_name(&b->writer, "%s.cv1", name), in.layer, in.channels / 2, 1, 1);
     for (int i = 0; i < 3; i++)
-        parts[i + 1] = layer1(
-            b, name_of(b, "%s.m.%d", name, i), "max_pool2d",
+        parts[i + 1] = writer_layer1(
+            &b->writer, writer_name(&b->writer, "%s.m.%d", name, i), "max_pool2d",
             json_pack("{s:i,s:i,s:i}", "kernel_size", 5, "stride", 1, "padding", 2), parts[i]);
-    const char *x =
-        layer(b, name_of(b, "%s.cat", name), "concat", json_pack("{s:i}", "dim", 1), parts, 4);
-    finish(b, block(b, name_of(b, "%s.cv2", name), x, channels, 1, 1), channels);
+    const char *x = writer_layer(&b->writer, writer_name(&b->writer, "%s.cat", name), "concat",
+                                 json_pack("{s:i}", "dim", 1), parts, 4);
+    finish(b, block(b, writer_name(&b->writer, "%s.cv2", name), x, channels, 1, 1), channels);
 }
 
 /* ---- the head -------------------------------------------------------------------------------- */
@@ -200,10 +177,11 @@ static const char *branch(struct builder *b, const char *name, const char *input
                           int channels, double bias)
 {
     for (int i = 0; i < b->net->head_blocks; i++)
-        input = block(b, name_of(b, "%s.%d", name, i), input, hidden, 3, 1);
+        input = block(b, writer_name(&b->writer, "%s.%d", name, i), input, hidden, 3, 1);
     json_t *attrs = json_pack("{s:i,s:i,s:{s:{s:s,s:f}}}", "out_channels", channels, "kernel_size",
                               1, "init", "bias", "op", "constant", "value", bias);
-    return layer1(b, name_of(b, "%s.%d", name, b->net->head_blocks), "conv2d", attrs, input);
+    return writer_layer1(&b->writer, writer_name(&b->writer, "%s.%d", name, b->net->head_blocks),
+                         "conv2d", attrs, input);
 }
 
 static int larger(int a, int b)
@@ -223,53 +201,41 @@ static void head(struct builder *b)
         const char *input = b->done[net->levels[i]].layer;
         const double cells = size / (8 << i);
         const char *parts[2];
-        parts[0] = branch(b, name_of(b, "model.%d.cv2.%d", net->n_modules, i), input, box_hidden,
-                          4 * net->reg_max, 1);
-        parts[1] = branch(b, name_of(b, "model.%d.cv3.%d", net->n_modules, i), input, class_hidden,
-                          classes, log(5.0 / classes / (cells * cells)));
-        const char *map =
-            layer(b, name_of(b, "p%d", 3 + i), "concat", json_pack("{s:i}", "dim", 1), parts, 2);
-        b->failed |= json_array_append_new(b->outputs, json_string(map));
+        parts[0] = branch(b, writer_name(&b->writer, "model.%d.cv2.%d", net->n_modules, i), input,
+                          box_hidden, 4 * net->reg_max, 1);
+        parts[1] = branch(b, writer_name(&b->writer, "model.%d.cv3.%d", net->n_modules, i), input,
+                          class_hidden, classes, log(5.0 / classes / (cells * cells)));
+        const char *map = writer_layer(&b->writer, writer_name(&b->writer, "p%d", 3 + i), "concat",
+                                       json_pack("{s:i}", "dim", 1), parts, 2);
+        b->writer.failed |= json_array_append_new(b->outputs, json_string(map));
     }
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* Takes the references in the builder. */
-static json_t *description(struct builder *b)
+/* All but the layers. */
+static json_t *description(const struct builder *b)
 {
     const int size = (int)b->arguments->image_size;
-    json_t *maps = json_deep_copy(b->outputs);
     return json_pack(
-        "{s:[{s:s,s:s,s:[i,i,i,i]}],s:o,s:o,s:{s:s,s:o,s:i},s:[{s:s,s:s}],s:{s:s,s:f,s:"
-        "f},s:f}",
+        "{s:[{s:s,s:s,s:[i,i,i,i]}],s:O,s:{s:s,s:O,s:i},s:[{s:s,s:s}],s:{s:s,s:f,s:f},s:f}",
         "inputs", "name", "image", "datatype", "FP32", "shape", -1, (int)b->arguments->channels,
-        size, size, "layers", b->layers, "outputs", b->outputs, "loss", "op", "yolo_detection",
-        "input", maps, "reg_max", b->net->reg_max, "targets", "name", "boxes", "datatype", "FP32",
-        "optimizer", "op", "adamw", "lr", 1e-3, "weight_decay", 5e-4, "clip_grad_norm", 10.0);
+        size, size, "outputs", b->outputs, "loss", "op", "yolo_detection", "input", b->outputs,
+        "reg_max", b->net->reg_max, "targets", "name", "boxes", "datatype", "FP32", "optimizer",
+        "op", "adamw", "lr", 1e-3, "weight_decay", 5e-4, "clip_grad_norm", 10.0);
 }
 
 static json_t *write_network(const struct architecture *net, const struct yolo_arguments *arguments,
                              struct error *e)
 {
-    struct builder b = {.net = net,
-                        .arguments = arguments,
-                        .arena = arena_create(16384),
-                        .layers = json_array(),
-                        .outputs = json_array(),
-                        .e = e};
-    json_t *whole = NULL;
-    if (b.arena && b.layers && b.outputs) {
-        for (b.at = 0; b.at < net->n_modules; b.at++)
-            net->modules[b.at].write(&b, &net->modules[b.at]);
-        head(&b);
-        if (!b.failed)
-            whole = description(&b);
-    }
-    if (b.arena)
-        arena_destroy(&b.arena);
-    if (!whole)
-        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a template");
+    struct builder b = {.net = net, .arguments = arguments, .outputs = json_array()};
+    writer_begin(&b.writer);
+    for (b.at = 0; b.at < net->n_modules; b.at++)
+        net->modules[b.at].write(&b, &net->modules[b.at]);
+    head(&b);
+    json_t *whole = writer_finish(&b.writer, description(&b), e);
+    json_decref(b.outputs);
+    writer_end(&b.writer);
     return whole;
 }
 
@@ -292,23 +258,25 @@ static const struct module yolo_modules[] = {
     {c2f, {-1}, 1, 1024, 3, false}, /* 21: at stride 32 */
 };
 
-json_t *template_yolo(const void *arguments, struct error *e)
+static json_t *yolo_write(const void *variant, const void *arguments, struct error *e)
 {
     static const double widths[] = {0.25, 0.5}; /* n, s */
     const struct yolo_arguments *a = arguments;
-    const struct architecture net = {.modules = yolo_modules,
-                                     .n_modules = sizeof yolo_modules / sizeof *yolo_modules,
-                                     .depth = 0.33,
-                                     .width = widths[a->size],
-                                     .levels = {15, 18, 21},
-                                     .n = 3,
-                                     .head_blocks = 2,
-                                     .reg_max = 16,
-                                     .box_channels = 16,
-                                     .momentum = 0.03,
-                                     .prior_size = 640};
+    struct architecture net = *(const struct architecture *)variant;
+    net.width = widths[a->size];
     return write_network(&net, a, e);
 }
+
+static const struct architecture yolo = {.modules = yolo_modules,
+                                         .n_modules = sizeof yolo_modules / sizeof *yolo_modules,
+                                         .depth = 0.33,
+                                         .levels = {15, 18, 21},
+                                         .n = 3,
+                                         .head_blocks = 2,
+                                         .reg_max = 16,
+                                         .box_channels = 16,
+                                         .momentum = 0.03,
+                                         .prior_size = 640};
 
 /* Trainings of it are short, so its running statistics follow faster. */
 static const struct module tiny_modules[] = {
@@ -326,17 +294,51 @@ static const struct module tiny_modules[] = {
     {c2f, {-1}, 1, 80, 1, false}, /* 18: at stride 16 */
 };
 
-json_t *template_yolo_tiny(const void *arguments, struct error *e)
+static json_t *yolo_tiny_write(const void *variant, const void *arguments, struct error *e)
 {
-    static const struct architecture net = {.modules = tiny_modules,
-                                            .n_modules = sizeof tiny_modules / sizeof *tiny_modules,
-                                            .depth = 1,
-                                            .width = 1,
-                                            .levels = {15, 18},
-                                            .n = 2,
-                                            .head_blocks = 1,
-                                            .reg_max = 12,
-                                            .box_channels = 32,
-                                            .momentum = 0.1};
-    return write_network(&net, arguments, e);
+    return write_network(variant, arguments, e);
 }
+
+static const struct architecture yolo_tiny = {.modules = tiny_modules,
+                                              .n_modules =
+                                                  sizeof tiny_modules / sizeof *tiny_modules,
+                                              .depth = 1,
+                                              .width = 1,
+                                              .levels = {15, 18},
+                                              .n = 2,
+                                              .head_blocks = 1,
+                                              .reg_max = 12,
+                                              .box_channels = 32,
+                                              .momentum = 0.1};
+
+/* ---- the rows -------------------------------------------------------------------------------- */
+
+#define YOLO(field) offsetof(struct yolo_arguments, field)
+#define YOLO_ARGUMENTS(size)                                                                       \
+    {"num_classes", ATTR_INT, YOLO(num_classes), "80", 1, 10000, NULL, "classes of objects"},      \
+        {"image_size",                                                                             \
+         ATTR_INT,                                                                                 \
+         YOLO(image_size),                                                                         \
+         size,                                                                                     \
+         64,                                                                                       \
+         4096,                                                                                     \
+         NULL,                                                                                     \
+         "height and width of the images, a multiple of the largest stride"},                      \
+        {"channels", ATTR_INT, YOLO(channels), "3", 1, 64, NULL, "channels of the images"},        \
+    {                                                                                              \
+        0                                                                                          \
+    }
+
+static const struct attr_def yolo_attrs[] = {
+    {"size", ATTR_CHOICE, YOLO(size), "n", 0, 0, "n|s", "n: 3 million parameters; s: 11 million"},
+    YOLO_ARGUMENTS("640"),
+};
+static const struct attr_def yolo_tiny_attrs[] = {YOLO_ARGUMENTS("320")};
+
+const struct template templates_yolo[] = {
+    {"yolo", "YOLOv8: C2f backbone, anchor-free detection at strides 8, 16 and 32", yolo_attrs,
+     sizeof(struct yolo_arguments), yolo_write, &yolo},
+    {"yolo_tiny", "the same kind of detector for CPUs: half a million parameters, strides 8 and 16",
+     yolo_tiny_attrs, sizeof(struct yolo_arguments), yolo_tiny_write, &yolo_tiny},
+    {0},
+};

@@ -66,6 +66,9 @@ static const void *target_data(const struct network *net, const struct batch *b,
     for (int i = 0; i < net->n_targets; i++)
         if (net->targets[i] == target)
             return b->data[net->n_inputs + i];
+    for (int i = 0; i < net->n_inputs; i++)
+        if (net->inputs[i] == target)
+            return b->data[i];
     return NULL;
 }
 

@@ -60,8 +60,9 @@ static void templates(struct daemon *d)
 {
     struct answer *a = client_get(d->client, "/v2/templates");
     answer_expect(a, 200);
-    assert_string_equal(answer_string(a, "templates.0.name"), "yolo");
-    assert_string_equal(answer_string(a, "templates.0.attributes.0.default"), "n");
+    assert_non_null(strstr(a->body, "{\"name\":\"yolo_tiny\",\"doc\":"));
+    assert_string_equal(answer_string(a, "templates.0.name"), "mlp");
+    assert_string_equal(answer_string(a, "templates.0.attributes.1.default"), "128");
     put_detector(d, "m", 1, "");
     put_detector(d, "other", 1, "");
     answer_expect(client_json(d->client, "PUT", "/v2/models/m",

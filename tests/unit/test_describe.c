@@ -374,7 +374,7 @@ static const struct {
     {"[]", ERROR_BAD_TYPE, "expected an object, found a list"},
     {"{'layers':[]}", ERROR_MISSING_FIELD, "the field 'inputs' is missing"},
     {"{" ROW "'layrs':[]}", ERROR_UNKNOWN_FIELD, "unknown field 'layrs'; did you mean 'layers'?"},
-    {"{'template':{'name':'resnet18'}}", ERROR_UNKNOWN_OPERATOR, "no template 'resnet18'"},
+    {"{'template':{'name':'resnet19'}}", ERROR_UNKNOWN_OPERATOR, "no template 'resnet19'"},
     {"{" ROW "'layers':{}}", ERROR_BAD_TYPE, "layers: expected a list of layers, found an object"},
     {"{" ROW "'layers':[]}", ERROR_BAD_VALUE, "layers: expected at least one, found an empty list"},
     {"{'inputs':[],'layers':[" FC "]}", ERROR_BAD_VALUE, "inputs: expected at least one"},

@@ -18,9 +18,13 @@
 #define FOLDER "tests/data/golden"
 
 #ifdef BACKPROP_DOUBLE
-static const double TOLERANCE = 1e-9;
+static const double TOLERANCE = 1e-9, WHOLE_TOLERANCE = 1e-9, KINK_TOLERANCE = 1e-9;
 #else
-static const double TOLERANCE = 1e-5;
+/* Whole networks have fifty layers of rounding. In the deepest a few of a million units lie within
+ * rounding of a kink of ReLU and fall to either side, and each that does moves gradients by up to
+ * some percent: PyTorch's own float32 does so too ("float_error" of the file). There the gradients
+ * and what follows from them are held to the last of these, and to 1e-9 in double. */
+static const double TOLERANCE = 1e-5, WHOLE_TOLERANCE = 1e-4, KINK_TOLERANCE = 5e-2;
 #endif
 
 enum { MAX_BATCHES = 8, THREADS = 2 };
@@ -37,10 +41,90 @@ struct golden {
     void *inputs[MAX_BATCHES][2 * NETWORK_MAX_IO]; /* inputs, then targets */
 };
 
+/* ---- tensors by rule ------------------------------------------------------------------------- */
+
+static uint64_t key_hash(const char *key)
+{
+    uint64_t h = 0xcbf29ce484222325; /* FNV-1a */
+    for (; *key; key++)
+        h = (h ^ (unsigned char)*key) * 0x100000001b3;
+    return h;
+}
+
+/* Element i of what is made from the key with this hash, in [-1, 1). */
+static double made(uint64_t hash, size_t i)
+{
+    uint64_t z = hash + i + 0x9e3779b97f4a7c15; /* splitmix64 */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    z ^= z >> 31;
+    return ((double)(z >> 52) - 2048) / 2048;
+}
+
+static double number_of(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static size_t count_of(const json_t *tensor)
+{
+    const json_t *sizes = json_object_get(tensor, "shape");
+    size_t n = 1;
+    for (size_t i = 0; i < json_array_size(sizes); i++)
+        n *= (size_t)json_integer_value(json_array_get(sizes, i));
+    return n;
+}
+
+/* All numbers of a tensor that goes in. */
+static void numbers_of(const json_t *tensor, size_t n, real *out)
+{
+    const json_t *data = json_object_get(tensor, "data"), *rule = json_object_get(tensor, "made");
+    assert_true(rule || json_array_size(data) == n);
+    const uint64_t hash = rule ? key_hash(json_string_value(json_object_get(rule, "key"))) : 0;
+    const double scale = number_of(rule, "scale"), offset = number_of(rule, "offset");
+    for (size_t i = 0; i < n; i++)
+        out[i] = (real)(rule ? offset + scale * made(hash, i)
+                             : json_number_value(json_array_get(data, i)));
+}
+
 /* ---- comparing ------------------------------------------------------------------------------- */
 
+/* Of what a first forward gives, and of what gradients lead to. */
+static double forward_tolerance(const json_t *file)
+{
+    const json_t *whole = json_object_get(file, "float_error");
+    return whole ? WHOLE_TOLERANCE : TOLERANCE;
+}
+
+static double backward_tolerance(const json_t *file)
+{
+    return number_of(file, "float_error") > 1e-5 ? KINK_TOLERANCE : forward_tolerance(file);
+}
+
+/* `expected`: the norm, then products with three tensors. */
+static void check_digest(const char *what, const char *name, const real *found, size_t n,
+                         const json_t *expected, double tolerance)
+{
+    static const char *const keys[] = {"digest0", "digest1", "digest2"};
+    const double norm = json_number_value(json_array_get(expected, 0));
+    for (size_t k = 0; k < 3; k++) {
+        const uint64_t hash = key_hash(keys[k]);
+        double sum = 0, squares = 0;
+        for (size_t i = 0; i < n; i++) {
+            sum += (double)found[i] * made(hash, i);
+            squares += (double)found[i] * (double)found[i];
+        }
+        const double x = json_number_value(json_array_get(expected, k + 1));
+        if (!(fabs(sum - x) <= tolerance * norm) ||
+            !(fabs(sqrt(squares) - norm) <= tolerance * norm))
+            fail_msg("%s %s: product %.9g, expected %.9g; norm %.9g, expected %.9g; at most %.0e "
+                     "of the norm is allowed",
+                     what, name, sum, x, sqrt(squares), norm, tolerance);
+    }
+}
+
 static void check_numbers(const char *what, const char *name, const real *found,
-                          const json_t *expected)
+                          const json_t *expected, double tolerance)
 {
     double error = 0, norm = 0;
     for (size_t i = 0; i < json_array_size(expected); i++) {
@@ -48,14 +132,14 @@ static void check_numbers(const char *what, const char *name, const real *found,
         error += d * d;
         norm += x * x;
     }
-    if (!(sqrt(error) <= TOLERANCE * sqrt(norm)))
+    if (!(sqrt(error) <= tolerance * sqrt(norm)))
         fail_msg("%s %s: relative error %.3g, at most %.0e is allowed (norm %.3g)", what, name,
-                 sqrt(error / norm), TOLERANCE, sqrt(norm));
+                 sqrt(error / norm), tolerance, sqrt(norm));
 }
 
 /* A tensor {"shape", "data"} whose first size is the batch. */
 static void check_tensor(const char *what, const char *name, const struct shape *shape,
-                         const real *found, const json_t *tensor)
+                         const real *found, const json_t *tensor, double tolerance)
 {
     const json_t *sizes = json_object_get(tensor, "shape");
     if (json_array_size(sizes) != (size_t)shape->rank)
@@ -63,7 +147,11 @@ static void check_tensor(const char *what, const char *name, const struct shape 
     for (int i = 0; i < shape->rank; i++)
         if (shape->dim[i] != BATCH)
             assert_int_equal(shape->dim[i], json_integer_value(json_array_get(sizes, (size_t)i)));
-    check_numbers(what, name, found, json_object_get(tensor, "data"));
+    if (json_object_get(tensor, "digest"))
+        check_digest(what, name, found, count_of(tensor), json_object_get(tensor, "digest"),
+                     tolerance);
+    else
+        check_numbers(what, name, found, json_object_get(tensor, "data"), tolerance);
 }
 
 /* Every parameter or buffer that the file has under `key`, in this block. */
@@ -76,7 +164,8 @@ static void check_params(const struct golden *g, const char *key, const real *bl
         const json_t *tensor = json_object_get(expected, p->name);
         if (!tensor)
             continue;
-        check_tensor(key, p->name, &p->shape, block + p->offset, tensor);
+        check_tensor(key, p->name, &p->shape, block + p->offset, tensor,
+                     backward_tolerance(g->file));
         seen++;
     }
     assert_int_equal(seen, json_object_size(expected));
@@ -102,10 +191,8 @@ static size_t load_params(const struct golden *g, const char *key, bool buffer, 
     json_object_foreach(params, name, tensor)
     {
         const struct param *p = param_find(g, name, buffer);
-        const json_t *data = json_object_get(tensor, "data");
-        assert_int_equal(json_array_size(data), p->count);
-        for (size_t i = 0; i < p->count; i++)
-            block[p->offset + i] = (real)json_number_value(json_array_get(data, i));
+        assert_int_equal(count_of(tensor), p->count);
+        numbers_of(tensor, p->count, block + p->offset);
     }
     return json_object_size(params);
 }
@@ -113,15 +200,12 @@ static size_t load_params(const struct golden *g, const char *key, bool buffer, 
 static void *load_tensor(const json_t *tensor, enum dtype dtype)
 {
     const json_t *data = json_object_get(tensor, "data");
-    size_t n = json_array_size(data);
+    const size_t n = count_of(tensor);
     void *values = test_malloc(n * dtype_size(dtype));
-    for (size_t i = 0; i < n; i++) {
-        const json_t *x = json_array_get(data, i);
-        if (dtype == DTYPE_INT64)
-            ((int64_t *)values)[i] = json_integer_value(x);
-        else
-            ((real *)values)[i] = (real)json_number_value(x);
-    }
+    if (dtype != DTYPE_INT64)
+        numbers_of(tensor, n, values);
+    for (size_t i = 0; dtype == DTYPE_INT64 && i < n; i++)
+        ((int64_t *)values)[i] = json_integer_value(json_array_get(data, i));
     return values;
 }
 
@@ -237,16 +321,18 @@ static void check_first_batch(struct golden *g)
     const json_t *input_grads = json_object_get(g->file, "input_grad");
     job_execute(&j, g, 0);
     check_tensor("output", g->net->output_names[0], node_shape(g->net->outputs[0]),
-                 run_output(j.run, 0), json_object_get(g->file, "output"));
+                 run_output(j.run, 0), json_object_get(g->file, "output"),
+                 forward_tolerance(g->file));
     double loss = json_number_value(json_object_get(g->file, "loss"));
-    assert_true(fabs((double)run_loss(j.run) - loss) <= TOLERANCE * fabs(loss));
+    assert_true(fabs((double)run_loss(j.run) - loss) <= forward_tolerance(g->file) * fabs(loss));
     check_params(g, "grads", g->grads);
     for (int i = 0; i < g->net->n_inputs; i++) {
         const struct node *leaf = g->net->inputs[i];
         if (node_dtype(leaf) == DTYPE_INT64)
             continue;
         check_tensor("gradient of the input", node_name(leaf), node_shape(leaf),
-                     run_wrt_grad(j.run, i), json_object_get(input_grads, node_name(leaf)));
+                     run_wrt_grad(j.run, i), json_object_get(input_grads, node_name(leaf)),
+                     backward_tolerance(g->file));
     }
     job_destroy(&j);
 }
@@ -269,7 +355,7 @@ static void train(struct golden *g)
         g->now = g->next;
         g->next = last;
     }
-    check_numbers("losses of", "all steps", found, losses);
+    check_numbers("losses of", "all steps", found, losses, backward_tolerance(g->file));
     test_free(found);
     job_destroy(&j);
 }
@@ -282,7 +368,8 @@ static void check_end(struct golden *g)
     struct job j = job_create(g, false, false);
     job_execute(&j, g, 0);
     check_tensor("eval-mode output", g->net->output_names[0], node_shape(g->net->outputs[0]),
-                 run_output(j.run, 0), json_object_get(g->file, "eval_output"));
+                 run_output(j.run, 0), json_object_get(g->file, "eval_output"),
+                 backward_tolerance(g->file));
     job_destroy(&j);
 }
 
