@@ -131,6 +131,9 @@ MODULES = {
     "logsumexp": lambda a, s: Function(lambda x: x.logsumexp(a["dim"])),
     "where": lambda a, s: Function(lambda c, x, y: torch.where(c != 0, x, y)),
     "gt": lambda a, s: Function(lambda x: (x > a["other"]).double()),
+    "rnn": lambda a, s: Recurrent(nn.RNN, s[0][-1], a),
+    "gru": lambda a, s: Recurrent(nn.GRU, s[0][-1], a),
+    "lstm": lambda a, s: Recurrent(nn.LSTM, s[0][-1], a),
     "maximum": lambda a, s: Function(torch.maximum),
     "minimum": lambda a, s: Function(torch.minimum),
 }
@@ -160,6 +163,22 @@ class SelfAttention(nn.MultiheadAttention):
     def forward(self, x):
         mask = torch.ones(x.shape[1], x.shape[1]).triu(1) != 0 if self.is_causal else None
         return super().forward(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+
+def Recurrent(base, features, a):
+    """One of torch's modules, under its own names; states have the batch first, as ours."""
+    class Module(base):
+        def forward(self, x, *states):
+            states = tuple(s.transpose(0, 1).contiguous() for s in states)
+            y, last = super().forward(x, *([states if len(states) > 1 else states[0]]
+                                           if states else []))
+            h, c = last if isinstance(last, tuple) else (last, None)
+            directions = 1 + self.bidirectional
+            return {"sequence": lambda: y, "h_n": lambda: h.transpose(0, 1),
+                    "c_n": lambda: c.transpose(0, 1),
+                    "last": lambda: torch.cat(list(h[-directions:]), 1)}[output]()
+    output = a.pop("output", "sequence")
+    return Module(features, batch_first=True, **a)
 
 
 def focal_loss(y, t, alpha=0.25, gamma=2.0):
@@ -760,6 +779,32 @@ NET_CASES = {
          "groups": 2}, {"op": "avg_pool1d", "kernel_size": 2},
         {"name": "flat", "op": "flatten"},
         {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_lstm": net([4, 3], [
+        {"name": "rnn", "op": "lstm", "hidden_size": 3, "num_layers": 2, "bidirectional": True},
+        {"name": "top", "op": "lstm", "hidden_size": 4, "bias": False, "output": "last"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_lstm_states": net([4, 3], [
+        {"name": "h", "op": "lstm", "hidden_size": 3, "num_layers": 2, "output": "h_n"},
+        {"name": "c", "op": "lstm", "hidden_size": 3, "num_layers": 2, "output": "c_n",
+         "inputs": ["x"]},
+        {"name": "both", "op": "lstm", "hidden_size": 3, "bidirectional": True,
+         "inputs": ["x", "h", "c"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_gru": net([4, 3], [
+        {"name": "first", "op": "gru", "hidden_size": 3, "num_layers": 2, "bidirectional": True,
+         "output": "h_n"},
+        {"name": "flat", "op": "flatten"},
+        {"name": "row", "op": "unsqueeze", "dim": 1},
+        {"name": "second", "op": "gru", "hidden_size": 4, "bias": False, "inputs": ["x"]},
+        {"name": "third", "op": "gru", "hidden_size": 12, "output": "last",
+         "inputs": ["second", "row"]},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_rnn": net([4, 3], [
+        {"name": "first", "op": "rnn", "hidden_size": 4, "bidirectional": True},
+        {"name": "second", "op": "rnn", "hidden_size": 5, "num_layers": 2, "nonlinearity": "relu"},
+        {"name": "third", "op": "rnn", "hidden_size": 4, "bias": False, "output": "last"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
     "net_transformer": {
         "inputs": [{"name": "x", "datatype": "INT64", "shape": [-1, 5]}],
         "layers": [
