@@ -211,6 +211,15 @@ def loss_function(loss):
     return lambda y, t: scale * f(y, t, **a)
 
 
+def ctc(y, x_lengths, t_lengths, t, **a):
+    """Batch first; a target without lengths ends at its first -1."""
+    if t_lengths is None:
+        t_lengths = (t >= 0).cumprod(1).sum(1)
+    if x_lengths is None:
+        x_lengths = torch.full((len(y),), y.shape[1])
+    return F.ctc_loss(y.transpose(0, 1), t.clamp(min=0), x_lengths, t_lengths, **a)
+
+
 class Net(nn.Module):
     """The layers of a description under their own names, and its losses."""
 
@@ -240,6 +249,11 @@ class Net(nn.Module):
 
     def loss(self, targets):
         only = next(iter(targets))
+        if self.losses[0]["op"] == "ctc":
+            loss = self.losses[0]
+            a = {k: v for k, v in loss.items() if k not in ("op", "input")}
+            named = [self.values[i] for i in loss.get("input", [self.last])]
+            return ctc(*(named + [None, None])[:3], targets[only], **a)
         return sum(loss_function(l)(self.values[l.get("input", self.last)],
                                     targets[l.get("target", only)]) for l in self.losses)
 
@@ -371,6 +385,8 @@ def fresh_inputs(d, n):
     """Indices are those of the embedding that is the first layer."""
     def make(i):
         shape = [n] + i["shape"][1:]
+        if i["name"] in ("steps", "labels"):  # lengths; some targets do not fit
+            return torch.randint(2, 6, shape) if i["name"] == "steps" else torch.randint(0, 4, shape)
         if i["datatype"] == "INT64":
             return torch.randint(0, d["layers"][0]["num_embeddings"], shape)
         return on_grid(torch.randn(shape), 2.0 ** -8)
@@ -823,6 +839,37 @@ NET_CASES = {
 }
 
 
+def padded(steps, classes):
+    """Labels but for the blank 0, padded with -1; the first is empty, some repeat."""
+    def make(values):
+        n = len(values["out"])
+        t = torch.randint(1, classes, (n, steps))
+        t[0, 0] = -1
+        t[1:, 1] = t[1:, 0]
+        t[2, 2:] = -1
+        return {"target": t}
+    return make
+
+
+def ctc_net(loss, lengths=()):
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, 7, 3]}]
+    inputs += [{"name": l, "datatype": "INT64", "shape": [-1]} for l in lengths]
+    return dict({"inputs": inputs, "layers": [
+        {"name": "fc", "op": "linear", "out_features": 4, "inputs": ["x"]},
+        {"name": "out", "op": "log_softmax", "dim": 2}],
+        "loss": dict({"op": "ctc"}, **loss), "optimizer": sgd(0.1),
+        "targets": [{"name": "target", "datatype": "INT64", "shape": [-1, 3]}]})
+
+
+CTC_CASES = {
+    "loss_ctc": (ctc_net({}), padded(3, 4)),
+    "loss_ctc_lengths": (ctc_net({"blank": 3, "input": ["out", "steps", "labels"],
+                                  "reduction": "sum", "zero_infinity": True},
+                                 ["steps", "labels"]),
+                         lambda values: {"target": torch.randint(0, 3, (len(values["out"]), 3))}),
+}
+
+
 def two_losses():
     """Two inputs, two heads, weighted losses on different layers."""
     d = {"inputs": [{"name": "a", "datatype": "FP32", "shape": [-1, 4]},
@@ -852,6 +899,8 @@ def main():
     for name, d in NET_CASES.items():
         last = d["layers"][-1]["name"]
         write(name, d, numbers(last) if d["loss"]["op"] == "mse" else classes(last), n=4, batches=2)
+    for name, (d, targets) in CTC_CASES.items():
+        write(name, d, targets)
     two_losses()
 
 
