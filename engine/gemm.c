@@ -164,3 +164,33 @@ void gemm_run(struct run *r, const struct gemm *g)
     else
         gemm_run_invariant(r, g);
 }
+
+/* ---- sums of columns --------------------------------------------------------------------------
+ */
+
+struct column_sums {
+    int64_t rows, cols;
+    const real *x; /* [rows][cols] */
+    real *sums;    /* [cols] */
+};
+
+enum { SUM_COLS = 64 };
+
+/* Columns [begin, end), at most SUM_COLS, over all rows in order. */
+static void column_sums_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct column_sums *s = arg;
+    double sum[SUM_COLS] = {0};
+    const int64_t cols = end - begin;
+    for (int64_t i = 0; i < s->rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            sum[j] += s->x[i * s->cols + begin + j];
+    for (int64_t j = 0; j < cols; j++)
+        s->sums[begin + j] = (real)sum[j];
+}
+
+void column_sums_run(struct run *r, int64_t rows, int64_t cols, const real *x, real *sums)
+{
+    run_for(r, cols, SUM_COLS, column_sums_range, &(struct column_sums){rows, cols, x, sums});
+}

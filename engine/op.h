@@ -47,14 +47,16 @@ enum op_flags {
     OP_KEEPS_IN = 1 << 8,       /* backward reads the values of its inputs */
     OP_KEEPS_OUT = 1 << 9,      /* backward reads its output's value */
     OP_LEAF = 1 << 10,
-    OP_ZERO_FLOPS = 1 << 11,   /* moves numbers only */
-    OP_LAYOUT_ALIKE = 1 << 12, /* rank-4 inputs and output share one layout, channels-last if any
-                                  input has it; the functions look at n->layout */
-    OP_TARGET_BOXES = 1 << 13, /* a loss of maps, last the target [N, boxes, 5] */
-    OP_DETACHES = 1 << 14,     /* backward holds constant what forward computes (torch's detach):
-                                  the gradient is not that of the value; it has a test of its own */
-    OP_TARGET_ROWS = 1 << 15,  /* a loss whose usual target has the prediction's shape without its
-                                  last dimension */
+    OP_ZERO_FLOPS = 1 << 11,    /* moves numbers only */
+    OP_LAYOUT_ALIKE = 1 << 12,  /* rank-4 inputs and output share one layout, channels-last if any
+                                   input has it; the functions look at n->layout */
+    OP_TARGET_BOXES = 1 << 13,  /* a loss of maps, last the target [N, boxes, 5] */
+    OP_DETACHES = 1 << 14,      /* backward holds constant what forward computes (torch's detach):
+                                   the gradient is not that of the value; it has a test of its own */
+    OP_TARGET_ROWS = 1 << 15,   /* a loss whose usual target has the prediction's shape without its
+                                   last dimension */
+    OP_TARGET_LABELS = 1 << 16, /* a loss of sequences [N, T, classes]: its target is labels [N, S],
+                                   by default as many as there are steps */
 };
 
 struct op {
@@ -74,8 +76,8 @@ struct op {
      * "Nx3x8x8 out_channels=4 kernel_size=3; Nx4x5x5 out_channels=2 kernel_size=2". N is the batch;
      * a shape may end in ":positive" (values in [0.5, 1.5]), ":spread" (distinct values, at least
      * 0.01 apart and away from 0, for max and relu) or ":classes=5" (INT64 in [0, 5)),
-     * ":probabilities" (rows sum to 1 over dim 1), ":binary" (0 or 1), ":boxes=3" (rows class, cx,
-     * cy, w, h with a class in [-1, 3)); "scalar" is rank 0. */
+     * ":lengths=4" (INT64: 4, 3, 4, ...), ":probabilities" (rows sum to 1 over dim 1), ":binary" (0
+     * or 1), ":boxes=3" (rows class, cx, cy, w, h with a class in [-1, 3)); "scalar" is rank 0. */
     const char *samples;
     const char *doc; /* one line of maths */
 };
@@ -86,7 +88,7 @@ extern const struct op ops_leaf[], ops_elementwise[], ops_activation[], ops_line
     ops_loss[], ops_dropout[], ops_smooth[], ops_hard[], ops_gated[], ops_fold[], ops_select[],
     ops_index[], ops_permute[], ops_tile[], ops_pad[], ops_interpolate[], ops_attention[],
     ops_conv_line[], ops_conv_transpose[], ops_multihead[], ops_loss_pairs[], ops_loss_rows[],
-    ops_loss_margin[], ops_loss_vectors[];
+    ops_loss_margin[], ops_loss_vectors[], ops_loss_ctc[], ops_recurrent[];
 
 const struct op *op_find(const char *name); /* NULL when there is none */
 /* As op_find, not internal; UNKNOWN_OPERATOR with the nearest names. `what` begins the sentence. */

@@ -96,28 +96,6 @@ static void linear_forward(const struct node *n, struct run *r)
     (r->invariant ? gemm_run_invariant : gemm_run)(r, &g);
 }
 
-struct column_sums {
-    int64_t rows, cols;
-    const real *x; /* [rows][cols] */
-    real *sums;    /* [cols] */
-};
-
-enum { SUM_COLS = 64 };
-
-/* Columns [begin, end), at most SUM_COLS, over all rows in order. */
-static void column_sums_range(void *arg, int64_t begin, int64_t end, int worker)
-{
-    (void)worker;
-    const struct column_sums *s = arg;
-    double sum[SUM_COLS] = {0};
-    const int64_t cols = end - begin;
-    for (int64_t i = 0; i < s->rows; i++)
-        for (int64_t j = 0; j < cols; j++)
-            sum[j] += s->x[i * s->cols + begin + j];
-    for (int64_t j = 0; j < cols; j++)
-        s->sums[begin + j] = (real)sum[j];
-}
-
 static void linear_backward(const struct node *n, struct run *r)
 {
     const struct linear_sizes s = linear_sizes(n, r);
@@ -141,8 +119,7 @@ static void linear_backward(const struct node *n, struct run *r)
                                    .b = run_in(r, n, 0),
                                    .c = dw});
     if (db)
-        run_for(r, s.out, SUM_COLS, column_sums_range,
-                &(struct column_sums){s.rows, s.out, dy, db});
+        column_sums_run(r, s.rows, s.out, dy, db);
 }
 
 static double linear_flops(const struct node *n)

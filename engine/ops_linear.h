@@ -27,6 +27,10 @@ void gemm_run(struct run *r, const struct gemm *g);
  * bits of a row of c do not depend on m. With tb, b is stored [n][k]. ta must be false. */
 void gemm_run_invariant(struct run *r, const struct gemm *g);
 
+/* sums[j] = sum over i < rows of x[i][j], in double and in order, for x [rows][cols]: the gradients
+ * of biases. On the run's pool. */
+void column_sums_run(struct run *r, int64_t rows, int64_t cols, const real *x, real *sums);
+
 int matmul_shape(struct node *n, struct error *e);
 void matmul_forward(const struct node *n, struct run *r);
 void matmul_backward(const struct node *n, struct run *r);

@@ -263,8 +263,8 @@ enum { DETECTION_BOXES = 100 }; /* objects an image, unless the target's shape s
 /* ---- what target a loss wants ---------------------------------------------------------------- */
 
 /* All tables of losses. */
-static const struct op *const tables[] = {ops_loss, ops_loss_pairs, ops_loss_rows, ops_loss_margin,
-                                          ops_loss_vectors};
+static const struct op *const tables[] = {ops_loss,        ops_loss_pairs,   ops_loss_rows,
+                                          ops_loss_margin, ops_loss_vectors, ops_loss_ctc};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 static const struct op *loss_find(const char *name, struct error *e)
@@ -292,6 +292,12 @@ int loss_target(const char *op, const struct shape *prediction, enum dtype *dtyp
     if (loss->flags & OP_TARGET_BOXES) {
         *dtype_r = DTYPE_REAL;
         *shape_r = SHAPE(BATCH, DETECTION_BOXES, 5);
+        return 0;
+    }
+    if (loss->flags & OP_TARGET_LABELS) {
+        *dtype_r = DTYPE_INT64;
+        *shape_r = *prediction;
+        shape_r->rank = prediction->rank < 2 ? prediction->rank : 2;
         return 0;
     }
     const bool classes = loss->flags & OP_TARGET_CLASSES;

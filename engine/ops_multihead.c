@@ -205,25 +205,6 @@ static void mha_forward(const struct node *n, struct run *r)
             param_of(n, r, MHA_OUT_BIAS), run_value(r, n));
 }
 
-struct bias_sums {
-    int64_t rows, cols;
-    const real *dy;
-    real *to;
-};
-
-static void bias_sums_range(void *arg, int64_t begin, int64_t end, int worker)
-{
-    enum { STRIP = 64 };
-    const struct bias_sums *b = arg;
-    double sum[STRIP] = {0};
-    (void)worker;
-    for (int64_t i = 0; i < b->rows; i++)
-        for (int64_t c = begin; c < end; c++)
-            sum[c - begin] += (double)b->dy[i * b->cols + c];
-    for (int64_t c = begin; c < end; c++)
-        b->to[c] = (real)sum[c - begin];
-}
-
 /* The gradients of a projection's weight, bias and input; those that are NULL are left out. */
 static void project_backward(struct run *r, int64_t rows, int64_t embed, const real *dy,
                              const real *x, const real *weight, real *dweight, real *dbias,
@@ -234,7 +215,7 @@ static void project_backward(struct run *r, int64_t rows, int64_t embed, const r
                  &(struct gemm){
                      .ta = true, .m = embed, .n = embed, .k = rows, .a = dy, .b = x, .c = dweight});
     if (dbias)
-        run_for(r, embed, 64, bias_sums_range, &(struct bias_sums){rows, embed, dy, dbias});
+        column_sums_run(r, rows, embed, dy, dbias);
     if (dx)
         gemm_run(r,
                  &(struct gemm){.m = rows, .n = embed, .k = embed, .a = dy, .b = weight, .c = dx});

@@ -13,7 +13,8 @@ static const struct field loss_fields[] = {
     {"weight", IS_NUMBER | IS_LIST, "a number or a list of numbers", false},
     {"op", IS_STRING, "a string", true},
     {"name", IS_STRING, "a string", false},
-    {"input", IS_STRING | IS_LIST, "the name of an output or of a layer, or a list of them", false},
+    {"input", IS_STRING | IS_LIST, "the name of an output, a layer or an input, or a list of them",
+     false},
     {"target", IS_STRING, "the name of a target", false},
     {0},
 };
@@ -107,7 +108,7 @@ static int losses_read(struct describe *d, struct losses *ls)
 
 /* ---- what a loss compares -------------------------------------------------------------------- */
 
-/* The output or layer of this name; an output's name comes first. */
+/* The output, layer or input (lengths, for ctc) of this name; an output's name comes first. */
 static int input_find(struct describe *d, const struct loss *l, const char *name,
                       struct node **node_r)
 {
@@ -119,9 +120,9 @@ static int input_find(struct describe *d, const struct loss *l, const char *name
             *node_r = net->outputs[i];
             return 0;
         }
-    if (describe_find(d, name, p.text, false, &layer))
+    if (describe_find(d, name, p.text, true, &layer))
         return -1;
-    *node_r = d->layers[layer].node;
+    *node_r = layer < 0 ? net->inputs[~layer] : d->layers[layer].node;
     return 0;
 }
 

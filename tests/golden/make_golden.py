@@ -131,6 +131,9 @@ MODULES = {
     "logsumexp": lambda a, s: Function(lambda x: x.logsumexp(a["dim"])),
     "where": lambda a, s: Function(lambda c, x, y: torch.where(c != 0, x, y)),
     "gt": lambda a, s: Function(lambda x: (x > a["other"]).double()),
+    "rnn": lambda a, s: Recurrent(nn.RNN, s[0][-1], a),
+    "gru": lambda a, s: Recurrent(nn.GRU, s[0][-1], a),
+    "lstm": lambda a, s: Recurrent(nn.LSTM, s[0][-1], a),
     "maximum": lambda a, s: Function(torch.maximum),
     "minimum": lambda a, s: Function(torch.minimum),
 }
@@ -160,6 +163,22 @@ class SelfAttention(nn.MultiheadAttention):
     def forward(self, x):
         mask = torch.ones(x.shape[1], x.shape[1]).triu(1) != 0 if self.is_causal else None
         return super().forward(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+
+def Recurrent(base, features, a):
+    """One of torch's modules, under its own names; states have the batch first, as ours."""
+    class Module(base):
+        def forward(self, x, *states):
+            states = tuple(s.transpose(0, 1).contiguous() for s in states)
+            y, last = super().forward(x, *([states if len(states) > 1 else states[0]]
+                                           if states else []))
+            h, c = last if isinstance(last, tuple) else (last, None)
+            directions = 1 + self.bidirectional
+            return {"sequence": lambda: y, "h_n": lambda: h.transpose(0, 1),
+                    "c_n": lambda: c.transpose(0, 1),
+                    "last": lambda: torch.cat(list(h[-directions:]), 1)}[output]()
+    output = a.pop("output", "sequence")
+    return Module(features, batch_first=True, **a)
 
 
 def focal_loss(y, t, alpha=0.25, gamma=2.0):
@@ -192,6 +211,15 @@ def loss_function(loss):
     return lambda y, t: scale * f(y, t, **a)
 
 
+def ctc(y, x_lengths, t_lengths, t, **a):
+    """Batch first; a target without lengths ends at its first -1."""
+    if t_lengths is None:
+        t_lengths = (t >= 0).cumprod(1).sum(1)
+    if x_lengths is None:
+        x_lengths = torch.full((len(y),), y.shape[1])
+    return F.ctc_loss(y.transpose(0, 1), t.clamp(min=0), x_lengths, t_lengths, **a)
+
+
 class Net(nn.Module):
     """The layers of a description under their own names, and its losses."""
 
@@ -221,6 +249,11 @@ class Net(nn.Module):
 
     def loss(self, targets):
         only = next(iter(targets))
+        if self.losses[0]["op"] == "ctc":
+            loss = self.losses[0]
+            a = {k: v for k, v in loss.items() if k not in ("op", "input")}
+            named = [self.values[i] for i in loss.get("input", [self.last])]
+            return ctc(*(named + [None, None])[:3], targets[only], **a)
         return sum(loss_function(l)(self.values[l.get("input", self.last)],
                                     targets[l.get("target", only)]) for l in self.losses)
 
@@ -352,6 +385,8 @@ def fresh_inputs(d, n):
     """Indices are those of the embedding that is the first layer."""
     def make(i):
         shape = [n] + i["shape"][1:]
+        if i["name"] in ("steps", "labels"):  # lengths; some targets do not fit
+            return torch.randint(2, 6, shape) if i["name"] == "steps" else torch.randint(0, 4, shape)
         if i["datatype"] == "INT64":
             return torch.randint(0, d["layers"][0]["num_embeddings"], shape)
         return on_grid(torch.randn(shape), 2.0 ** -8)
@@ -760,6 +795,32 @@ NET_CASES = {
          "groups": 2}, {"op": "avg_pool1d", "kernel_size": 2},
         {"name": "flat", "op": "flatten"},
         {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_lstm": net([4, 3], [
+        {"name": "rnn", "op": "lstm", "hidden_size": 3, "num_layers": 2, "bidirectional": True},
+        {"name": "top", "op": "lstm", "hidden_size": 4, "bias": False, "output": "last"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_lstm_states": net([4, 3], [
+        {"name": "h", "op": "lstm", "hidden_size": 3, "num_layers": 2, "output": "h_n"},
+        {"name": "c", "op": "lstm", "hidden_size": 3, "num_layers": 2, "output": "c_n",
+         "inputs": ["x"]},
+        {"name": "both", "op": "lstm", "hidden_size": 3, "bidirectional": True,
+         "inputs": ["x", "h", "c"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_gru": net([4, 3], [
+        {"name": "first", "op": "gru", "hidden_size": 3, "num_layers": 2, "bidirectional": True,
+         "output": "h_n"},
+        {"name": "flat", "op": "flatten"},
+        {"name": "row", "op": "unsqueeze", "dim": 1},
+        {"name": "second", "op": "gru", "hidden_size": 4, "bias": False, "inputs": ["x"]},
+        {"name": "third", "op": "gru", "hidden_size": 12, "output": "last",
+         "inputs": ["second", "row"]},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_rnn": net([4, 3], [
+        {"name": "first", "op": "rnn", "hidden_size": 4, "bidirectional": True},
+        {"name": "second", "op": "rnn", "hidden_size": 5, "num_layers": 2, "nonlinearity": "relu"},
+        {"name": "third", "op": "rnn", "hidden_size": 4, "bias": False, "output": "last"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
     "net_transformer": {
         "inputs": [{"name": "x", "datatype": "INT64", "shape": [-1, 5]}],
         "layers": [
@@ -775,6 +836,37 @@ NET_CASES = {
             {"name": "flat", "op": "flatten"},
             {"name": "out", "op": "linear", "out_features": 3}],
         "loss": CE, "optimizer": sgd(0.05)},
+}
+
+
+def padded(steps, classes):
+    """Labels but for the blank 0, padded with -1; the first is empty, some repeat."""
+    def make(values):
+        n = len(values["out"])
+        t = torch.randint(1, classes, (n, steps))
+        t[0, 0] = -1
+        t[1:, 1] = t[1:, 0]
+        t[2, 2:] = -1
+        return {"target": t}
+    return make
+
+
+def ctc_net(loss, lengths=()):
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, 7, 3]}]
+    inputs += [{"name": l, "datatype": "INT64", "shape": [-1]} for l in lengths]
+    return dict({"inputs": inputs, "layers": [
+        {"name": "fc", "op": "linear", "out_features": 4, "inputs": ["x"]},
+        {"name": "out", "op": "log_softmax", "dim": 2}],
+        "loss": dict({"op": "ctc"}, **loss), "optimizer": sgd(0.1),
+        "targets": [{"name": "target", "datatype": "INT64", "shape": [-1, 3]}]})
+
+
+CTC_CASES = {
+    "loss_ctc": (ctc_net({}), padded(3, 4)),
+    "loss_ctc_lengths": (ctc_net({"blank": 3, "input": ["out", "steps", "labels"],
+                                  "reduction": "sum", "zero_infinity": True},
+                                 ["steps", "labels"]),
+                         lambda values: {"target": torch.randint(0, 3, (len(values["out"]), 3))}),
 }
 
 
@@ -807,6 +899,8 @@ def main():
     for name, d in NET_CASES.items():
         last = d["layers"][-1]["name"]
         write(name, d, numbers(last) if d["loss"]["op"] == "mse" else classes(last), n=4, batches=2)
+    for name, (d, targets) in CTC_CASES.items():
+        write(name, d, targets)
     two_losses()
 
 

@@ -65,10 +65,21 @@ static const char attention[] =
     "{\"op\":\"add\",\"inputs\":[\"sum\",\"down\"]},{\"op\":\"flatten\"},"
     "{\"op\":\"linear\",\"out_features\":10}],\"loss\":{\"op\":\"cross_entropy\"}," ADAMW;
 
+/* Recurrent layers: both directions, dropout between layers, all cells. */
+static const char recurrent[] =
+    "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,9,20]}],\"layers\":["
+    "{\"op\":\"lstm\",\"hidden_size\":33,\"num_layers\":2,\"bidirectional\":true,"
+    "\"dropout\":0.3},{\"op\":\"gru\",\"hidden_size\":41},"
+    "{\"op\":\"rnn\",\"hidden_size\":24,\"output\":\"last\"},"
+    "{\"op\":\"linear\",\"out_features\":10}],\"loss\":{\"op\":\"cross_entropy\"}," ADAMW;
+
 static const struct {
     const char *name, *description;
     int64_t batch;
-} nets[] = {{"cnn", cnn, 48}, {"mlp", mlp, 200}, {"attention", attention, 40}};
+} nets[] = {{"cnn", cnn, 48},
+            {"mlp", mlp, 200},
+            {"attention", attention, 40},
+            {"recurrent", recurrent, 70}};
 enum { NETS = sizeof nets / sizeof nets[0] };
 
 /* ---- training -------------------------------------------------------------------------------- */

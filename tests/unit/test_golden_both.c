@@ -283,10 +283,11 @@ static struct job job_create(const struct golden *g, bool training, bool input_g
         spec.loss = net->loss;
         spec.params_wrt = true;
     }
-    if (input_grads && node_dtype(net->inputs[0]) == DTYPE_REAL) { /* indices have no gradient */
-        spec.wrt = net->inputs;
-        spec.n_wrt = net->n_inputs;
-    }
+    /* Indices have no gradient; they come last. */
+    spec.wrt = net->inputs;
+    while (input_grads && spec.n_wrt < net->n_inputs &&
+           node_dtype(net->inputs[spec.n_wrt]) == DTYPE_REAL)
+        spec.n_wrt++;
     struct job j = {.plan = plan_create(net->graph, &spec, &e)};
     if (!j.plan || !(j.run = run_create(j.plan, &e)))
         fail_msg("plan: %s", e.text);

@@ -118,6 +118,8 @@ static void fill_values(void *dst, const char *kind, const struct shape *shape, 
         double u = random_at(key, i);
         if (strncmp(kind, "classes=", 8) == 0)
             c[i] = (int64_t)((u + 1) / 2 * atof(kind + 8));
+        else if (strncmp(kind, "lengths=", 8) == 0)
+            c[i] = atoll(kind + 8) - i % 2;
         else if (strncmp(kind, "boxes=", 6) == 0)
             x[i] = box_at(i / 5, (int)(i % 5), atof(kind + 6), u);
         else if (strcmp(kind, "spread") == 0)
@@ -159,7 +161,8 @@ static void subject_build(struct subject *t, const struct op *op, struct sample 
     t->graph = graph_create(&e);
     t->n_inputs = s->n_inputs;
     for (int i = 0; i < s->n_inputs; i++) {
-        bool classes = strncmp(s->kind[i], "classes", 7) == 0;
+        bool classes =
+            strncmp(s->kind[i], "classes", 7) == 0 || strncmp(s->kind[i], "lengths", 7) == 0;
         t->inputs[i] =
             graph_input(t->graph, "x", classes ? DTYPE_INT64 : DTYPE_REAL, &s->shape[i], &e);
         assert_non_null(t->inputs[i]);
