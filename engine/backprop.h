@@ -219,6 +219,7 @@ struct param {
     struct shape shape;
     size_t offset, count; /* in elements, in the block of parameters or of buffers */
     bool buffer, frozen;
+    int group; /* of the network's groups, from 1 on; 0: the optimiser itself */
     const struct init_def *init;
     const void *init_attrs; /* of init's; NULL: the fallbacks */
     int64_t fan_in, fan_out;
@@ -349,6 +350,7 @@ double schedule_lr(const struct schedule *s, double base, uint64_t step);
 /* ---- augmentation: training images, and with them boxes and soft targets, changed at random -- */
 
 enum { NETWORK_MAX_IO = 16 }; /* inputs, targets, outputs or losses of a network */
+enum { NETWORK_MAX_GROUPS = 16 };
 
 /* A table of augmentations, like that of operators, under the names of Ultralytics and torchvision.
  * What a batch becomes depends on the batch and on (seed, draw), not on threads. */
@@ -413,21 +415,27 @@ struct network {
     struct node *loss;                        /* the scalar that is minimised; NULL: cannot train */
     int n_losses;                             /* the weighted parts of it */
     struct node *losses[NETWORK_MAX_IO];
-    struct optimizer *optimizer;            /* NULL: cannot train */
-    struct schedule *schedule;              /* NULL: constant */
-    double clip_grad_norm, clip_grad_value; /* 0: off */
-    struct augment *augment;                /* of training batches; NULL: none */
-    unsigned index_targets; /* bit i: targets[i] is probabilities [N, C] for cross_entropy: class
-                               indices can stand for them */
+    struct optimizer *optimizer; /* NULL: cannot train */
+    int n_groups;                /* parameters with an optimiser of their own: the same */
+    struct optimizer *groups[NETWORK_MAX_GROUPS]; /* row and slots, other attributes */
+    struct schedule *schedule;                    /* NULL: constant */
+    double clip_grad_norm, clip_grad_value;       /* 0: off */
+    double ema_decay;        /* of the moving average of the parameters; 0: none is kept */
+    struct augment *augment; /* of training batches; NULL: none */
+    unsigned index_targets;  /* bit i: targets[i] is probabilities [N, C] for cross_entropy: class
+                                indices can stand for them */
     uint64_t seed;
     struct arena *arena; /* holds the names, and this struct */
 };
 void network_destroy(struct network **net);
 
-/* One block: parameters, buffers, then the optimiser's slots. Reference-counted; the counts may be
- * changed from any thread. `optimizer_step` counts the steps that the slots have seen. */
+/* One block: parameters, buffers, the optimiser's slots, then the moving average of the parameters.
+ * Reference-counted; the counts may be changed from any thread. `optimizer_step` counts the steps
+ * that the slots have seen. */
 struct generation {
     real *params, *buffers, *slots;
+    real *averages;          /* NULL: none are kept */
+    struct generation *base; /* whose blocks these are; NULL: its own */
     uint64_t optimizer_step;
     size_t bytes;
     int refs; /* atomic */
@@ -436,16 +444,29 @@ struct generation *generation_create(const struct network *net, struct error *e)
 struct generation *generation_ref(struct generation *g);
 void generation_unref(struct generation **g); /* frees the last */
 size_t generation_bytes(const struct network *net);
+/* The same with the averages for parameters; it holds `g`, which must have averages. */
+struct generation *generation_averaged(struct generation *g, struct error *e);
+/* The averages begin anew: with the parameters. To call where parameters come from elsewhere than
+ * from a step. */
+void generation_averages_reset(const struct network *net, struct generation *g);
 
 /* Euclidean norm of the block of gradients (clip_grad_norm_ of PyTorch, before clipping; those of
  * frozen parameters are zero). Not finite when one of them is not. */
 double gradients_norm(const struct network *net, struct pool *pool, const real *grads);
 
-/* Clips `grads` in place as the network says, then writes the parameters and slots of `to` from
- * those of `from`; buffers are the caller's. -1 and NOT_FINITE, naming the parameter, when a new
- * value is not finite: `from` is as it was, `to` is rubbish. */
+/* The learning rates of the step after `step` steps: lr_r[0] is the optimiser's, lr_r[1 + i] that
+ * of group i, each by the schedule. `asked`, unless it is NaN, is that of the optimiser in their
+ * place; the groups keep their proportion to it. */
+void network_rates(const struct network *net, double asked, uint64_t step, double *lr_r);
+
+/* Clips `grads` in place as the network says, then writes the parameters, slots and averages of
+ * `to` from those of `from`, with the rates lr[1 + groups]; buffers are the caller's. An average
+ * goes from the initial values towards the parameters by 1 - ema_decay of the way at each step
+ * (timm's ModelEmaV2); buffers are not averaged (torch's AveragedModel). -1 and NOT_FINITE, naming
+ * the parameter, when a new value is not finite: `from` is as it was, `to` is rubbish. */
 int network_apply(const struct network *net, struct pool *pool, const struct generation *from,
-                  real *grads, double grad_norm, double lr, struct generation *to, struct error *e);
+                  real *grads, double grad_norm, const double *lr, struct generation *to,
+                  struct error *e);
 
 /* dst += src over the block of parameters. */
 void gradients_add(const struct network *net, struct pool *pool, real *dst, const real *src);

@@ -1,9 +1,6 @@
-/* network.c: networks, their generations, and the step from one generation to the next.
- *
- * A step never writes in place: network_apply reads generation n and writes parameters and slots of
- * generation n+1, so predictions may go on reading n. Only the gradients, which are the step's own,
- * are clipped where they lie. Everything here is cut into chunks by size alone, and sums are added
- * in the order of the chunks: the same bits at any number of threads. */
+/* network.c: networks, their generations, and gradients; network_step.c has the step. Everything is
+ * cut into chunks by size alone, and sums are added in the order of the chunks: the same bits at
+ * any number of threads. */
 #include "optimizer.h"
 
 #include <math.h>
@@ -19,6 +16,8 @@ void network_destroy(struct network **net)
     struct network *n = *net;
     graph_destroy(&n->graph);
     optimizer_destroy(&n->optimizer);
+    for (int i = 0; i < n->n_groups; i++)
+        optimizer_destroy(&n->groups[i]);
     schedule_destroy(&n->schedule);
     augment_destroy(&n->augment);
     struct arena *a = n->arena; /* the network itself lies in it */
@@ -44,17 +43,19 @@ static bool block_bytes(size_t count, size_t *bytes_r)
 
 /* Where the blocks of a generation begin, in bytes from the first, and the bytes of all. */
 struct places {
-    size_t buffers, slots, bytes;
+    size_t buffers, slots, averages, bytes;
 };
 
 static bool generation_places(const struct network *net, struct places *at_r)
 {
-    size_t params, buffers, slots, count;
+    size_t params, buffers, slots, count, averages = 0;
     return block_bytes(graph_params_size(net->graph), &params) &&
            block_bytes(graph_buffers_size(net->graph), &buffers) &&
            !__builtin_mul_overflow(graph_params_size(net->graph), slots_size(net), &count) &&
            block_bytes(count, &slots) && !__builtin_add_overflow(params, buffers, &at_r->slots) &&
-           !__builtin_add_overflow(at_r->slots, slots, &at_r->bytes) &&
+           !__builtin_add_overflow(at_r->slots, slots, &at_r->averages) &&
+           (net->ema_decay == 0 || ((averages = params), true)) &&
+           !__builtin_add_overflow(at_r->averages, averages, &at_r->bytes) &&
            !__builtin_add_overflow(at_r->bytes, sizeof(struct generation) + ALIGN, &count) &&
            ((at_r->buffers = params), true);
 }
@@ -81,6 +82,7 @@ struct generation *generation_create(const struct network *net, struct error *e)
     g->params = (real *)first;
     g->buffers = (real *)(first + at.buffers);
     g->slots = (real *)(first + at.slots);
+    g->averages = net->ema_decay > 0 ? (real *)(first + at.averages) : NULL;
     g->bytes = at.bytes + sizeof *g + ALIGN;
     g->refs = 1;
     return g;
@@ -94,9 +96,33 @@ struct generation *generation_ref(struct generation *g)
 
 void generation_unref(struct generation **g)
 {
-    if (*g && __atomic_sub_fetch(&(*g)->refs, 1, __ATOMIC_ACQ_REL) == 0)
+    if (*g && __atomic_sub_fetch(&(*g)->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        if ((*g)->base)
+            generation_unref(&(*g)->base);
         free(*g);
+    }
     *g = NULL;
+}
+
+struct generation *generation_averaged(struct generation *g, struct error *e)
+{
+    struct generation *averaged = malloc(sizeof *averaged);
+    if (!averaged) {
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+        return NULL;
+    }
+    *averaged = *g;
+    averaged->params = g->averages;
+    averaged->bytes = sizeof *averaged;
+    averaged->base = generation_ref(g);
+    averaged->refs = 1;
+    return averaged;
+}
+
+void generation_averages_reset(const struct network *net, struct generation *g)
+{
+    if (g->averages)
+        memcpy(g->averages, g->params, graph_params_size(net->graph) * sizeof(real));
 }
 
 /* ---- gradients ------------------------------------------------------------------------------- */
@@ -126,16 +152,20 @@ static void norm_chunk(void *arg, int64_t begin, int64_t end, int worker)
     n->sum[begin / n->grain] = sum;
 }
 
-double gradients_norm(const struct network *net, struct pool *pool, const real *grads)
+double block_norm(struct pool *pool, const real *x, int64_t count)
 {
-    int64_t count = (int64_t)graph_params_size(net->graph);
     int64_t grain = count / NORM_CHUNKS + 1;
-    struct norm n = {.grads = grads, .grain = grain > GRAIN ? grain : GRAIN};
+    struct norm n = {.grads = x, .grain = grain > GRAIN ? grain : GRAIN};
     pool_for(pool, count, n.grain, norm_chunk, &n);
     double sum = 0;
     for (int i = 0; i < NORM_CHUNKS; i++)
         sum += n.sum[i];
     return sqrt(sum);
+}
+
+double gradients_norm(const struct network *net, struct pool *pool, const real *grads)
+{
+    return block_norm(pool, grads, (int64_t)graph_params_size(net->graph));
 }
 
 struct add {
@@ -156,140 +186,4 @@ void gradients_add(const struct network *net, struct pool *pool, real *dst, cons
 {
     struct add a = {dst, src};
     pool_for(pool, (int64_t)graph_params_size(net->graph), GRAIN, add_chunk, &a);
-}
-
-struct clip {
-    real *grads;
-    real scale; /* clip_grad_norm_ */
-    real limit; /* clip_grad_value_; infinite when off */
-};
-
-/* NaN stays NaN in both. */
-static void clip_chunk(void *arg, int64_t begin, int64_t end, int worker)
-{
-    const struct clip *c = arg;
-    (void)worker;
-    for (int64_t i = begin; i < end; i++) {
-        real x = c->grads[i] * c->scale;
-        c->grads[i] = x > c->limit ? c->limit : x < -c->limit ? -c->limit : x;
-    }
-}
-
-/* By the norm first, as torch.nn.utils.clip_grad_norm_ does, then by value. */
-static void gradients_clip(const struct network *net, struct pool *pool, real *grads, double norm)
-{
-    double scale = net->clip_grad_norm > 0 ? net->clip_grad_norm / (norm + 1e-6) : 1;
-    struct clip c = {grads, scale >= 1 ? 1 : (real)scale,
-                     net->clip_grad_value > 0 ? (real)net->clip_grad_value : (real)INFINITY};
-    if (c.scale != 1 || net->clip_grad_value > 0)
-        pool_for(pool, (int64_t)graph_params_size(net->graph), GRAIN, clip_chunk, &c);
-}
-
-/* ---- the step -------------------------------------------------------------------------------- */
-
-struct apply {
-    struct update update;
-    update_fn *run;
-    size_t begin; /* of the segment */
-    int slots;
-    bool frozen;
-    int failed; /* atomic */
-};
-
-static void copy_chunk(const struct update *u, int slots, size_t begin, size_t count)
-{
-    memcpy(u->params_out + begin, u->params + begin, count * sizeof(real));
-    for (int k = 0; k < slots; k++) {
-        size_t at = (size_t)k * u->size + begin;
-        memcpy(u->slots_out + at, u->slots + at, count * sizeof(real));
-    }
-}
-
-static void apply_chunk(void *arg, int64_t begin, int64_t end, int worker)
-{
-    struct apply *a = arg;
-    size_t first = a->begin + (size_t)begin, count = (size_t)(end - begin);
-    (void)worker;
-    if (a->frozen)
-        copy_chunk(&a->update, a->slots, first, count);
-    else if (!a->run(&a->update, first, first + count))
-        __atomic_store_n(&a->failed, 1, __ATOMIC_RELAXED);
-}
-
-/* A segment: consecutive parameters that are all frozen or all not. Begins at parameter *i, which
- * is moved past it; false when there are no more. */
-static bool next_segment(const struct graph *g, int *i, struct apply *a, size_t *count_r)
-{
-    bool found = false;
-    for (; *i < graph_param_count(g); ++*i) {
-        const struct param *p = graph_param(g, *i);
-        if (p->buffer)
-            continue;
-        if (found && p->frozen != a->frozen)
-            break;
-        if (!found) {
-            a->begin = p->offset;
-            a->frozen = p->frozen;
-        }
-        found = true;
-        *count_r = p->offset + p->count - a->begin;
-    }
-    return found;
-}
-
-static bool all_finite(const real *x, size_t n, size_t *at_r)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) {
-            *at_r = i;
-            return false;
-        }
-    return true;
-}
-
-/* Names the first parameter, in their order, whose value or state is not finite. */
-static int explain(const struct network *net, const struct generation *to, struct error *e)
-{
-    size_t size = graph_params_size(net->graph), at;
-    for (int i = 0; i < graph_param_count(net->graph); i++) {
-        const struct param *p = graph_param(net->graph, i);
-        if (p->buffer)
-            continue;
-        if (!all_finite(to->params + p->offset, p->count, &at))
-            return error_set(
-                e, ERROR_NOT_FINITE,
-                "parameter '%s' would become not finite (%g at element %zu); a smaller "
-                "learning rate or clip_grad_norm may help",
-                p->name, (double)to->params[p->offset + at], at);
-        for (size_t k = 0; k < slots_size(net); k++)
-            if (!all_finite(to->slots + k * size + p->offset, p->count, &at))
-                return error_set(e, ERROR_NOT_FINITE,
-                                 "the optimizer's state of parameter '%s' would become not finite "
-                                 "(%g at element %zu)",
-                                 p->name, (double)to->slots[k * size + p->offset + at], at);
-    }
-    return error_set(e, ERROR_INTERNAL, "a step was not finite, but all its numbers are");
-}
-
-int network_apply(const struct network *net, struct pool *pool, const struct generation *from,
-                  real *grads, double grad_norm, double lr, struct generation *to, struct error *e)
-{
-    if (!net->optimizer)
-        return error_set(e, ERROR_BAD_GRAPH, "the model has no optimizer, so it cannot train");
-    gradients_clip(net, pool, grads, grad_norm);
-    struct apply a = {.slots = optimizer_slots(net->optimizer)};
-    a.update = (struct update){.lr = lr,
-                               .t = from->optimizer_step,
-                               .size = graph_params_size(net->graph),
-                               .params = from->params,
-                               .grads = grads,
-                               .slots = from->slots,
-                               .params_out = to->params,
-                               .slots_out = to->slots};
-    a.run = optimizer_update(net->optimizer, &a.update);
-    size_t count;
-    for (int i = 0; next_segment(net->graph, &i, &a, &count);)
-        pool_for(pool, (int64_t)count, GRAIN, apply_chunk, &a);
-    to->optimizer_step = from->optimizer_step + 1;
-    return a.failed ? explain(net, to, e) : 0;
 }

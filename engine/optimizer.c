@@ -261,17 +261,20 @@ static const struct optimizer_def optimizers[] = {
       sizeof(struct sgd),
       sgd_check},
      sgd_slots,
-     sgd_update},
+     sgd_update,
+     NULL},
     {{{"adam", "p -= lr m' / (sqrt(v') + eps), with averages m of g and v of g^2", adam_attrs},
       sizeof(struct adam),
       adam_check},
      adam_slots,
-     adam_update},
+     adam_update,
+     NULL},
     {{{"adamw", "p -= lr weight_decay p + lr m' / (sqrt(v') + eps)", adamw_attrs},
       sizeof(struct adam),
       adam_check},
      adam_slots,
-     adamw_update},
+     adamw_update,
+     NULL},
     {.row.info.name = NULL},
 };
 static const struct rows adaptive = {&optimizers_adaptive[0].row, sizeof optimizers[0], "optimizer",
@@ -327,5 +330,6 @@ int optimizer_slots(const struct optimizer *o)
 update_fn *optimizer_update(const struct optimizer *o, struct update *u)
 {
     u->attrs = o->choice.attrs;
+    u->trust = def_of(o)->trust;
     return def_of(o)->update;
 }

@@ -1,8 +1,8 @@
-/* optimizer_adaptive.c: adagrad, adadelta, rmsprop, nadam, radam and lion: one loop each, which
- * reads d, the gradient with its sign and decay, and its slots. The arithmetic is that of
- * torch.optim (of lion, its paper), the factors of a step rounded to `real` once. nadam's product
- * of momenta is that of torch 2, found in closed form from the count of steps, so no state is kept
- * for it. */
+/* optimizer_adaptive.c: adagrad, adadelta, rmsprop, nadam, radam, lion and lamb: one loop each,
+ * which reads d, the gradient with its sign and decay, and its slots. The arithmetic is that of
+ * torch.optim (of lion and lamb, their papers), the factors of a step rounded to `real` once.
+ * nadam's product of momenta is that of torch 2, found in closed form from the count of steps, so
+ * no state is kept for it. */
 #include "optimizer_rows.h"
 
 /* One struct for all: a row reads what its table of attributes fills. */
@@ -214,6 +214,36 @@ static bool lion_update(const struct update *u, size_t begin, size_t end)
     return !bad;
 }
 
+/* ---- lamb ------------------------------------------------------------------------------------ */
+
+/* The direction m' / (sqrt(v') + eps) + weight_decay p; how far to go along it is lamb_trust's. */
+static bool lamb_update(const struct update *u, size_t begin, size_t end)
+{
+    const struct adaptive *o = u->attrs;
+    const double t = (double)u->t + 1;
+    const struct moments f = moments_of(o);
+    const real size = (real)(1 / (1 - pow(beta_of(o, 0), t)));
+    const real root = (real)sqrt(1 - pow(beta_of(o, 1), t)), decay = (real)o->common.weight_decay;
+    int bad = 0;
+    for (size_t i = begin; i < end; i++) {
+        const real g = o->common.maximize ? -u->grads[i] : u->grads[i];
+        const real m = f.keep1 * u->slots[i] + f.add1 * g;
+        const real v = f.keep2 * u->slots[u->size + i] + f.add2 * (g * g);
+        const real d = size * m / (SQRT(v) / root + f.eps) + decay * u->params[i];
+        u->slots_out[i] = m;
+        u->slots_out[u->size + i] = v;
+        u->params_out[i] = d;
+        bad |= not_finite(d) | not_finite(m) | not_finite(v);
+    }
+    return !bad;
+}
+
+/* A parameter moves by a share of its own length; one that is zero, or not moved, plainly. */
+static double lamb_trust(double param_norm, double direction_norm)
+{
+    return param_norm > 0 && direction_norm > 0 ? param_norm / direction_norm : 1;
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 #define DECAYS WEIGHT_DECAY_ROW("0", "added to the gradient, times the parameter")
@@ -284,10 +314,15 @@ static const struct attr_def lion_attrs[] = {
     MAXIMIZE_ROW,
     {0},
 };
+static const struct attr_def lamb_attrs[] = {
+    LR_ROW("0.001"), BETA_ROWS("0.999"),
+    EPS_ROW("1e-6"), WEIGHT_DECAY_ROW("0.01", "added to the direction, times the parameter"),
+    MAXIMIZE_ROW,    {0},
+};
 
 #define ROW(name, doc, check, slots)                                                               \
     {                                                                                              \
-        {{#name, doc, name##_attrs}, sizeof(struct adaptive), check}, slots, name##_update         \
+        {{#name, doc, name##_attrs}, sizeof(struct adaptive), check}, slots, name##_update, NULL   \
     }
 const struct optimizer_def optimizers_adaptive[] = {
     ROW(adagrad, "s += g^2; p -= lr g / (sqrt(s) + eps)", NULL, one_slot),
@@ -298,5 +333,12 @@ const struct optimizer_def optimizers_adaptive[] = {
     ROW(radam, "adam that trusts its second average only as far as it is known", betas_check,
         two_slots),
     ROW(lion, "p -= lr sign(beta1 m + (1 - beta1) g) + lr weight_decay p", betas_check, one_slot),
+    {{{"lamb", "p -= lr |p| / |d| d with d = m' / (sqrt(v') + eps) + weight_decay p, by parameter",
+       lamb_attrs},
+      sizeof(struct adaptive),
+      betas_check},
+     two_slots,
+     lamb_update,
+     lamb_trust},
     {.row.info.name = NULL},
 };

@@ -26,6 +26,7 @@ struct optimizer_def {
     struct row row;
     int (*slots)(const void *attrs);
     update_fn *update;
+    double (*trust)(double param_norm, double direction_norm); /* update.trust; NULL for most */
 };
 
 /* 0 when finite. Comparisons, not isfinite(): these loops must vectorise. */

@@ -43,6 +43,28 @@ const json_t *api_parameter(const struct request *q, const char *name)
     return json_is_null(v) ? NULL : v;
 }
 
+int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e)
+{
+    const json_t *given = api_parameter(q, "weights");
+    const char *name = json_string_value(given);
+    if (!given || (name && strcmp(name, "live") == 0))
+        return 0;
+    if (!name || strcmp(name, "ema") != 0)
+        return error_set(e, ERROR_BAD_VALUE,
+                         "parameters.weights: expected \"live\" or \"ema\", found %.60s",
+                         name ? name : "something else");
+    if (!s->generation->averages)
+        return error_set(e, ERROR_CONFLICT,
+                         "parameters.weights: the model keeps no moving average: its description "
+                         "has no 'ema'");
+    struct generation *averaged = generation_averaged(s->generation, e);
+    if (!averaged)
+        return -1;
+    generation_unref(&s->generation);
+    s->generation = averaged;
+    return 0;
+}
+
 /* ---- batches --------------------------------------------------------------------------------- */
 
 /* The leaves of one kind: their names, and where their data go. */

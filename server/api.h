@@ -26,6 +26,9 @@ void api_release_model(struct request *q);
 int api_check_body(const struct request *q, const struct field *fields, struct error *e);
 /* An entry of the body's "parameters"; NULL when it is not there. */
 const json_t *api_parameter(const struct request *q, const char *name);
+/* The parameter "weights": "ema" puts the moving averages in the place of the snapshot's weights.
+ * BAD_VALUE, CONFLICT (the model keeps none). */
+int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e);
 
 /* Reads inputs, and targets if asked for, into the request's arena as the network wants them.
  * BAD_SHAPE, UNKNOWN_FIELD, MISSING_FIELD and those of tensor.h. */

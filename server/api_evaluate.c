@@ -33,7 +33,7 @@ static int evaluate(struct request *q, struct snapshot *s)
     struct step_result r;
     struct batch b;
     struct error e;
-    if (api_check_body(q, fields, &e) ||
+    if (api_check_body(q, fields, &e) || api_choose_weights(q, s, &e) ||
         score_wishes_read(net, api_parameter(q, "metrics"), &v.wishes, &e) ||
         api_read_batch(q, net, true, &b, &e) ||
         snapshot_evaluate(s, q->server->pool, &b, compute_scores, &v, &r, &e))

@@ -194,9 +194,10 @@ static int answer(struct request *q, struct snapshot *s, const char *version, st
     unsigned bits;
     bool drawn = api_wants_png(q);
     struct detector detector;
-    if (api_check_body(q, infer_fields, &e) || output_wishes_read(q, &wishes, &e) ||
-        wanted_outputs(net, &wishes, &g.shown, &e) || api_read_batch(q, net, false, &b, &e) ||
-        api_top_k(q, net, &g.top_k, &e) || (drawn && api_check_drawable(q, &e)))
+    if (api_check_body(q, infer_fields, &e) || api_choose_weights(q, s, &e) ||
+        output_wishes_read(q, &wishes, &e) || wanted_outputs(net, &wishes, &g.shown, &e) ||
+        api_read_batch(q, net, false, &b, &e) || api_top_k(q, net, &g.top_k, &e) ||
+        (drawn && api_check_drawable(q, &e)))
         return reply_error(q, &e);
     t->read = infer_stats_now();
     t->samples = b.n;

@@ -19,7 +19,9 @@
  *              the network as `target` compares with that (an autoencoder).
  *   template   {name, arguments}: stands for the description that it writes (describe_template.h);
  *              the fields beside it replace its own.
- *   optimizer  {op, attributes}; falls back to {"op":"sgd","lr":0.01}.
+ *   optimizer  {op, attributes}; falls back to {"op":"sgd","lr":0.01}. `groups` gives parameters
+ *              their own attributes: [{"params":["*.bias"],"weight_decay":0}]. describe_globs.c
+ *   ema        {decay}: a moving average of the parameters is kept.
  *   schedule   {op, attributes}
  *   augment    list of {op, attributes} or operators' names, or an object with Ultralytics' names;
  *              what training batches go through. With mixup or cutmix the target of cross_entropy

@@ -58,7 +58,10 @@ int describe_probabilities(struct describe *d, const char *loss);
 int describe_augment(struct describe *d);       /* describe_augment.c: before the losses, */
 int describe_augment_check(struct describe *d); /* and whether it fits, after them */
 int describe_optimizer(struct describe *d);     /* describe_training.c: and schedule */
-int describe_settings(struct describe *d);      /* describe_training.c: clipping, seed, labels... */
+/* The groups of the optimiser, which is there, and frozen parameters. describe_globs.c */
+int describe_groups(struct describe *d, const json_t *optimizer);
+int describe_frozen(struct describe *d);
+int describe_settings(struct describe *d); /* describe_training.c: clipping, seed, labels... */
 
 /* The list of the expanded description that is called `field`, made when it is not there. NULL:
  * out of memory. */

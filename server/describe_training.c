@@ -1,13 +1,18 @@
-/* describe_training.c: how a network is trained: optimiser, schedule, clipping, seed, frozen
- * parameters; and the labels of its classes. */
+/* describe_training.c: how a network is trained: optimiser, schedule, clipping, moving average,
+ * seed; and the labels of its classes. */
 #include "describe_parts.h"
 
-#include <fnmatch.h>
 #include <string.h>
 
-enum { GLOBS_MAX = 256, GLOB_MAX_LENGTH = 256 };
-
-static const struct field op_fields[] = {{"op", IS_STRING, "a string", true}, {0}};
+static const struct field op_fields[] = {
+    {"op", IS_STRING, "a string", true},
+    {0},
+};
+static const struct field optimizer_fields[] = {
+    {"op", IS_STRING, "a string", true},
+    {"groups", IS_LIST, "a list of groups of parameters", false},
+    {0},
+};
 
 /* {"op":..., attributes} or a string: the same as an object, a new reference. */
 static json_t *op_object(const json_t *given, const char *field, struct error *e)
@@ -32,12 +37,13 @@ static void *schedule_make(const char *name, const struct attr *attrs, int n, st
     return schedule_create(name, attrs, n, e);
 }
 
-static void *create(struct describe *d, const json_t *object, const char *field, create_fn *make)
+static void *create(struct describe *d, const json_t *object, const char *field,
+                    const struct field *fields, create_fn *make)
 {
     struct attr *attrs;
     int n;
-    if (describe_check_fields(object, field, op_fields, true, d->e) ||
-        describe_attrs(object, field, op_fields, d->scratch, &attrs, &n, d->e))
+    if (describe_check_fields(object, field, fields, true, d->e) ||
+        describe_attrs(object, field, fields, d->scratch, &attrs, &n, d->e))
         return NULL;
     void *made = make(describe_get_string(object, "op"), attrs, n, d->e);
     if (!made)
@@ -48,8 +54,8 @@ static void *create(struct describe *d, const json_t *object, const char *field,
 static int optimizer_read(struct describe *d, json_t *object)
 {
     struct network *net = d->net;
-    net->optimizer = create(d, object, "optimizer", optimizer_make);
-    if (!net->optimizer)
+    net->optimizer = create(d, object, "optimizer", optimizer_fields, optimizer_make);
+    if (!net->optimizer || describe_groups(d, object))
         return -1;
     if (!describe_get(object, "lr") &&
         describe_put(object, "lr", json_real(optimizer_lr(net->optimizer)), d->e))
@@ -59,7 +65,7 @@ static int optimizer_read(struct describe *d, json_t *object)
 
 static int schedule_read(struct describe *d, json_t *object)
 {
-    d->net->schedule = create(d, object, "schedule", schedule_make);
+    d->net->schedule = create(d, object, "schedule", op_fields, schedule_make);
     return d->net->schedule ? describe_put(d->expanded, "schedule", json_incref(object), d->e) : -1;
 }
 
@@ -88,6 +94,8 @@ int describe_optimizer(struct describe *d)
         return -1;
     if (!net->loss) { /* they were checked, but there is nothing to train */
         optimizer_destroy(&net->optimizer);
+        while (net->n_groups > 0)
+            optimizer_destroy(&net->groups[--net->n_groups]);
         schedule_destroy(&net->schedule);
     }
     return 0;
@@ -131,42 +139,27 @@ static int strings_read(struct describe *d, const char *field)
     return list ? describe_put(d->expanded, field, json_deep_copy(list), d->e) : 0;
 }
 
-/* Freezes the parameters that a glob matches. One that matches none is a mistake. */
-static int glob_apply(struct describe *d, const char *glob, size_t i)
-{
-    struct nearest near = {.given = glob};
-    bool matched = false;
-    if (strlen(glob) > GLOB_MAX_LENGTH)
-        return error_set(d->e, ERROR_BAD_VALUE, "frozen[%zu]: expected at most %d characters", i,
-                         GLOB_MAX_LENGTH);
-    for (int k = 0; k < graph_param_count(d->net->graph); k++) {
-        struct param *p = graph_param(d->net->graph, k);
-        if (p->buffer)
-            continue;
-        nearest_offer(&near, p->name);
-        if (fnmatch(glob, p->name, 0) == 0)
-            p->frozen = matched = true;
-    }
-    if (matched)
-        return 0;
-    return error_set(d->e, ERROR_BAD_VALUE, "frozen[%zu]: no parameter matches '%.60s'%s%s%s", i,
-                     glob, near.best ? "; did you mean '" : "", near.best ? near.best : "",
-                     near.best ? "'?" : "");
-}
+static const struct field ema_fields[] = {
+    {"decay", IS_NUMBER, "a number between 0 and 1", false},
+    {0},
+};
 
-static int frozen_read(struct describe *d)
+/* The moving average of the weights. A model that cannot train keeps none. */
+static int ema_read(struct describe *d)
 {
-    const json_t *list = describe_get(d->given, "frozen");
-    size_t n = json_array_size(list);
-    if (n > GLOBS_MAX)
-        return error_set(d->e, ERROR_TOO_LARGE, "frozen: expected at most %d, found %zu", GLOBS_MAX,
-                         n);
-    if (strings_read(d, "frozen"))
+    const json_t *given = describe_get(d->given, "ema"), *decay = describe_get(given, "decay");
+    struct place found;
+    if (!given)
+        return 0;
+    if (describe_check_fields(given, "ema", ema_fields, false, d->e))
         return -1;
-    for (size_t i = 0; i < n; i++)
-        if (glob_apply(d, json_string_value(json_array_get(list, i)), i))
-            return -1;
-    return 0;
+    const double value = decay ? json_number_value(decay) : 0.999;
+    if (!(value > 0 && value < 1))
+        return error_set(d->e, ERROR_BAD_VALUE,
+                         "ema.decay: expected a number between 0 and 1, found %s",
+                         describe_found(decay, &found));
+    d->net->ema_decay = d->net->loss ? value : 0;
+    return describe_put(d->expanded, "ema", json_pack("{s:f}", "decay", value), d->e);
 }
 
 static int durability_read(struct describe *d)
@@ -187,7 +180,7 @@ int describe_settings(struct describe *d)
 {
     if (clip_read(d, "clip_grad_norm", &d->net->clip_grad_norm) ||
         clip_read(d, "clip_grad_value", &d->net->clip_grad_value) || seed_read(d) ||
-        strings_read(d, "labels") || durability_read(d))
+        strings_read(d, "labels") || durability_read(d) || ema_read(d))
         return -1;
-    return frozen_read(d);
+    return describe_frozen(d);
 }

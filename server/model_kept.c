@@ -58,7 +58,7 @@ static bool kept_get(struct model *m, int64_t version, struct snapshot *s)
     return k != NULL;
 }
 
-/* Reads parameters and buffers of a version; what training needs besides is not read. */
+/* Reads parameters, buffers and averages of a version; what training needs besides is not read. */
 static int version_read(struct model *m, int64_t version, struct snapshot *s, struct error *e)
 {
     struct arena *a = arena_create(4096);
@@ -67,16 +67,22 @@ static int version_read(struct model *m, int64_t version, struct snapshot *s, st
     if (!a)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
     int status = store_version_info(m->models->store, m->id, version, a, &v, e);
+    bool averaged = false;
     if (!status)
         s->at = (struct counters){v.step, v.revision, v.draw};
+    for (int i = 0; !status && net->ema_decay > 0 && i < v.n_parts; i++)
+        averaged |= strcmp(v.parts[i].name, "ema") == 0;
     arena_destroy(&a);
     struct generation *g = status ? NULL : generation_create(net, e);
     if (!g)
         return -1;
     size_t params = graph_params_size(net->graph), buffers = graph_buffers_size(net->graph);
     struct store_part parts[] = {{"params", g->params, params * sizeof(real)},
-                                 {"buffers", g->buffers, buffers * sizeof(real)}};
-    status = store_version_load(m->models->store, m->id, version, parts, 2, e);
+                                 {"buffers", g->buffers, buffers * sizeof(real)},
+                                 {"ema", g->averages, params * sizeof(real)}};
+    status = store_version_load(m->models->store, m->id, version, parts, 2 + averaged, e);
+    if (!averaged)
+        generation_averages_reset(net, g);
     if (!status) {
         generation_unref(&s->generation);
         s->generation = generation_ref(g);

@@ -93,6 +93,10 @@ struct generation *model_regenerate(const struct model *m, const struct network 
         memcpy(g->slots, m->live->slots, (size_t)optimizer_slots(net->optimizer) * params);
         g->optimizer_step = m->live->optimizer_step;
     }
+    if (g->averages && m->live->averages)
+        memcpy(g->averages, m->live->averages, params);
+    else
+        generation_averages_reset(net, g);
     return g;
 }
 
@@ -139,6 +143,8 @@ int model_patch(struct model *m, const json_t *patch, struct error *e)
     }
     model_reserve_settle(m);
     pthread_mutex_unlock(&m->writing);
+    if (!status)
+        model_kept_drop(m, 0); /* versions that were read for the old network */
     if (!status)
         return 0;
     generation_unref(&next);

@@ -83,13 +83,6 @@ static int model_gradients(struct model *m, const struct batch *b, real *buffers
     return status;
 }
 
-static double step_lr(const struct model *m, const struct network *net, double asked)
-{
-    if (!isnan(asked))
-        return asked;
-    return schedule_lr(net->schedule, optimizer_lr(net->optimizer), m->at.step);
-}
-
 static int train_step(struct model *m, const struct batch *b, const struct step_options *o,
                       struct step_result *r, struct error *e)
 {
@@ -104,11 +97,13 @@ static int train_step(struct model *m, const struct batch *b, const struct step_
     if (!next)
         return -1;
     struct commit c = model_commit_begin(m);
-    r->lr = step_lr(m, net, o->lr);
+    double lr[NETWORK_MAX_GROUPS + 1];
+    network_rates(net, o->lr, m->at.step, lr);
+    r->lr = lr[0];
     c.at = (struct counters){c.at.step + 1, c.at.revision + 1, c.at.draw + 1};
     c.moved = false;
     if (model_gradients(m, b, next->buffers, r, e) ||
-        network_apply(net, m->models->pool, m->live, m->grads, r->grad_norm, r->lr, next, e)) {
+        network_apply(net, m->models->pool, m->live, m->grads, r->grad_norm, lr, next, e)) {
         model_keep_spare(m, &next);
         return -1;
     }
@@ -167,7 +162,9 @@ static int optim_step(struct model *m, const struct step_options *o, struct step
     /* Clipping writes into the gradients: the pending ones may have to stay. */
     memcpy(m->grads, m->sum, graph_params_size(net->graph) * sizeof(real));
     memcpy(next->buffers, model_training_buffers(m), buffers_bytes(net));
-    r->lr = step_lr(m, net, o->lr);
+    double lr[NETWORK_MAX_GROUPS + 1];
+    network_rates(net, o->lr, m->at.step, lr);
+    r->lr = lr[0];
     r->grad_norm = gradients_norm(net, m->models->pool, m->grads);
     struct commit c = model_commit_begin(m);
     c.at.step++;
@@ -175,7 +172,7 @@ static int optim_step(struct model *m, const struct step_options *o, struct step
     c.pending = o->keep_gradients;
     c.moved = false;
     int status = isfinite(r->grad_norm) ? network_apply(net, m->models->pool, m->live, m->grads,
-                                                        r->grad_norm, r->lr, next, e)
+                                                        r->grad_norm, lr, next, e)
                                         : error_set(e, ERROR_NOT_FINITE,
                                                     "the sum of the pending gradients is not "
                                                     "finite; zero_grad clears it");

@@ -3,7 +3,8 @@
  *
  *   params   the published parameters          slots    the optimiser's state
  *   buffers  the published buffers             moved    statistics not published yet, if any
- *   pending  the sum of pending gradients, if any */
+ *   pending  the sum of pending gradients, if any
+ *   ema      the moving average of the parameters, if one is kept */
 #include "model_private.h"
 
 #include "answers.h"
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PARTS = 5 };
+enum { MAX_PARTS = 6 };
 
 struct parts {
     struct store_part part[MAX_PARTS];
@@ -43,6 +44,8 @@ static void parts_of_state(struct parts *p, const struct model_state *s)
         parts_add(p, "moved", s->moved, graph_buffers_size(s->net->graph));
     if (s->c.pending)
         parts_add(p, "pending", s->sum, graph_params_size(s->net->graph));
+    if (s->generation->averages)
+        parts_add(p, "ema", s->generation->averages, graph_params_size(s->net->graph));
 }
 
 struct model_state model_state(struct model *m)
@@ -142,8 +145,14 @@ static int load_state(struct model *m, const struct network *net, const struct s
         parts_add(&parts, "moved", m->buffers[1], graph_buffers_size(net->graph));
     if (v->pending)
         parts_add(&parts, "pending", m->grads, graph_params_size(net->graph));
+    if (g->averages && part_find(v, "ema"))
+        parts_add(&parts, "ema", g->averages, graph_params_size(net->graph));
     g->optimizer_step = v->optimizer_step;
-    return store_version_load(m->models->store, m->id, v->version, parts.part, parts.n, e);
+    if (store_version_load(m->models->store, m->id, v->version, parts.part, parts.n, e))
+        return -1;
+    if (!part_find(v, "ema")) /* none was kept then */
+        generation_averages_reset(net, g);
+    return 0;
 }
 
 /* load_state read into the places for scratch; they become the state when nothing can fail. */
@@ -335,5 +344,6 @@ int model_take_layers(struct model *m, struct model *from, const json_t *layers,
                                json_string_value(item));
     }
     snapshot_release(&s);
+    generation_averages_reset(program_network(m->program), m->live);
     return status;
 }

@@ -49,7 +49,9 @@ static int load(struct model *m, const struct safetensor *const *from,
     if (!next)
         return -1;
     const struct graph *g = program_network(m->program)->graph;
-    if (!weights_read(g, from, next->params, next->buffers, e) && !weights_commit(m, next, e))
+    int status = weights_read(g, from, next->params, next->buffers, e);
+    generation_averages_reset(program_network(m->program), next);
+    if (!status && !weights_commit(m, next, e))
         return 0;
     model_keep_spare(m, &next);
     return -1;

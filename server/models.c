@@ -206,6 +206,7 @@ static int initialise(struct model *m)
 {
     const struct network *net = program_network(m->program);
     graph_init(net->graph, net->seed, m->live->params, m->live->buffers);
+    generation_averages_reset(net, m->live);
     return 0;
 }
 

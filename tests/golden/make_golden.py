@@ -310,14 +310,49 @@ class SGDW(torch.optim.SGD):
         super().step()
 
 
+class Lamb(torch.optim.Optimizer):
+    """As its paper defines it (You et al., 2020), with bias correction."""
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01):
+        super().__init__(params, dict(lr=lr, weight_decay=weight_decay))
+        self.b, self.eps, self.t = betas, eps, 0
+
+    @torch.no_grad()
+    def step(self):
+        self.t += 1
+        b1, b2 = self.b
+        for group in self.param_groups:
+            for p in group["params"]:
+                m, v = [self.state[p].setdefault(k, torch.zeros_like(p)) for k in "mv"]
+                m.mul_(b1).add_(p.grad, alpha=1 - b1)
+                v.mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+                d = m / (1 - b1 ** self.t) / ((v / (1 - b2 ** self.t)).sqrt() + self.eps)
+                d = d + group["weight_decay"] * p
+                trust = p.norm() / d.norm() if p.norm() > 0 and d.norm() > 0 else 1.0
+                p.sub_(group["lr"] * trust * d)
+
+
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
               "adagrad": torch.optim.Adagrad, "adadelta": torch.optim.Adadelta,
               "rmsprop": torch.optim.RMSprop, "radam": torch.optim.RAdam, "nadam": NAdam,
-              "lion": Lion}
+              "lion": Lion, "lamb": Lamb}
 
 
-def make_optimizer(d, params):
-    a = {k: v for k, v in d["optimizer"].items() if k != "op"}
+def grouped(d, net, params):
+    """torch's param_groups: a parameter is in the first group that names it."""
+    names = {id(p): n for n, p in net.named_parameters()}
+    groups, left = [], list(params)
+    for given in d["optimizer"].get("groups", []):
+        own = [p for p in left if any(fnmatch.fnmatchcase(names[id(p)], g) for g in given["params"])]
+        left = [p for p in left if not any(p is q for q in own)]
+        groups.append(dict(given, params=own))
+    return [{"params": left}] + groups
+
+
+def make_optimizer(d, net, params):
+    a = {k: v for k, v in d["optimizer"].items() if k not in ("op", "groups")}
+    if "groups" in d["optimizer"]:
+        params = grouped(d, net, params)
     if "beta1" in a:
         a["betas"] = (a.pop("beta1"), a.pop("beta2"))
     if a.get("decoupled_weight_decay"):
@@ -442,8 +477,9 @@ def first_step(case, net, inputs, targets):
 
 def train(case, net, d, rows):
     params = [p for p in net.parameters() if p.requires_grad]
-    optimizer = make_optimizer(d, params)
-    lr = optimizer.param_groups[0]["lr"]
+    optimizer = make_optimizer(d, net, params)
+    lrs = [group["lr"] for group in optimizer.param_groups]
+    ema = {k: p.detach().clone() for k, p in net.named_parameters()} if "ema" in d else {}
     case["losses"] = []
     for s in range(STEPS):
         inputs, targets = rows[s % len(rows)]
@@ -455,10 +491,16 @@ def train(case, net, d, rows):
             nn.utils.clip_grad_norm_(params, d["clip_grad_norm"])
         if "clip_grad_value" in d:
             nn.utils.clip_grad_value_(params, d["clip_grad_value"])
-        optimizer.param_groups[0]["lr"] = schedule_lr(d.get("schedule"), lr, s)
+        for group, lr in zip(optimizer.param_groups, lrs):
+            group["lr"] = schedule_lr(d.get("schedule"), lr, s)
         optimizer.step()
+        for k, p in net.named_parameters():
+            if k in ema:
+                ema[k].mul_(d["ema"]["decay"]).add_(p.detach(), alpha=1 - d["ema"]["decay"])
         case["losses"].append(loss.item())
     case["final_params"] = {k: tensor(p) for k, p in net.named_parameters()}
+    if ema:
+        case["final_ema"] = {k: tensor(p) for k, p in ema.items()}
     case["final_buffers"] = {k: tensor(b.double()) for k, b in net.named_buffers()}
 
 
@@ -550,6 +592,17 @@ OPTIMIZER_CASES = {
         "op": "cosine_restarts", "T_0": 4, "T_mult": 2, "min_lr": 0.01}),
     "schedule_one_cycle": mlp(sgd(0.2), schedule={
         "op": "one_cycle", "total_steps": 20, "pct_start": 0.25}),
+    "lamb": mlp({"op": "lamb", "lr": 0.05, "weight_decay": 0.1}),
+    "ema": mlp(sgd(0.5), ema={"decay": 0.9}, frozen=["fc1.bias"]),
+    "ema_lamb": mlp({"op": "lamb", "lr": 0.05}, ema={"decay": 0.75}),
+    "groups_no_decay": mlp({"op": "adamw", "lr": 0.01, "weight_decay": 0.5, "groups": [
+        {"params": ["*.bias"], "weight_decay": 0.0}, {"params": ["fc2.*"], "lr": 0.05}]},
+        schedule={"op": "cosine", "total_steps": 20, "min_lr": 0.001}),
+    "groups_momentum": mlp(sgd(0.1, momentum=0.9, groups=[
+        {"params": ["fc1.weight", "fc2.bias"], "momentum": 0.5, "lr": 0.2, "nesterov": True}]),
+        frozen=["fc2.weight"]),
+    "groups_lamb": mlp({"op": "lamb", "lr": 0.05, "groups": [
+        {"params": ["*.bias"], "weight_decay": 0.0, "lr": 0.01}]}),
     "frozen": mlp(sgd(momentum=0.9), frozen=["fc1.*"]),
     "frozen_between": mlp({"op": "adamw", "lr": 0.01}, frozen=["fc1.bias", "fc2.weight"]),
 }

@@ -117,7 +117,7 @@ int trainer_step(struct trainer *t, struct error *e)
     if (trainer_gradients(t, e))
         return -1;
     double norm = gradients_norm(t->net, t->pool, t->grads);
-    if (network_apply(t->net, t->pool, t->now, t->grads, norm, t->lr, t->next, e))
+    if (network_apply(t->net, t->pool, t->now, t->grads, norm, &t->lr, t->next, e))
         return -1;
     struct generation *old = t->now;
     t->now = t->next;

@@ -241,6 +241,7 @@ static void golden_open(struct golden *g, const char *path)
     size_t loaded = load_params(g, "params", false, g->now->params) +
                     load_params(g, "buffers", true, g->now->buffers);
     assert_int_equal(loaded, graph_param_count(g->net->graph));
+    generation_averages_reset(g->net, g->now);
     const json_t *batches = json_object_get(g->file, "batches");
     g->n_batches = (int)json_array_size(batches);
     assert_in_range(g->n_batches, 1, MAX_BATCHES);
@@ -349,7 +350,8 @@ static void train(struct golden *g)
         job_execute(&j, g, (int)s % g->n_batches);
         found[s] = run_loss(j.run);
         double norm = gradients_norm(g->net, g->pool, g->grads);
-        double lr = schedule_lr(g->net->schedule, optimizer_lr(g->net->optimizer), s);
+        double lr[NETWORK_MAX_GROUPS + 1];
+        network_rates(g->net, NAN, s, lr);
         if (network_apply(g->net, g->pool, g->now, g->grads, norm, lr, g->next, &e))
             fail_msg("step %zu: %s", s, e.text);
         struct generation *last = g->now;
@@ -366,6 +368,8 @@ static void check_end(struct golden *g)
     assert_int_equal(g->now->optimizer_step, json_array_size(json_object_get(g->file, "losses")));
     check_params(g, "final_params", g->now->params);
     check_params(g, "final_buffers", g->now->buffers);
+    if (json_object_get(g->file, "final_ema"))
+        check_params(g, "final_ema", g->now->averages);
     struct job j = job_create(g, false, false);
     job_execute(&j, g, 0);
     check_tensor("eval-mode output", g->net->output_names[0], node_shape(g->net->outputs[0]),

@@ -74,7 +74,7 @@ static int bench_step(struct bench *b, struct error *e)
 {
     double norm = gradients_norm(&b->net, b->pool, b->grads);
     double lr = optimizer_lr(b->net.optimizer);
-    int failed = network_apply(&b->net, b->pool, b->now, b->grads, norm, lr, b->next, e);
+    int failed = network_apply(&b->net, b->pool, b->now, b->grads, norm, &lr, b->next, e);
     struct generation *last = b->now;
     b->now = b->next;
     b->next = last;
@@ -436,10 +436,11 @@ static void test_apply_needs_an_optimizer(void **state)
 {
     struct bench b;
     struct error e = {0};
+    const double one = 1;
     (void)state;
     bench_open(&b, "sgd", NULL, 0);
     optimizer_destroy(&b.net.optimizer);
-    assert_int_equal(network_apply(&b.net, b.pool, b.now, b.grads, 1, 1, b.next, &e), -1);
+    assert_int_equal(network_apply(&b.net, b.pool, b.now, b.grads, 1, &one, b.next, &e), -1);
     bench_close(&b);
 }
 
