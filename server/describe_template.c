@@ -6,8 +6,8 @@
 #include <string.h>
 
 static const struct template *const families[] = {
-    templates_basic, templates_vgg,  templates_resnet, templates_mobilenet,
-    templates_unet,  templates_text, templates_yolo,
+    templates_basic, templates_vgg,  templates_resnet,      templates_mobilenet,
+    templates_unet,  templates_text, templates_transformer, templates_yolo,
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 
@@ -26,6 +26,13 @@ json_t *template_classifier(const struct image_arguments *image, json_t *optimiz
     return json_pack("{s:[{s:s,s:s,s:[i,i,i,i]}],s:{s:s},s:o}", "inputs", "name", "image",
                      "datatype", "FP32", "shape", -1, (int)image->channels, size, size, "loss",
                      "op", "cross_entropy", "optimizer", optimizer);
+}
+
+json_t *template_text(const struct text_arguments *text, json_t *optimizer)
+{
+    return json_pack("{s:[{s:s,s:s,s:[i,I]}],s:{s:s},s:o}", "inputs", "name", "tokens", "datatype",
+                     "INT64", "shape", -1, (json_int_t)text->sequence_length, "loss", "op",
+                     "cross_entropy", "optimizer", optimizer);
 }
 
 static const struct template *template_find(const char *name, struct error *e)

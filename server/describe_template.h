@@ -30,7 +30,8 @@ json_t *template_expand(const json_t *description, struct error *e);
 
 /* The families: tables that end with name NULL, each in describe_template_NAME.c. */
 extern const struct template templates_basic[], templates_vgg[], templates_resnet[],
-    templates_mobilenet[], templates_unet[], templates_text[], templates_yolo[];
+    templates_mobilenet[], templates_unet[], templates_text[], templates_transformer[],
+    templates_yolo[];
 
 /* Arguments that classifiers of images share, and the rows for them. */
 struct image_arguments {
@@ -45,6 +46,34 @@ struct image_arguments {
         "channels", ATTR_INT, offsetof(type, image.channels), "3", 1, 1024, NULL,                  \
             "channels of the images"                                                               \
     }
+
+/* Arguments that classifiers of texts share, and the rows for them. */
+struct text_arguments {
+    int64_t vocab_size, sequence_length, embedding_dim, num_classes, padding_idx;
+};
+#define TEXT_ARGUMENTS(type, width)                                                                \
+    {"vocab_size", ATTR_INT,          offsetof(type, text.vocab_size), NULL, 1, 1 << 24,           \
+     NULL,         "different tokens"},                                                            \
+        {"sequence_length",                                                                        \
+         ATTR_INT,                                                                                 \
+         offsetof(type, text.sequence_length),                                                     \
+         NULL,                                                                                     \
+         1,                                                                                        \
+         1 << 20,                                                                                  \
+         NULL,                                                                                     \
+         "tokens of a sample; shorter ones are padded by the client"},                             \
+        {"embedding_dim", ATTR_INT, offsetof(type, text.embedding_dim), width, 1,                  \
+         65536,           NULL,     "numbers that stand for a token"},                             \
+        {"num_classes", ATTR_INT,          offsetof(type, text.num_classes), "2", 1, 100000,       \
+         NULL,          "classes of texts"},                                                       \
+    {                                                                                              \
+        "padding_idx", ATTR_INT, offsetof(type, text.padding_idx), "-1", 0, 1 << 24, NULL,         \
+            "the token that pads, whose vector stays zero; none given: no such token"              \
+    }
+
+/* What a classifier of texts has beside its layers: the input "tokens", INT64 [N, T], cross entropy
+ * and the optimiser, whose reference is taken. A new reference; NULL: out of memory. */
+json_t *template_text(const struct text_arguments *text, json_t *optimizer);
 
 /* What a classifier of images has beside its layers: the input "image", cross entropy, and the
  * optimiser, whose reference is taken. A new reference; NULL: out of memory. */

@@ -3,37 +3,6 @@
 
 #include "describe_writer.h"
 
-struct text_arguments {
-    int64_t vocab_size, sequence_length, embedding_dim, num_classes, padding_idx;
-};
-
-#define TEXT_ARGUMENTS(type, width)                                                                \
-    {"vocab_size", ATTR_INT,          offsetof(type, text.vocab_size), NULL, 1, 1 << 24,           \
-     NULL,         "different tokens"},                                                            \
-        {"sequence_length",                                                                        \
-         ATTR_INT,                                                                                 \
-         offsetof(type, text.sequence_length),                                                     \
-         NULL,                                                                                     \
-         1,                                                                                        \
-         1 << 20,                                                                                  \
-         NULL,                                                                                     \
-         "tokens of a sample; shorter ones are padded by the client"},                             \
-        {"embedding_dim", ATTR_INT, offsetof(type, text.embedding_dim), width, 1,                  \
-         65536,           NULL,     "numbers that stand for a token"},                             \
-        {"num_classes", ATTR_INT,          offsetof(type, text.num_classes), "2", 1, 100000,       \
-         NULL,          "classes of texts"},                                                       \
-    {                                                                                              \
-        "padding_idx", ATTR_INT, offsetof(type, text.padding_idx), "-1", 0, 1 << 24, NULL,         \
-            "the token that pads, whose vector stays zero; none given: no such token"              \
-    }
-
-static json_t *text_rest(const struct text_arguments *text, json_t *optimizer)
-{
-    return json_pack("{s:[{s:s,s:s,s:[i,I]}],s:{s:s},s:o}", "inputs", "name", "tokens", "datatype",
-                     "INT64", "shape", -1, text->sequence_length, "loss", "op", "cross_entropy",
-                     "optimizer", optimizer);
-}
-
 static const char *embedding(struct writer *w, const struct text_arguments *text)
 {
     json_t *attrs = json_pack("{s:I,s:I}", "num_embeddings", text->vocab_size, "embedding_dim",
@@ -79,8 +48,8 @@ static json_t *text_cnn_write(const void *variant, const void *arguments, struct
     x = writer_layer(w, "concat", "concat", json_pack("{s:i}", "dim", 1), parts, kernels->n);
     x = writer_layer1(w, "dropout", "dropout", json_pack("{s:f}", "p", a->dropout), x);
     writer_layer1(w, "fc", "linear", json_pack("{s:I}", "out_features", a->text.num_classes), x);
-    json_t *whole =
-        writer_finish(w, text_rest(&a->text, json_pack("{s:s,s:f}", "op", "adam", "lr", 1e-3)), e);
+    json_t *whole = writer_finish(
+        w, template_text(&a->text, json_pack("{s:s,s:f}", "op", "adam", "lr", 1e-3)), e);
     writer_end(w);
     return whole;
 }
@@ -95,10 +64,68 @@ static const struct attr_def text_cnn_attrs[] = {
     {0},
 };
 
+/* ---- lstm_classifier ------------------------------------------------------------------------- */
+
+enum pooling { POOL_MEAN, POOL_MAX, POOL_LAST };
+
+struct lstm_arguments {
+    struct text_arguments text;
+    int64_t hidden_size, num_layers;
+    bool bidirectional;
+    double dropout;
+    int pool;
+};
+
+/* From [N, T, E] to [N, E]. */
+static const char *pooled(struct writer *w, enum pooling pool, const char *x)
+{
+    static const char *const ops[] = {"mean", "amax"};
+    if (pool == POOL_LAST)
+        return x;
+    return writer_layer1(w, "pool", ops[pool], json_pack("{s:[i]}", "dim", 1), x);
+}
+
+static json_t *lstm_write(const void *variant, const void *arguments, struct error *e)
+{
+    const struct lstm_arguments *a = arguments;
+    struct writer writer, *w = &writer;
+    (void)variant;
+    writer_begin(w);
+    json_t *attrs = json_pack("{s:I,s:I,s:b,s:f,s:s}", "hidden_size", a->hidden_size, "num_layers",
+                              a->num_layers, "bidirectional", a->bidirectional, "dropout",
+                              a->num_layers > 1 ? a->dropout : 0.0, "output",
+                              a->pool == POOL_LAST ? "last" : "sequence");
+    const char *x = writer_layer1(w, "lstm", "lstm", attrs, embedding(w, &a->text));
+    x = pooled(w, (enum pooling)a->pool, x);
+    x = writer_layer1(w, "dropout", "dropout", json_pack("{s:f}", "p", a->dropout), x);
+    writer_layer1(w, "fc", "linear", json_pack("{s:I}", "out_features", a->text.num_classes), x);
+    json_t *rest = template_text(&a->text, json_pack("{s:s,s:f}", "op", "adam", "lr", 1e-3));
+    w->failed |= json_object_set_new(rest, "clip_grad_norm", json_real(1)) != 0;
+    json_t *whole = writer_finish(w, rest, e);
+    writer_end(w);
+    return whole;
+}
+
+#define LSTM(field) offsetof(struct lstm_arguments, field)
+static const struct attr_def lstm_attrs[] = {
+    TEXT_ARGUMENTS(struct lstm_arguments, "128"),
+    {"hidden_size", ATTR_INT, LSTM(hidden_size), "128", 1, 65536, NULL, "numbers of a state"},
+    {"num_layers", ATTR_INT, LSTM(num_layers), "1", 1, 8, NULL, "layers on top of each other"},
+    {"bidirectional", ATTR_BOOL, LSTM(bidirectional), "true", 0, 1, NULL,
+     "whether a second walk goes from the end"},
+    {"dropout", ATTR_REAL, LSTM(dropout), "0.2", 0, 0.99, NULL,
+     "between layers and before the classifier"},
+    {"pool", ATTR_CHOICE, LSTM(pool), "mean", 0, 0, "mean|max|last",
+     "what of the sequence is classified; last: the last states, for texts padded in front"},
+    {0},
+};
+
 /* ---- the rows -------------------------------------------------------------------------------- */
 
 const struct template templates_text[] = {
     {"text_cnn", "convolutions over tokens and the maximum of each filter", text_cnn_attrs,
      sizeof(struct text_cnn_arguments), text_cnn_write, NULL},
+    {"lstm_classifier", "embedding, LSTM and a linear layer", lstm_attrs,
+     sizeof(struct lstm_arguments), lstm_write, NULL},
     {0},
 };

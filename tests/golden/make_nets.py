@@ -150,11 +150,89 @@ def resnet18_cifar(classes):
     return net
 
 
+class LstmClassifier(nn.Module):
+    def __init__(self, vocabulary, width, hidden, layers, classes):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.lstm = nn.LSTM(width, hidden, layers, bidirectional=True, batch_first=True)
+        self.fc = nn.Linear(2 * hidden, classes)
+
+    def forward(self, x):
+        return self.fc(self.lstm(self.embedding(x))[0].mean(1))
+
+
+class Positions(nn.Module):
+    def __init__(self, places, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(places, width))
+
+    def forward(self, x):
+        return x + self.weight[:x.shape[1]]
+
+
+class EncoderClassifier(nn.Module):
+    """Token 0 pads: it is no key, and its vector stays as it is."""
+
+    def __init__(self, vocabulary, places, width, heads, layers, classes):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.positions = Positions(places, width)
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, batch_first=True), layers)
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x):
+        y = self.positions(self.embedding(x))
+        return self.fc(self.encoder(y, src_key_padding_mask=x == 0).mean(1))
+
+
+class GptBlock(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
+        self.mlp.add_module("gelu", nn.GELU())
+        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
+
+    def forward(self, x):
+        y = self.ln_1(x)
+        places = x.shape[1]
+        mask = torch.triu(torch.ones(places, places, dtype=torch.bool), 1)
+        x = x + self.attn(y, y, y, attn_mask=mask, need_weights=False)[0]
+        return x + self.mlp(self.ln_2(x))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocabulary, places, width, heads, layers):
+        super().__init__()
+        self.transformer = nn.ModuleDict({
+            "wte": nn.Embedding(vocabulary, width), "wpe": Positions(places, width),
+            "h": nn.ModuleList(GptBlock(width, heads) for _ in range(layers)),
+            "ln_f": nn.LayerNorm(width)})
+        self.lm_head = nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, x):
+        x = self.transformer["wpe"](self.transformer["wte"](x))
+        for block in self.transformer["h"]:
+            x = block(x)
+        return self.lm_head(self.transformer["ln_f"](x))
+
+
 # ---- the cases --------------------------------------------------------------------------------
 
 def image(n, size, key="image"):
     """Keys of deep networks are those with which the fewest units lie at a kink (float_error)."""
     return {"image": Made(key, [n, 3, size, size])}
+
+
+def tokens(n, places, count):
+    class Tokens:
+        value = classes(n, count, places)
+        json = plain(value)
+    return {"tokens": Tokens}
 
 
 def classes(n, count, *sizes):
@@ -183,6 +261,23 @@ CASES = {
         template={"name": "unet", "image_size": 32, "num_classes": 3, "base_channels": 8,
                   "depth": 3},
         net=lambda: UNet(3, 3, 8, 3), inputs=image(2, 32), target=classes(2, 3, 32, 32)),
+    "lstm_classifier": dict(
+        template={"name": "lstm_classifier", "vocab_size": 50, "sequence_length": 20,
+                  "embedding_dim": 24, "hidden_size": 32, "num_layers": 2, "num_classes": 4,
+                  "dropout": 0},
+        net=lambda: LstmClassifier(50, 24, 32, 2, 4), inputs=tokens(6, 20, 50),
+        target=classes(6, 4), clip=1.0),
+    "encoder": dict(
+        template={"name": "transformer_encoder_classifier", "vocab_size": 30, "padding_idx": 0,
+                  "sequence_length": 24, "embedding_dim": 32, "nhead": 4, "num_layers": 2,
+                  "dim_feedforward": 64, "num_classes": 4, "dropout": 0, "norm_first": False},
+        net=lambda: EncoderClassifier(30, 24, 32, 4, 2, 4), inputs=tokens(5, 24, 30),
+        target=classes(5, 4)),
+    "char_gpt": dict(
+        template={"name": "char_gpt", "vocab_size": 40, "block_size": 48, "n_layer": 2,
+                  "n_head": 4, "n_embd": 64},
+        net=lambda: Gpt(40, 48, 64, 4, 2), inputs=tokens(3, 48, 40), target=classes(3, 40, 48),
+        clip=1.0),
 }
 
 
@@ -195,14 +290,21 @@ def vgg11(classes_, hidden, pool):
     return net
 
 
+def loss_of(output, target):
+    """Classes are the last dimension of sequences, and the second of images."""
+    sequences = output.dim() == 3
+    return F.cross_entropy(output.transpose(1, 2) if sequences else output, target)
+
+
 def float_error(case, params, grads):
     """The largest relative error of PyTorch's own gradients in float32: where an activation lies
     within rounding of a kink of ReLU or ReLU6, one unit more or less passes the gradient on."""
     net = case["net"]().float().train()
     for key, p in net.named_parameters():
         p.data.copy_(params[key].value)
-    x = [t.value.float() for t in case["inputs"].values()]
-    F.cross_entropy(net(*x), case["target"]).backward()
+    x = [t.value.float() if t.value.is_floating_point() else t.value
+         for t in case["inputs"].values()]
+    loss_of(net(*x), case["target"]).backward()
     return max(((p.grad.double() - grads[key]).norm() / grads[key].norm()).item()
                for key, p in net.named_parameters() if key in grads)
 
@@ -234,7 +336,7 @@ def write(name, case):
     for step in range(STEPS):
         optimizer.zero_grad()
         output = net(*x)
-        loss = F.cross_entropy(output, target)
+        loss = loss_of(output, target)
         loss.backward()
         losses.append(loss.item())
         if step == 0:
@@ -246,6 +348,8 @@ def write(name, case):
             file["float_error"] = float_error(case, params, grads)
             file["input_grad"] = {k: digest(t.grad) for k, t in zip(case["inputs"], x)
                                   if t.requires_grad}
+        if "clip" in case:
+            nn.utils.clip_grad_norm_(net.parameters(), case["clip"])
         optimizer.step()
     file["losses"] = losses
     file["final_params"] = {k: digest(p) for k, p in net.named_parameters()}

@@ -52,6 +52,10 @@ static const struct {
     {"'name':'mobilenet_v2'", 3504872},
     {"'name':'unet','num_classes':1,'image_size':64", 31037633},
     {"'name':'text_cnn','vocab_size':1000,'sequence_length':40,'embedding_dim':8", 18502},
+    {"'name':'lstm_classifier','vocab_size':1000,'sequence_length':40", 128000 + 264192 + 514},
+    {"'name':'transformer_encoder_classifier','vocab_size':100,'sequence_length':10",
+     12800 + 1280 + 2 * 132480 + 256 + 258},
+    {"'name':'char_gpt'", 8320 + 16384 + 4 * 198272 + 256 + 8320},
     {"'name':'yolo'", 3157184},
     {"'name':'yolo_tiny','num_classes':3", 0},
 };
@@ -129,6 +133,14 @@ static const struct {
     {"'name':'mobilenet_v2','width_mult':0.25,'image_size':32,'num_classes':4", 6, STEPS},
     {"'name':'unet','base_channels':4,'depth':2,'image_size':16", 3, STEPS},
     {"'name':'text_cnn','vocab_size':50,'sequence_length':12,'embedding_dim':16", 20, STEPS},
+    {"'name':'lstm_classifier','vocab_size':50,'sequence_length':12,'embedding_dim':16,"
+     "'hidden_size':24,'num_layers':2",
+     20, STEPS},
+    {"'name':'transformer_encoder_classifier','vocab_size':50,'sequence_length':12,"
+     "'embedding_dim':32,'padding_idx':0",
+     20, STEPS},
+    {"'name':'char_gpt','vocab_size':20,'block_size':24,'n_layer':2,'n_embd':32,'dropout':0.1", 7,
+     STEPS},
 };
 
 /* The parameters after all steps; the caller frees. */
@@ -199,6 +211,12 @@ static const struct {
     {"'name':'vgg16','image_size':16", ERROR_BAD_SHAPE, "features."},
     {"'name':'mobilenet_v2','width_mult':0", ERROR_BAD_ATTRIBUTE, "width_mult"},
     {"'name':'text_cnn','vocab_size':9,'sequence_length':4", ERROR_BAD_SHAPE, "convs.2"},
+    {"'name':'char_gpt','n_embd':30", ERROR_BAD_VALUE, "a divisor of n_embd (30), found 4"},
+    {"'name':'transformer_encoder_classifier','vocab_size':9,'sequence_length':4,'nhead':3",
+     ERROR_BAD_VALUE, "a divisor of embedding_dim (128), found 3"},
+    {"'name':'transformer_encoder_classifier','vocab_size':9,'sequence_length':4,'padding_idx':1",
+     ERROR_BAD_VALUE, "template.padding_idx: expected 0"},
+    {"'name':'lstm_classifier','vocab_size':9", ERROR_BAD_ATTRIBUTE, "sequence_length"},
     {"'name':'text_cnn','vocab_size':9,'sequence_length':9,'padding_idx':9", ERROR_BAD_ATTRIBUTE,
      "padding_idx"},
 };
