@@ -10,7 +10,7 @@ static const struct op *const families[] = {
     ops_fold,         ops_shape,       ops_move,        ops_concat,         ops_permute,
     ops_tile,         ops_pad,         ops_index,       ops_attention,      ops_multihead,
     ops_dropout,      ops_loss,        ops_loss_pairs,  ops_loss_rows,      ops_loss_margin,
-    ops_loss_vectors, ops_recurrent,   ops_loss_ctc,    ops_leaf,
+    ops_loss_vectors, ops_recurrent,   ops_position,    ops_loss_ctc,       ops_leaf,
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 

@@ -88,7 +88,7 @@ extern const struct op ops_leaf[], ops_elementwise[], ops_activation[], ops_line
     ops_loss[], ops_dropout[], ops_smooth[], ops_hard[], ops_gated[], ops_fold[], ops_select[],
     ops_index[], ops_permute[], ops_tile[], ops_pad[], ops_interpolate[], ops_attention[],
     ops_conv_line[], ops_conv_transpose[], ops_multihead[], ops_loss_pairs[], ops_loss_rows[],
-    ops_loss_margin[], ops_loss_vectors[], ops_loss_ctc[], ops_recurrent[];
+    ops_loss_margin[], ops_loss_vectors[], ops_loss_ctc[], ops_recurrent[], ops_position[];
 
 const struct op *op_find(const char *name); /* NULL when there is none */
 /* As op_find, not internal; UNKNOWN_OPERATOR with the nearest names. `what` begins the sentence. */

@@ -131,6 +131,8 @@ MODULES = {
     "logsumexp": lambda a, s: Function(lambda x: x.logsumexp(a["dim"])),
     "where": lambda a, s: Function(lambda c, x, y: torch.where(c != 0, x, y)),
     "gt": lambda a, s: Function(lambda x: (x > a["other"]).double()),
+    "sinusoidal_encoding": lambda a, s: Function(lambda x: x + sinusoidal(*s[0][-2:], **a)),
+    "rotary_embedding": lambda a, s: Function(lambda x: rotary(x, **a)),
     "rnn": lambda a, s: Recurrent(nn.RNN, s[0][-1], a),
     "gru": lambda a, s: Recurrent(nn.GRU, s[0][-1], a),
     "lstm": lambda a, s: Recurrent(nn.LSTM, s[0][-1], a),
@@ -163,6 +165,31 @@ class SelfAttention(nn.MultiheadAttention):
     def forward(self, x):
         mask = torch.ones(x.shape[1], x.shape[1]).triu(1) != 0 if self.is_causal else None
         return super().forward(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+
+def sinusoidal(length, features, base=10000.0, offset=0):
+    """As the annotated transformer's PositionalEncoding writes it."""
+    place = torch.arange(offset, offset + length).double().unsqueeze(1)
+    step = torch.exp(torch.arange(0, features, 2) * -(math.log(base) / features))
+    table = torch.zeros(length, features)
+    table[:, 0::2], table[:, 1::2] = torch.sin(place * step), torch.cos(place * step)
+    return table
+
+
+def rotary(x, base=10000.0, offset=0, dim=0, interleaved=False):
+    """As transformers has it for GPT-NeoX: x cos + rotate_half(x) sin; or by complex numbers."""
+    dim = dim or x.shape[-1]
+    turned, rest = x[..., :dim], x[..., dim:]
+    step = 1.0 / base ** (torch.arange(0, dim, 2).double() / dim)
+    angle = torch.outer(torch.arange(offset, offset + x.shape[-2]).double(), step)
+    if interleaved:
+        pairs = torch.view_as_complex(turned.reshape(*turned.shape[:-1], -1, 2))
+        turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
+    else:
+        half = torch.cat((-turned[..., dim // 2:], turned[..., :dim // 2]), -1)
+        angle = torch.cat((angle, angle), -1)
+        turned = turned * angle.cos() + half * angle.sin()
+    return torch.cat((turned, rest), -1)
 
 
 def Recurrent(base, features, a):
@@ -847,6 +874,22 @@ NET_CASES = {
         {"name": "conv2", "op": "conv1d", "out_channels": 4, "kernel_size": 2, "stride": 2,
          "groups": 2}, {"op": "avg_pool1d", "kernel_size": 2},
         {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_positions": net([5, 4], [
+        {"name": "s", "op": "sinusoidal_encoding"},
+        {"name": "fc", "op": "linear", "out_features": 6},
+        {"name": "r", "op": "rotary_embedding"},
+        {"name": "i", "op": "rotary_embedding", "interleaved": True, "dim": 4, "base": 100.0,
+         "offset": 3},
+        {"name": "t", "op": "sinusoidal_encoding", "offset": 2, "base": 50.0},
+        {"op": "tanh"}, {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_pads": net([2, 5, 4], [
+        {"name": "p1", "op": "pad", "padding": [1, 2, 0, 1], "mode": "replicate"},
+        {"name": "p2", "op": "pad", "padding": [1, 0, 2, 1], "mode": "circular"},
+        {"name": "p3", "op": "pad", "padding": [0, 1, 2, 1], "value": 0.5},
+        {"name": "p4", "op": "pad", "padding": [2, 1, 1, 3], "mode": "reflect"},
+        {"op": "tanh"}, {"name": "flat", "op": "flatten"},
         {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
     "net_lstm": net([4, 3], [
         {"name": "rnn", "op": "lstm", "hidden_size": 3, "num_layers": 2, "bidirectional": True},
