@@ -507,7 +507,10 @@ def train(case, net, d, rows):
     optimizer = make_optimizer(d, net, params)
     lrs = [group["lr"] for group in optimizer.param_groups]
     ema = {k: p.detach().clone() for k, p in net.named_parameters()} if "ema" in d else {}
-    case["losses"] = []
+    case["losses"], seen, plateau = [], [], None
+    if d.get("schedule", {}).get("op") == "reduce_on_plateau":
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, **{k: v for k, v in d["schedule"].items() if k not in ("op", "interval")})
     for s in range(STEPS):
         inputs, targets = rows[s % len(rows)]
         optimizer.zero_grad()
@@ -519,8 +522,13 @@ def train(case, net, d, rows):
         if "clip_grad_value" in d:
             nn.utils.clip_grad_value_(params, d["clip_grad_value"])
         for group, lr in zip(optimizer.param_groups, lrs):
-            group["lr"] = schedule_lr(d.get("schedule"), lr, s)
+            if not plateau:
+                group["lr"] = schedule_lr(d.get("schedule"), lr, s)
         optimizer.step()
+        seen.append(loss.item())
+        if plateau and len(seen) == d["schedule"].get("interval", 1):
+            plateau.step(sum(seen) / len(seen))
+            seen = []
         for k, p in net.named_parameters():
             if k in ema:
                 ema[k].mul_(d["ema"]["decay"]).add_(p.detach(), alpha=1 - d["ema"]["decay"])
@@ -630,6 +638,12 @@ OPTIMIZER_CASES = {
         frozen=["fc2.weight"]),
     "groups_lamb": mlp({"op": "lamb", "lr": 0.05, "groups": [
         {"params": ["*.bias"], "weight_decay": 0.0, "lr": 0.01}]}),
+    "schedule_plateau": mlp(sgd(0.5, groups=[{"params": ["*.bias"], "lr": 0.3}]), schedule={
+        "op": "reduce_on_plateau", "patience": 1, "factor": 0.5, "cooldown": 1, "min_lr": 0.1,
+        "threshold": 0.05}),
+    "schedule_plateau_interval": mlp(sgd(1.0), schedule={
+        "op": "reduce_on_plateau", "patience": 0, "factor": 0.3, "interval": 3,
+        "threshold_mode": "abs", "threshold": 0.5}),
     "frozen": mlp(sgd(momentum=0.9), frozen=["fc1.*"]),
     "frozen_between": mlp({"op": "adamw", "lr": 0.01}, frozen=["fc1.bias", "fc2.weight"]),
 }
