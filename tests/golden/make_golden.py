@@ -84,12 +84,14 @@ MODULES = {
     "conv_transpose2d": lambda a, s: nn.ConvTranspose2d(
         s[0][1], **{k: pair(v) for k, v in a.items()}),
     "group_norm": lambda a, s: nn.GroupNorm(a.pop("num_groups"), s[0][1], **a),
-    "instance_norm": lambda a, s: nn.InstanceNorm2d(s[0][1], **a),
+    "instance_norm": lambda a, s: {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d}[len(s[0])](
+        s[0][1], **a),
     "rms_norm": lambda a, s: RMSNorm(**a),
     "embedding": lambda a, s: nn.Embedding(**a),
     "multihead_attention": lambda a, s: SelfAttention(s[0][-1], **a),
     "scaled_dot_product_attention": lambda a, s: Function(
-        lambda q, k, v: attention(q, k, v, **a)),
+        lambda *x: attention(*x, **a)),
+    "gather": lambda a, s: Function(lambda x, index: x.gather(a["dim"], index)),
     "max_pool1d": lambda a, s: nn.MaxPool1d(**a),
     "avg_pool1d": lambda a, s: nn.AvgPool1d(**a),
     "adaptive_max_pool2d": lambda a, s: nn.AdaptiveMaxPool2d(pair(a["output_size"])),
@@ -150,10 +152,12 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
-def attention(q, k, v, is_causal=False, scale=None):
+def attention(q, k, v, counts=None, is_causal=False, scale=None):
     scores = q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5)
     if is_causal:
         scores = scores.masked_fill(torch.ones(scores.shape[-2:]).tril() == 0, -math.inf)
+    if counts is not None:
+        scores = scores.masked_fill(counts == 0, -math.inf)
     return torch.softmax(scores, -1) @ v
 
 
@@ -162,9 +166,17 @@ class SelfAttention(nn.MultiheadAttention):
         super().__init__(embed_dim, num_heads, bias=bias, batch_first=True)
         self.is_causal = is_causal
 
-    def forward(self, x):
-        mask = torch.ones(x.shape[1], x.shape[1]).triu(1) != 0 if self.is_causal else None
-        return super().forward(x, x, x, attn_mask=mask, need_weights=False)[0]
+    def forward(self, q, k=None, v=None):
+        """Indices are 0 where a key is padding, as in ours; memory alone is key and value."""
+        given = [x for x in (k, v) if x is not None]
+        counts = next((x for x in given if not x.is_floating_point()), None)
+        k, v = (([x for x in given if x.is_floating_point()]) + [None, None])[:2]
+        k = q if k is None else k
+        v = k if v is None else v
+        mask = torch.ones(q.shape[1], k.shape[1]).triu(1) != 0 if self.is_causal else None
+        padding = None if counts is None else counts == 0
+        return super().forward(q, k, v, key_padding_mask=padding, attn_mask=mask,
+                               need_weights=False)[0]
 
 
 def sinusoidal(length, features, base=10000.0, offset=0):
@@ -447,6 +459,10 @@ def fresh_inputs(d, n):
     """Indices are those of the embedding that is the first layer."""
     def make(i):
         shape = [n] + i["shape"][1:]
+        if i["name"] == "index":
+            return torch.randint(0, 3, shape)
+        if i["name"] == "counts":  # the first always does
+            return (torch.rand(shape) < 0.6).long().index_fill(-1, torch.tensor([0]), 1)
         if i["name"] in ("steps", "labels"):  # lengths; some targets do not fit
             return torch.randint(2, 6, shape) if i["name"] == "steps" else torch.randint(0, 4, shape)
         if i["datatype"] == "INT64":
@@ -889,6 +905,15 @@ NET_CASES = {
          "groups": 2}, {"op": "avg_pool1d", "kernel_size": 2},
         {"name": "flat", "op": "flatten"},
         {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_instance_norm": net([3, 5, 4], [
+        {"name": "in1", "op": "instance_norm", "affine": True, "track_running_stats": True},
+        {"op": "sigmoid"}, {"name": "conv", "op": "conv2d", "out_channels": 2, "kernel_size": 2, "bias": False},
+        {"name": "in2", "op": "instance_norm", "track_running_stats": True, "momentum": 0.4,
+         "eps": 1e-3},
+        {"op": "tanh"}, {"name": "rows", "op": "flatten", "start_dim": 2},
+        {"name": "in3", "op": "instance_norm", "affine": True},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
     "net_positions": net([5, 4], [
         {"name": "s", "op": "sinusoidal_encoding"},
         {"name": "fc", "op": "linear", "out_features": 6},
@@ -947,6 +972,39 @@ NET_CASES = {
             {"name": "out", "op": "linear", "out_features": 3}],
         "loss": CE, "optimizer": sgd(0.05)},
 }
+
+
+def inputs_of(**shapes):
+    """Indices and masks are INT64."""
+    kinds = {"index": "INT64", "counts": "INT64"}
+    return [{"name": k, "datatype": kinds.get(k, "FP32"), "shape": [-1] + s}
+            for k, s in shapes.items()]
+
+
+NET_CASES.update({
+    "net_gather": net([], [
+        {"name": "fc", "op": "linear", "out_features": 3, "inputs": ["x"]},
+        {"name": "g", "op": "gather", "dim": 2, "inputs": ["fc", "index"]},
+        {"op": "tanh"}, {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1),
+        inputs=inputs_of(x=[4, 2], index=[4, 5])),
+    "net_cross_attention": net([], [
+        {"name": "attn", "op": "multihead_attention", "num_heads": 2, "bias": False,
+         "inputs": ["x", "memory", "counts"]},
+        {"name": "sum", "op": "add", "inputs": ["attn", "x"]},
+        {"name": "three", "op": "multihead_attention", "num_heads": 1, "bias": False,
+         "inputs": ["sum", "memory", "values"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05),
+        inputs=inputs_of(x=[3, 4], memory=[5, 4], values=[5, 4], counts=[5])),
+    "net_masked_attention": net([], [
+        {"name": "q", "op": "linear", "out_features": 4, "inputs": ["x"]},
+        {"name": "mix", "op": "scaled_dot_product_attention", "scale": 0.7,
+         "inputs": ["q", "x", "x", "counts"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05),
+        inputs=inputs_of(x=[3, 4], counts=[3, 3])),
+})
 
 
 def padded(steps, classes):
