@@ -344,8 +344,22 @@ struct schedule;
 struct schedule *schedule_create(const char *name, const struct attr *attrs, int n,
                                  struct error *e);
 void schedule_destroy(struct schedule **s);
-/* The learning rate of the step after `step` steps were taken. `s` NULL: base. */
-double schedule_lr(const struct schedule *s, double base, uint64_t step);
+/* What reduce_on_plateau has seen. All zeros at the beginning; no padding: it is kept as bytes. */
+struct schedule_state {
+    double best, sum;                  /* metric; losses of the metric under way */
+    int64_t summed, metrics;           /* losses in sum; metrics seen */
+    int64_t bad, cooldown, reductions; /* metrics that were no better; to skip; done */
+};
+/* The learning rate of the step after `step` steps were taken. `s` NULL: base; `state` NULL: that
+ * at the beginning. */
+double schedule_lr(const struct schedule *s, double base, uint64_t step,
+                   const struct schedule_state *state);
+bool schedule_has_state(const struct schedule *s); /* `s` may be NULL */
+/* Takes notice of the loss of a step; nothing for schedules without a state. */
+void schedule_observe(const struct schedule *s, struct schedule_state *state, double loss,
+                      uint64_t step);
+/* Whether the state of one means the same for the other: the same row and attributes. */
+bool schedule_same_state(const struct schedule *a, const struct schedule *b);
 
 /* ---- augmentation: training images, and with them boxes and soft targets, changed at random -- */
 
@@ -434,7 +448,8 @@ void network_destroy(struct network **net);
  * that the slots have seen. */
 struct generation {
     real *params, *buffers, *slots;
-    real *averages;          /* NULL: none are kept */
+    real *averages; /* NULL: none are kept */
+    struct schedule_state schedule;
     struct generation *base; /* whose blocks these are; NULL: its own */
     uint64_t optimizer_step;
     size_t bytes;
@@ -454,10 +469,11 @@ void generation_averages_reset(const struct network *net, struct generation *g);
  * frozen parameters are zero). Not finite when one of them is not. */
 double gradients_norm(const struct network *net, struct pool *pool, const real *grads);
 
-/* The learning rates of the step after `step` steps: lr_r[0] is the optimiser's, lr_r[1 + i] that
- * of group i, each by the schedule. `asked`, unless it is NaN, is that of the optimiser in their
- * place; the groups keep their proportion to it. */
-void network_rates(const struct network *net, double asked, uint64_t step, double *lr_r);
+/* The learning rates of the step after `step` steps, from this generation: lr_r[0] is the
+ * optimiser's, lr_r[1 + i] that of group i, each by the schedule. `asked`, unless it is NaN, is
+ * that of the optimiser in their place; the groups keep their proportion to it. */
+void network_rates(const struct network *net, const struct generation *from, double asked,
+                   uint64_t step, double *lr_r);
 
 /* Clips `grads` in place as the network says, then writes the parameters, slots and averages of
  * `to` from those of `from`, with the rates lr[1 + groups]; buffers are the caller's. An average

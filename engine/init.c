@@ -159,15 +159,12 @@ static void kaiming_normal_fill(const void *attrs, const struct param *p,
     fill_normal(p, key, 0, kaiming_std(attrs, p), out);
 }
 
-struct xavier {
-    double gain;
-};
 static const struct attr_def xavier_attrs[] = {
-    {"gain", ATTR_REAL, offsetof(struct xavier, gain), "1", 0, INFINITY, NULL, "scale"},
+    {"gain", ATTR_REAL, offsetof(struct gain, gain), "1", 0, INFINITY, NULL, "scale"},
     {0},
 };
 
-static double xavier_std(const struct xavier *x, const struct param *p)
+static double xavier_std(const struct gain *x, const struct param *p)
 {
     return x->gain * sqrt(2 / (fan_of(p->fan_in) + fan_of(p->fan_out)));
 }
@@ -183,96 +180,6 @@ static void xavier_normal_fill(const void *attrs, const struct param *p,
                                const struct random_key *key, real *out)
 {
     fill_normal(p, key, 0, xavier_std(attrs, p), out);
-}
-
-/* ---- truncated and orthogonal ---------------------------------------------------------------- */
-
-struct truncated {
-    double mean, std, a, b;
-};
-#define TRUNCATED(field) offsetof(struct truncated, field)
-static const struct attr_def truncated_attrs[] = {
-    {"mean", ATTR_REAL, TRUNCATED(mean), "0", -INFINITY, INFINITY, NULL, "mean"},
-    {"std", ATTR_REAL, TRUNCATED(std), "1", 1e-30, INFINITY, NULL, "standard deviation"},
-    {"a", ATTR_REAL, TRUNCATED(a), "-2", -INFINITY, INFINITY, NULL, "lower bound"},
-    {"b", ATTR_REAL, TRUNCATED(b), "2", -INFINITY, INFINITY, NULL, "upper bound"},
-    {0},
-};
-
-/* The bounds must leave some of the distribution to draw from. */
-static int truncated_check(const void *attrs, const char *what, struct error *e)
-{
-    const struct truncated *t = attrs;
-    const double least = (t->a - t->mean) / t->std, most = (t->b - t->mean) / t->std;
-    if (t->a < t->b && least < 5 && most > -5)
-        return 0;
-    return error_set(e, ERROR_BAD_ATTRIBUTE,
-                     "%s: expects bounds a < b that reach within 5 standard deviations of the "
-                     "mean, found %.10g and %.10g",
-                     what, t->a, t->b);
-}
-
-static double below(double x)
-{
-    return erfc(-x / sqrt(2)) / 2;
-}
-
-/* Where the standard normal distribution has `share` of its mass below, by halving. */
-static double quantile(double share, double from, double to)
-{
-    for (int i = 0; i < 60; i++) {
-        const double middle = (from + to) / 2;
-        *(below(middle) < share ? &from : &to) = middle;
-    }
-    return (from + to) / 2;
-}
-
-static void truncated_fill(const void *attrs, const struct param *p, const struct random_key *key,
-                           real *out)
-{
-    const struct truncated *t = attrs;
-    const double from = (t->a - t->mean) / t->std, to = (t->b - t->mean) / t->std;
-    const double least = from > -40 ? from : -40, most = to < 40 ? to : 40;
-    for (size_t i = 0; i < p->count; i++) {
-        const double u = random_uniform(key, i);
-        const double share = below(least) + u * (below(most) - below(least));
-        out[i] = (real)(t->mean + t->std * quantile(share, least, most));
-    }
-}
-
-/* Makes vector i, of n numbers `step` apart, orthogonal to those before it and of length 1. Twice,
- * because of rounding. */
-static void orthogonalise(real *x, int64_t i, int64_t n, int64_t vector, int64_t step)
-{
-    double norm = 0;
-    for (int64_t pass = 0; pass < 2 * i; pass++) {
-        const real *other = x + pass % i * vector;
-        double dot = 0;
-        for (int64_t k = 0; k < n; k++)
-            dot += (double)x[i * vector + k * step] * (double)other[k * step];
-        for (int64_t k = 0; k < n; k++)
-            x[i * vector + k * step] -= (real)(dot * (double)other[k * step]);
-    }
-    for (int64_t k = 0; k < n; k++)
-        norm += (double)x[i * vector + k * step] * (double)x[i * vector + k * step];
-    const real scale = (real)(1 / sqrt(norm > 0 ? norm : 1));
-    for (int64_t k = 0; k < n; k++)
-        x[i * vector + k * step] *= scale;
-}
-
-/* The rows of [dim 0][all others], or its columns where those are fewer, are orthogonal. */
-static void orthogonal_fill(const void *attrs, const struct param *p, const struct random_key *key,
-                            real *out)
-{
-    const double gain = ((const struct xavier *)attrs)->gain;
-    const int64_t rows = p->shape.rank > 0 ? p->shape.dim[0] : 1;
-    const int64_t cols = (int64_t)p->count / rows;
-    const bool wide = rows <= cols;
-    fill_normal(p, key, 0, 1, out);
-    for (int64_t i = 0; i < (wide ? rows : cols); i++)
-        orthogonalise(out, i, wide ? cols : rows, wide ? cols : 1, wide ? 1 : cols);
-    for (size_t i = 0; i < p->count; i++)
-        out[i] *= (real)gain;
 }
 
 static void fan_in_uniform_fill(const void *attrs, const struct param *p,
@@ -291,13 +198,13 @@ union any_attrs {
     struct uniform uniform;
     struct normal normal;
     struct kaiming kaiming;
-    struct xavier xavier;
+    struct gain gain;
     struct truncated truncated;
 };
 
 #define ROW(name, doc, attrs, type, check, fill)                                                   \
     {                                                                                              \
-        {{name, doc, attrs}, sizeof(type), check}, fill                                            \
+        {{name, doc, attrs}, sizeof(type), check}, fill, NULL                                      \
     }
 static const struct init_def inits[] = {
     ROW("zeros", "0", NULL, char, NULL, zeros_fill),
@@ -310,13 +217,17 @@ static const struct init_def inits[] = {
     ROW("kaiming_normal", "N(0, 2 / ((1 + a^2) fan))", kaiming_normal_attrs, struct kaiming, NULL,
         kaiming_normal_fill),
     ROW("xavier_uniform", "U(-b, b), b = gain sqrt(6 / (fan_in + fan_out))", xavier_attrs,
-        struct xavier, NULL, xavier_uniform_fill),
-    ROW("xavier_normal", "N(0, gain^2 2 / (fan_in + fan_out))", xavier_attrs, struct xavier, NULL,
+        struct gain, NULL, xavier_uniform_fill),
+    ROW("xavier_normal", "N(0, gain^2 2 / (fan_in + fan_out))", xavier_attrs, struct gain, NULL,
         xavier_normal_fill),
     ROW("trunc_normal", "N(mean, std^2) between a and b", truncated_attrs, struct truncated,
         truncated_check, truncated_fill),
-    ROW("orthogonal", "gain times a matrix with orthogonal rows, or columns where those are fewer",
-        xavier_attrs, struct xavier, NULL, orthogonal_fill),
+    {{{"orthogonal", "gain times a matrix with orthogonal rows, or columns where those are fewer",
+       xavier_attrs},
+      sizeof(struct gain),
+      NULL},
+     orthogonal_fill,
+     orthogonal_fits},
     ROW("fan_in_uniform", "U(-b, b), b = 1 / sqrt(fan_in)", NULL, char, NULL, fan_in_uniform_fill),
     {.row.info.name = NULL},
 };
@@ -337,7 +248,8 @@ int graph_set_init(struct graph *g, int i, const char *name, const struct attr *
 {
     const struct row *row = rows_find(&table, name, e);
     void *values = row ? rows_parse(&table, row, attrs, n, g->arena, e) : NULL;
-    if (!values)
+    const struct init_def *def = (const struct init_def *)row;
+    if (!values || (def->fits && def->fits(&g->params[i], name, e)))
         return -1;
     g->params[i].init = (const struct init_def *)row;
     g->params[i].init_attrs = values;

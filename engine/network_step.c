@@ -47,14 +47,15 @@ static void gradients_clip(const struct network *net, struct pool *pool, real *g
 
 /* ---- learning rates -------------------------------------------------------------------------- */
 
-void network_rates(const struct network *net, double asked, uint64_t step, double *lr_r)
+void network_rates(const struct network *net, const struct generation *from, double asked,
+                   uint64_t step, double *lr_r)
 {
     const double base = optimizer_lr(net->optimizer);
-    lr_r[0] = isnan(asked) ? schedule_lr(net->schedule, base, step) : asked;
+    lr_r[0] = isnan(asked) ? schedule_lr(net->schedule, base, step, &from->schedule) : asked;
     for (int i = 0; i < net->n_groups; i++) {
         const double own = optimizer_lr(net->groups[i]);
         if (isnan(asked))
-            lr_r[1 + i] = schedule_lr(net->schedule, own, step);
+            lr_r[1 + i] = schedule_lr(net->schedule, own, step, &from->schedule);
         else
             lr_r[1 + i] = base > 0 ? asked / base * own : asked;
     }
@@ -221,6 +222,7 @@ int network_apply(const struct network *net, struct pool *pool, const struct gen
         if (alone && !a.frozen)
             trust_apply(&a, pool);
     }
+    to->schedule = from->schedule;
     to->optimizer_step = from->optimizer_step + 1;
     return a.failed ? explain(net, to, e) : 0;
 }

@@ -19,8 +19,8 @@ struct layer_norm_attrs {
 
 struct group_norm_attrs {
     int64_t num_groups; /* 0: as many as channels */
-    double eps;
-    bool affine;
+    double eps, momentum;
+    bool affine, track_running_stats; /* of instance_norm */
 };
 
 /* Parameters, by their place in the rows. */

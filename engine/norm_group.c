@@ -21,6 +21,8 @@ struct job {
     const real *x, *dy, *weight, *bias;
     real *y, *mean, *invstd; /* y or dx; [samples][groups] */
     double *sums;            /* [samples][channels][2]: sum dy xhat, sum dy */
+    real *var;               /* [samples][groups], unbiased: for the running statistics, or NULL */
+    const real *running_mean, *running_var; /* in place of the sample's own; or NULL */
 };
 
 /* One sample's group: lines of numbers, and how the channel moves with them. */
@@ -48,6 +50,12 @@ static struct job group_job(const struct node *n, struct run *r)
     j.bias = norm_param(n, r, NORM_BIAS);
     j.mean = run_saved(r, n);
     j.invstd = j.mean + j.samples * j.groups;
+    if (a->track_running_stats && r->training)
+        j.var = j.invstd + j.samples * j.groups;
+    if (a->track_running_stats && !r->training) {
+        j.running_mean = norm_param(n, r, NORM_MEAN);
+        j.running_var = norm_param(n, r, NORM_VAR);
+    }
     j.sums = (double *)(void *)run_work(r, n);
     return j;
 }
@@ -62,7 +70,8 @@ static struct extent per_sample(const struct node *n, int64_t count)
 
 void group_norm_memory(struct node *n)
 {
-    n->saved = per_sample(n, 2 * group_count(n));
+    const bool tracks = ((const struct group_norm_attrs *)n->attrs)->track_running_stats;
+    n->saved = per_sample(n, (2 + tracks) * group_count(n));
     n->work_backward = per_sample(n, doubles_as_reals(2 * n->shape.dim[1]));
 }
 
@@ -80,6 +89,11 @@ static void statistics(const struct job *j, const struct block *b, int64_t i)
 {
     const double count = (double)(b->lines * b->line);
     double sum = 0, squares = 0;
+    if (j->running_mean) {
+        j->mean[i] = j->running_mean[b->channel];
+        j->invstd[i] = (real)(1 / sqrt((double)j->running_var[b->channel] + j->eps));
+        return;
+    }
     for (int64_t l = 0; l < b->lines; l++)
         for (int64_t k = 0; k < b->line; k++)
             sum += (double)j->x[b->first + l * b->step + k];
@@ -91,6 +105,8 @@ static void statistics(const struct job *j, const struct block *b, int64_t i)
         }
     j->mean[i] = (real)mean;
     j->invstd[i] = (real)(1 / sqrt(squares / count + j->eps));
+    if (j->var)
+        j->var[i] = (real)(squares / (count - 1));
 }
 
 static void forward_range(void *arg, int64_t begin, int64_t end, int worker)
@@ -141,6 +157,8 @@ static void backward_block(const struct job *j, int64_t i)
         dot += weight * sums[2 * c];
         sum += weight * sums[2 * c + 1];
     }
+    if (j->running_mean) /* they do not depend on x */
+        dot = sum = 0;
     for (int64_t l = 0; j->y && l < b.lines; l++)
         for (int64_t k = 0; k < b.line; k++) {
             const int64_t at = b.first + l * b.step + k;
@@ -174,11 +192,30 @@ static void each_block(struct job *j, pool_fn *f)
     run_for(j->r, j->samples * j->groups, grain_rows(block), f, j);
 }
 
+/* The mean over the samples of `of` moves a running statistic; torch does not count the batches. */
+static void track(const struct job *j, int which, const real *of)
+{
+    const double share = ((const struct group_norm_attrs *)j->n->attrs)->momentum;
+    const struct node *leaf = node_param_in(j->n, which);
+    const real *old = run_value(j->r, leaf);
+    real *to = run_buffer_out(j->r, leaf);
+    for (int64_t c = 0; to && c < j->channels; c++) {
+        double sum = 0;
+        for (int64_t s = 0; s < j->samples; s++)
+            sum += (double)of[s * j->channels + c];
+        to[c] = (real)((1 - share) * (double)old[c] + share * sum / (double)j->samples);
+    }
+}
+
 void group_norm_forward(const struct node *n, struct run *r)
 {
     struct job j = group_job(n, r);
     j.y = run_value(r, n);
     each_block(&j, forward_range);
+    if (j.var) {
+        track(&j, NORM_MEAN, j.mean);
+        track(&j, NORM_VAR, j.var);
+    }
 }
 
 void group_norm_backward(const struct node *n, struct run *r)

@@ -4,15 +4,24 @@
 #include <string.h>
 
 static const struct op *const families[] = {
-    ops_linear,      ops_conv,      ops_conv_line,   ops_conv_transpose,
-    ops_pool,        ops_upsample,  ops_interpolate, ops_norm,
-    ops_activation,  ops_smooth,    ops_hard,        ops_gated,
-    ops_elementwise, ops_select,    ops_reduce,      ops_fold,
-    ops_shape,       ops_move,      ops_concat,      ops_permute,
-    ops_tile,        ops_pad,       ops_index,       ops_position_embedding,
-    ops_attention,   ops_multihead, ops_dropout,     ops_loss,
-    ops_loss_pairs,  ops_loss_rows, ops_loss_margin, ops_loss_vectors,
-    ops_recurrent,   ops_loss_ctc,  ops_leaf,
+    ops_linear,       ops_conv,
+    ops_conv_line,    ops_conv_transpose,
+    ops_pool,         ops_upsample,
+    ops_interpolate,  ops_norm,
+    ops_activation,   ops_smooth,
+    ops_hard,         ops_gated,
+    ops_elementwise,  ops_select,
+    ops_reduce,       ops_fold,
+    ops_shape,        ops_move,
+    ops_concat,       ops_permute,
+    ops_tile,         ops_pad,
+    ops_index,        ops_attention,
+    ops_multihead,    ops_dropout,
+    ops_loss,         ops_loss_pairs,
+    ops_loss_rows,    ops_loss_margin,
+    ops_loss_vectors, ops_recurrent,
+    ops_position,     ops_position_embedding,
+    ops_loss_ctc,     ops_leaf,
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 

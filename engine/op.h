@@ -86,9 +86,10 @@ struct op {
 extern const struct op ops_leaf[], ops_elementwise[], ops_activation[], ops_linear[], ops_conv[],
     ops_pool[], ops_upsample[], ops_norm[], ops_reduce[], ops_shape[], ops_move[], ops_concat[],
     ops_loss[], ops_dropout[], ops_smooth[], ops_hard[], ops_gated[], ops_fold[], ops_select[],
-    ops_index[], ops_permute[], ops_position_embedding[], ops_tile[], ops_pad[], ops_interpolate[],
-    ops_attention[], ops_conv_line[], ops_conv_transpose[], ops_multihead[], ops_loss_pairs[],
-    ops_loss_rows[], ops_loss_margin[], ops_loss_vectors[], ops_loss_ctc[], ops_recurrent[];
+    ops_index[], ops_permute[], ops_tile[], ops_pad[], ops_interpolate[], ops_attention[],
+    ops_conv_line[], ops_conv_transpose[], ops_multihead[], ops_loss_pairs[], ops_loss_rows[],
+    ops_loss_margin[], ops_loss_vectors[], ops_loss_ctc[], ops_recurrent[], ops_position[],
+    ops_position_embedding[];
 
 const struct op *op_find(const char *name); /* NULL when there is none */
 /* As op_find, not internal; UNKNOWN_OPERATOR with the nearest names. `what` begins the sentence. */

@@ -54,8 +54,12 @@ static const struct attr_def group_norm_attr_defs[] = {
 
 static const struct attr_def instance_norm_attr_defs[] = {
     {"eps", ATTR_REAL, GROUP_NORM(eps), "1e-5", 0, 1, NULL, "added to the variance"},
+    {"momentum", ATTR_REAL, GROUP_NORM(momentum), "0.1", 0, 1, NULL,
+     "share of a batch in the running statistics"},
     {"affine", ATTR_BOOL, GROUP_NORM(affine), "false", 0, 0, NULL,
      "scale and shift each channel by a learnt number"},
+    {"track_running_stats", ATTR_BOOL, GROUP_NORM(track_running_stats), "false", 0, 0, NULL,
+     "keep running statistics, which evaluation uses"},
     {0},
 };
 
@@ -178,7 +182,13 @@ static int instance_norm_shape(struct node *n, struct error *e)
         return error_set(e, ERROR_BAD_SHAPE,
                          "%s: expects more than one number in each channel, found %s", n->what,
                          shape_print(in, &text));
-    return group_norm_shape(n, e);
+    const bool tracks = ((const struct group_norm_attrs *)n->attrs)->track_running_stats;
+    if (group_norm_shape(n, e) ||
+        declare(n, NORM_MEAN, tracks, "track_running_stats", &SHAPE(in->dim[1]), e) ||
+        declare(n, NORM_VAR, tracks, "track_running_stats", &SHAPE(in->dim[1]), e) ||
+        declare(n, NORM_BATCHES, tracks, "track_running_stats", &(struct shape){0}, e))
+        return -1;
+    return 0;
 }
 
 /* Subtract, multiply, multiply, add. */
@@ -226,9 +236,10 @@ const struct op ops_norm[] = {
      "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of a sample's group of "
      "channels"},
     {"instance_norm", "normalisation", 1, 1, instance_norm_attr_defs,
-     sizeof(struct group_norm_attrs), layer_norm_params, instance_norm_shape, group_norm_memory,
+     sizeof(struct group_norm_attrs), batch_norm_params, instance_norm_shape, group_norm_memory,
      group_norm_forward, group_norm_backward, layer_norm_flops, OP_KEEPS_IN | OP_LAYOUT_ALIKE,
-     "Nx3x4x2; Nx2x5 affine=true; Nx3x2x3 affine=true eps=0.01",
+     "Nx3x4x2; Nx2x5 affine=true; Nx3x2x3 affine=true eps=0.01; Nx3x2x2 affine=true "
+     "track_running_stats=true; Nx2x4 track_running_stats=true momentum=0.5",
      "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of a sample's channel"},
     {0},
 };

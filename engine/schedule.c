@@ -1,6 +1,7 @@
-/* schedule.c: learning rates that change with the steps. A schedule is a row and its attributes; it
- * has no state: the rate of a step is a function of the base rate and of the steps taken before it
- * (s, 0 for the first), so going back to a version also goes back in the schedule.
+/* schedule.c: learning rates that change with the steps. A schedule is a row and its attributes;
+ * the rate of a step is a function of the base rate and of the steps taken before it (s, 0 for the
+ * first), so going back to a version also goes back in the schedule. Only reduce_on_plateau has a
+ * state beside that (schedule_plateau.c).
  *
  *   constant   lr
  *   cosine     lr * (s + 1) / warmup_steps                               while s < warmup_steps
@@ -14,22 +15,19 @@
  * The other rows are torch's StepLR, MultiStepLR, ExponentialLR, LinearLR, PolynomialLR,
  * CosineAnnealingWarmRestarts and OneCycleLR under short names, stepped once a training step, each
  * after its own warm-up. */
-#include "rows.h"
+#include "schedule.h"
 
 #include <math.h>
-
-struct schedule_def {
-    struct row row;
-    double (*lr)(const void *attrs, double base, uint64_t step);
-};
+#include <string.h>
 
 struct schedule {
     struct choice choice; /* all there is */
 };
 
-static double constant_lr(const void *attrs, double base, uint64_t step)
+static double constant_lr(const void *attrs, double base, uint64_t step,
+                          const struct schedule_state *state)
 {
-    (void)attrs, (void)step;
+    (void)attrs, (void)step, (void)state;
     return base;
 }
 
@@ -40,9 +38,11 @@ struct cosine {
     double min_lr;
 };
 
-static double cosine_lr(const void *attrs, double base, uint64_t step)
+static double cosine_lr(const void *attrs, double base, uint64_t step,
+                        const struct schedule_state *state)
 {
     const struct cosine *c = attrs;
+    (void)state;
     if (step < (uint64_t)c->warmup_steps)
         return base * ((double)step + 1) / (double)c->warmup_steps;
     if (step >= (uint64_t)c->total_steps)
@@ -158,8 +158,10 @@ static double one_cycle_rate(const struct decay *d, double base, double s)
 }
 
 #define RATE(name)                                                                                 \
-    static double name##_lr(const void *attrs, double base, uint64_t step)                         \
+    static double name##_lr(const void *attrs, double base, uint64_t step,                         \
+                            const struct schedule_state *state)                                    \
     {                                                                                              \
+        (void)state;                                                                               \
         return decay_lr(attrs, base, step, name##_rate);                                           \
     }
 RATE(step)
@@ -248,16 +250,17 @@ static int one_cycle_check(const void *attrs, const char *what, struct error *e)
 
 #define RATE_ROW(name, doc, check)                                                                 \
     {                                                                                              \
-        {{#name, doc, name##_attrs}, sizeof(struct decay), check}, name##_lr                       \
+        {{#name, doc, name##_attrs}, sizeof(struct decay), check}, name##_lr, NULL                 \
     }
 static const struct schedule_def schedules[] = {
-    {{{"constant", "lr", NULL}, 0, NULL}, constant_lr},
+    {{{"constant", "lr", NULL}, 0, NULL}, constant_lr, NULL},
     {{{"cosine",
        "lr (s+1)/warmup_steps, then min_lr + (lr - min_lr) (1 + cos(pi p))/2 with p from 0 to 1",
        cosine_attrs},
       sizeof(struct cosine),
       cosine_check},
-     cosine_lr},
+     cosine_lr,
+     NULL},
     RATE_ROW(step, "lr gamma^floor(s / step_size)", NULL),
     RATE_ROW(multistep, "lr gamma^(milestones passed)", NULL),
     RATE_ROW(exponential, "lr gamma^s", NULL),
@@ -271,7 +274,9 @@ static const struct schedule_def schedules[] = {
              one_cycle_check),
     {.row.info.name = NULL},
 };
-static const struct rows table = {&schedules[0].row, sizeof schedules[0], "schedule", NULL};
+static const struct rows plateau = {&schedules_plateau[0].row, sizeof schedules[0], "schedule",
+                                    NULL};
+static const struct rows table = {&schedules[0].row, sizeof schedules[0], "schedule", &plateau};
 
 bool schedule_info_at(int i, struct optimizer_info *info_r)
 {
@@ -288,10 +293,32 @@ void schedule_destroy(struct schedule **s)
     choice_destroy((struct choice **)s);
 }
 
-double schedule_lr(const struct schedule *s, double base, uint64_t step)
+static const struct schedule_def *def_of(const struct schedule *s)
 {
-    if (!s)
-        return base;
-    const struct schedule_def *def = (const struct schedule_def *)s->choice.row;
-    return def->lr(s->choice.attrs, base, step);
+    return (const struct schedule_def *)s->choice.row;
+}
+
+double schedule_lr(const struct schedule *s, double base, uint64_t step,
+                   const struct schedule_state *state)
+{
+    return s ? def_of(s)->lr(s->choice.attrs, base, step, state) : base;
+}
+
+bool schedule_has_state(const struct schedule *s)
+{
+    return s && def_of(s)->observe;
+}
+
+void schedule_observe(const struct schedule *s, struct schedule_state *state, double loss,
+                      uint64_t step)
+{
+    if (schedule_has_state(s))
+        def_of(s)->observe(s->choice.attrs, state, loss, step);
+}
+
+/* Rows with a state have no lists among their attributes. */
+bool schedule_same_state(const struct schedule *a, const struct schedule *b)
+{
+    return schedule_has_state(a) && schedule_has_state(b) && def_of(a) == def_of(b) &&
+           memcmp(a->choice.attrs, b->choice.attrs, def_of(a)->row.attrs_size) == 0;
 }

@@ -239,6 +239,8 @@ int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error 
     digest_update(&d, m->live->params, params);
     digest_update(&d, model_training_buffers(m), graph_buffers_size(net->graph) * sizeof(real));
     digest_update(&d, m->live->slots, slots * params);
+    if (schedule_has_state(net->schedule))
+        digest_update(&d, &m->live->schedule, sizeof m->live->schedule);
     if (m->live->averages)
         digest_update(&d, m->live->averages, params);
     if (m->pending)

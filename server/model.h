@@ -140,8 +140,8 @@ int model_zero_grad(struct model *m, const struct step_options *o, struct step_r
                     struct error *e);
 
 /* Changes settings; `patch` holds fields of the description (optimizer, schedule, clip_grad_norm,
- * clip_grad_value, frozen, ema, labels), null takes one back to what the model was created with. The
- * optimiser's state is kept when the optimiser stays the same, else it begins anew. */
+ * clip_grad_value, frozen, ema, labels), null takes one back to what the model was created with.
+ * The optimiser's state is kept when the optimiser stays the same, else it begins anew. */
 int model_patch(struct model *m, const json_t *patch, struct error *e);
 
 /* Saves the present state as a version; sets v->version and the rest. */
@@ -179,7 +179,8 @@ size_t model_bytes(const struct network *net);
 
 /* SHA-256 of the whole training state. In this order: the bytes of step, draw, optimizer_step and
  * the number of pending sums (0 or 1) as little-endian uint64, then the parameters, buffers,
- * optimiser state and, if there are any, averages (ema) and pending gradients. `revision` is not part of it: a
+ * optimiser state and, if there are any, the schedule's state, averages (ema) and
+ * pending gradients. `revision` is not part of it: a
  * restored state has the hash that it had. Waits for a running step. */
 int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error *e);
 

@@ -93,6 +93,9 @@ struct generation *model_regenerate(const struct model *m, const struct network 
         memcpy(g->slots, m->live->slots, (size_t)optimizer_slots(net->optimizer) * params);
         g->optimizer_step = m->live->optimizer_step;
     }
+    if (schedule_same_state(old->schedule, net->schedule) &&
+        optimizer_lr(old->optimizer) == optimizer_lr(net->optimizer))
+        g->schedule = m->live->schedule;
     if (g->averages && m->live->averages)
         memcpy(g->averages, m->live->averages, params);
     else

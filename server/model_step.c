@@ -98,7 +98,7 @@ static int train_step(struct model *m, const struct batch *b, const struct step_
         return -1;
     struct commit c = model_commit_begin(m);
     double lr[NETWORK_MAX_GROUPS + 1];
-    network_rates(net, o->lr, m->at.step, lr);
+    network_rates(net, m->live, o->lr, m->at.step, lr);
     r->lr = lr[0];
     c.at = (struct counters){c.at.step + 1, c.at.revision + 1, c.at.draw + 1};
     c.moved = false;
@@ -107,6 +107,7 @@ static int train_step(struct model *m, const struct batch *b, const struct step_
         model_keep_spare(m, &next);
         return -1;
     }
+    schedule_observe(net->schedule, &next->schedule, r->loss, m->at.step);
     c.loss = r->loss;
     struct logged l = {VERB_TRAIN_STEP, b, o, r};
     if (model_commit(m, next, &c, &l, e)) {
@@ -163,7 +164,7 @@ static int optim_step(struct model *m, const struct step_options *o, struct step
     memcpy(m->grads, m->sum, graph_params_size(net->graph) * sizeof(real));
     memcpy(next->buffers, model_training_buffers(m), buffers_bytes(net));
     double lr[NETWORK_MAX_GROUPS + 1];
-    network_rates(net, o->lr, m->at.step, lr);
+    network_rates(net, m->live, o->lr, m->at.step, lr);
     r->lr = lr[0];
     r->grad_norm = gradients_norm(net, m->models->pool, m->grads);
     struct commit c = model_commit_begin(m);

@@ -4,7 +4,8 @@
  *   params   the published parameters          slots    the optimiser's state
  *   buffers  the published buffers             moved    statistics not published yet, if any
  *   pending  the sum of pending gradients, if any
- *   ema      the moving average of the parameters, if one is kept */
+ *   ema      the moving average of the parameters, if one is kept
+ *   schedule what reduce_on_plateau has seen, if that is the schedule */
 #include "model_private.h"
 
 #include "answers.h"
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PARTS = 6 };
+enum { MAX_PARTS = 7 };
 
 struct parts {
     struct store_part part[MAX_PARTS];
@@ -25,6 +26,13 @@ struct parts {
 static void parts_add(struct parts *p, const char *name, void *data, size_t count)
 {
     p->part[p->n++] = (struct store_part){name, data, count * sizeof(real)};
+}
+
+/* Like all parts it is written to when a state is read, and only read when one is saved. */
+static void parts_add_schedule(struct parts *p, const struct generation *g)
+{
+    void *data = (void *)(uintptr_t)&g->schedule;
+    p->part[p->n++] = (struct store_part){"schedule", data, sizeof g->schedule};
 }
 
 /* Those of a generation of this network. */
@@ -44,6 +52,8 @@ static void parts_of_state(struct parts *p, const struct model_state *s)
         parts_add(p, "moved", s->moved, graph_buffers_size(s->net->graph));
     if (s->c.pending)
         parts_add(p, "pending", s->sum, graph_params_size(s->net->graph));
+    if (schedule_has_state(s->net->schedule))
+        parts_add_schedule(p, s->generation);
     if (s->generation->averages)
         parts_add(p, "ema", s->generation->averages, graph_params_size(s->net->graph));
 }
@@ -145,6 +155,8 @@ static int load_state(struct model *m, const struct network *net, const struct s
         parts_add(&parts, "moved", m->buffers[1], graph_buffers_size(net->graph));
     if (v->pending)
         parts_add(&parts, "pending", m->grads, graph_params_size(net->graph));
+    if (schedule_has_state(net->schedule) && part_find(v, "schedule"))
+        parts_add_schedule(&parts, g);
     if (g->averages && part_find(v, "ema"))
         parts_add(&parts, "ema", g->averages, graph_params_size(net->graph));
     g->optimizer_step = v->optimizer_step;

@@ -21,6 +21,7 @@ static struct generation *copy_state(struct model *m, const struct weights_optio
         memset(next->slots, 0, slots);
     else
         memcpy(next->slots, m->live->slots, slots);
+    next->schedule = o->reset_optimizer ? (struct schedule_state){0} : m->live->schedule;
     next->optimizer_step = o->reset_optimizer ? 0 : m->live->optimizer_step;
     return next;
 }

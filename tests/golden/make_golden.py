@@ -84,12 +84,14 @@ MODULES = {
     "conv_transpose2d": lambda a, s: nn.ConvTranspose2d(
         s[0][1], **{k: pair(v) for k, v in a.items()}),
     "group_norm": lambda a, s: nn.GroupNorm(a.pop("num_groups"), s[0][1], **a),
-    "instance_norm": lambda a, s: nn.InstanceNorm2d(s[0][1], **a),
+    "instance_norm": lambda a, s: {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d}[len(s[0])](
+        s[0][1], **a),
     "rms_norm": lambda a, s: RMSNorm(**a),
     "embedding": lambda a, s: nn.Embedding(**a),
     "multihead_attention": lambda a, s: SelfAttention(s[0][-1], **a),
     "scaled_dot_product_attention": lambda a, s: Function(
-        lambda q, k, v: attention(q, k, v, **a)),
+        lambda *x: attention(*x, **a)),
+    "gather": lambda a, s: Function(lambda x, index: x.gather(a["dim"], index)),
     "max_pool1d": lambda a, s: nn.MaxPool1d(**a),
     "avg_pool1d": lambda a, s: nn.AvgPool1d(**a),
     "adaptive_max_pool2d": lambda a, s: nn.AdaptiveMaxPool2d(pair(a["output_size"])),
@@ -131,6 +133,8 @@ MODULES = {
     "logsumexp": lambda a, s: Function(lambda x: x.logsumexp(a["dim"])),
     "where": lambda a, s: Function(lambda c, x, y: torch.where(c != 0, x, y)),
     "gt": lambda a, s: Function(lambda x: (x > a["other"]).double()),
+    "sinusoidal_encoding": lambda a, s: Function(lambda x: x + sinusoidal(*s[0][-2:], **a)),
+    "rotary_embedding": lambda a, s: Function(lambda x: rotary(x, **a)),
     "rnn": lambda a, s: Recurrent(nn.RNN, s[0][-1], a),
     "gru": lambda a, s: Recurrent(nn.GRU, s[0][-1], a),
     "lstm": lambda a, s: Recurrent(nn.LSTM, s[0][-1], a),
@@ -148,10 +152,12 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
-def attention(q, k, v, is_causal=False, scale=None):
+def attention(q, k, v, counts=None, is_causal=False, scale=None):
     scores = q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5)
     if is_causal:
         scores = scores.masked_fill(torch.ones(scores.shape[-2:]).tril() == 0, -math.inf)
+    if counts is not None:
+        scores = scores.masked_fill(counts == 0, -math.inf)
     return torch.softmax(scores, -1) @ v
 
 
@@ -160,9 +166,42 @@ class SelfAttention(nn.MultiheadAttention):
         super().__init__(embed_dim, num_heads, bias=bias, batch_first=True)
         self.is_causal = is_causal
 
-    def forward(self, x):
-        mask = torch.ones(x.shape[1], x.shape[1]).triu(1) != 0 if self.is_causal else None
-        return super().forward(x, x, x, attn_mask=mask, need_weights=False)[0]
+    def forward(self, q, k=None, v=None):
+        """Indices are 0 where a key is padding, as in ours; memory alone is key and value."""
+        given = [x for x in (k, v) if x is not None]
+        counts = next((x for x in given if not x.is_floating_point()), None)
+        k, v = (([x for x in given if x.is_floating_point()]) + [None, None])[:2]
+        k = q if k is None else k
+        v = k if v is None else v
+        mask = torch.ones(q.shape[1], k.shape[1]).triu(1) != 0 if self.is_causal else None
+        padding = None if counts is None else counts == 0
+        return super().forward(q, k, v, key_padding_mask=padding, attn_mask=mask,
+                               need_weights=False)[0]
+
+
+def sinusoidal(length, features, base=10000.0, offset=0):
+    """As the annotated transformer's PositionalEncoding writes it."""
+    place = torch.arange(offset, offset + length).double().unsqueeze(1)
+    step = torch.exp(torch.arange(0, features, 2) * -(math.log(base) / features))
+    table = torch.zeros(length, features)
+    table[:, 0::2], table[:, 1::2] = torch.sin(place * step), torch.cos(place * step)
+    return table
+
+
+def rotary(x, base=10000.0, offset=0, dim=0, interleaved=False):
+    """As transformers has it for GPT-NeoX: x cos + rotate_half(x) sin; or by complex numbers."""
+    dim = dim or x.shape[-1]
+    turned, rest = x[..., :dim], x[..., dim:]
+    step = 1.0 / base ** (torch.arange(0, dim, 2).double() / dim)
+    angle = torch.outer(torch.arange(offset, offset + x.shape[-2]).double(), step)
+    if interleaved:
+        pairs = torch.view_as_complex(turned.reshape(*turned.shape[:-1], -1, 2))
+        turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
+    else:
+        half = torch.cat((-turned[..., dim // 2:], turned[..., :dim // 2]), -1)
+        angle = torch.cat((angle, angle), -1)
+        turned = turned * angle.cos() + half * angle.sin()
+    return torch.cat((turned, rest), -1)
 
 
 def Recurrent(base, features, a):
@@ -420,6 +459,10 @@ def fresh_inputs(d, n):
     """Indices are those of the embedding that is the first layer."""
     def make(i):
         shape = [n] + i["shape"][1:]
+        if i["name"] == "index":
+            return torch.randint(0, 3, shape)
+        if i["name"] == "counts":  # the first always does
+            return (torch.rand(shape) < 0.6).long().index_fill(-1, torch.tensor([0]), 1)
         if i["name"] in ("steps", "labels"):  # lengths; some targets do not fit
             return torch.randint(2, 6, shape) if i["name"] == "steps" else torch.randint(0, 4, shape)
         if i["datatype"] == "INT64":
@@ -480,7 +523,10 @@ def train(case, net, d, rows):
     optimizer = make_optimizer(d, net, params)
     lrs = [group["lr"] for group in optimizer.param_groups]
     ema = {k: p.detach().clone() for k, p in net.named_parameters()} if "ema" in d else {}
-    case["losses"] = []
+    case["losses"], seen, plateau = [], [], None
+    if d.get("schedule", {}).get("op") == "reduce_on_plateau":
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, **{k: v for k, v in d["schedule"].items() if k not in ("op", "interval")})
     for s in range(STEPS):
         inputs, targets = rows[s % len(rows)]
         optimizer.zero_grad()
@@ -492,8 +538,13 @@ def train(case, net, d, rows):
         if "clip_grad_value" in d:
             nn.utils.clip_grad_value_(params, d["clip_grad_value"])
         for group, lr in zip(optimizer.param_groups, lrs):
-            group["lr"] = schedule_lr(d.get("schedule"), lr, s)
+            if not plateau:
+                group["lr"] = schedule_lr(d.get("schedule"), lr, s)
         optimizer.step()
+        seen.append(loss.item())
+        if plateau and len(seen) == d["schedule"].get("interval", 1):
+            plateau.step(sum(seen) / len(seen))
+            seen = []
         for k, p in net.named_parameters():
             if k in ema:
                 ema[k].mul_(d["ema"]["decay"]).add_(p.detach(), alpha=1 - d["ema"]["decay"])
@@ -603,6 +654,12 @@ OPTIMIZER_CASES = {
         frozen=["fc2.weight"]),
     "groups_lamb": mlp({"op": "lamb", "lr": 0.05, "groups": [
         {"params": ["*.bias"], "weight_decay": 0.0, "lr": 0.01}]}),
+    "schedule_plateau": mlp(sgd(0.5, groups=[{"params": ["*.bias"], "lr": 0.3}]), schedule={
+        "op": "reduce_on_plateau", "patience": 1, "factor": 0.5, "cooldown": 1, "min_lr": 0.1,
+        "threshold": 0.05}),
+    "schedule_plateau_interval": mlp(sgd(1.0), schedule={
+        "op": "reduce_on_plateau", "patience": 0, "factor": 0.3, "interval": 3,
+        "threshold_mode": "abs", "threshold": 0.5}),
     "frozen": mlp(sgd(momentum=0.9), frozen=["fc1.*"]),
     "frozen_between": mlp({"op": "adamw", "lr": 0.01}, frozen=["fc1.bias", "fc2.weight"]),
 }
@@ -848,6 +905,31 @@ NET_CASES = {
          "groups": 2}, {"op": "avg_pool1d", "kernel_size": 2},
         {"name": "flat", "op": "flatten"},
         {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_instance_norm": net([3, 5, 4], [
+        {"name": "in1", "op": "instance_norm", "affine": True, "track_running_stats": True},
+        {"op": "sigmoid"}, {"name": "conv", "op": "conv2d", "out_channels": 2, "kernel_size": 2, "bias": False},
+        {"name": "in2", "op": "instance_norm", "track_running_stats": True, "momentum": 0.4,
+         "eps": 1e-3},
+        {"op": "tanh"}, {"name": "rows", "op": "flatten", "start_dim": 2},
+        {"name": "in3", "op": "instance_norm", "affine": True},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
+    "net_positions": net([5, 4], [
+        {"name": "s", "op": "sinusoidal_encoding"},
+        {"name": "fc", "op": "linear", "out_features": 6},
+        {"name": "r", "op": "rotary_embedding"},
+        {"name": "i", "op": "rotary_embedding", "interleaved": True, "dim": 4, "base": 100.0,
+         "offset": 3},
+        {"name": "t", "op": "sinusoidal_encoding", "offset": 2, "base": 50.0},
+        {"op": "tanh"}, {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1)),
+    "net_pads": net([2, 5, 4], [
+        {"name": "p1", "op": "pad", "padding": [1, 2, 0, 1], "mode": "replicate"},
+        {"name": "p2", "op": "pad", "padding": [1, 0, 2, 1], "mode": "circular"},
+        {"name": "p3", "op": "pad", "padding": [0, 1, 2, 1], "value": 0.5},
+        {"name": "p4", "op": "pad", "padding": [2, 1, 1, 3], "mode": "reflect"},
+        {"op": "tanh"}, {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05)),
     "net_lstm": net([4, 3], [
         {"name": "rnn", "op": "lstm", "hidden_size": 3, "num_layers": 2, "bidirectional": True},
         {"name": "top", "op": "lstm", "hidden_size": 4, "bias": False, "output": "last"},
@@ -890,6 +972,39 @@ NET_CASES = {
             {"name": "out", "op": "linear", "out_features": 3}],
         "loss": CE, "optimizer": sgd(0.05)},
 }
+
+
+def inputs_of(**shapes):
+    """Indices and masks are INT64."""
+    kinds = {"index": "INT64", "counts": "INT64"}
+    return [{"name": k, "datatype": kinds.get(k, "FP32"), "shape": [-1] + s}
+            for k, s in shapes.items()]
+
+
+NET_CASES.update({
+    "net_gather": net([], [
+        {"name": "fc", "op": "linear", "out_features": 3, "inputs": ["x"]},
+        {"name": "g", "op": "gather", "dim": 2, "inputs": ["fc", "index"]},
+        {"op": "tanh"}, {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.1),
+        inputs=inputs_of(x=[4, 2], index=[4, 5])),
+    "net_cross_attention": net([], [
+        {"name": "attn", "op": "multihead_attention", "num_heads": 2, "bias": False,
+         "inputs": ["x", "memory", "counts"]},
+        {"name": "sum", "op": "add", "inputs": ["attn", "x"]},
+        {"name": "three", "op": "multihead_attention", "num_heads": 1, "bias": False,
+         "inputs": ["sum", "memory", "values"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05),
+        inputs=inputs_of(x=[3, 4], memory=[5, 4], values=[5, 4], counts=[5])),
+    "net_masked_attention": net([], [
+        {"name": "q", "op": "linear", "out_features": 4, "inputs": ["x"]},
+        {"name": "mix", "op": "scaled_dot_product_attention", "scale": 0.7,
+         "inputs": ["q", "x", "x", "counts"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05),
+        inputs=inputs_of(x=[3, 4], counts=[3, 3])),
+})
 
 
 def padded(steps, classes):

@@ -351,9 +351,10 @@ static void train(struct golden *g)
         found[s] = run_loss(j.run);
         double norm = gradients_norm(g->net, g->pool, g->grads);
         double lr[NETWORK_MAX_GROUPS + 1];
-        network_rates(g->net, NAN, s, lr);
+        network_rates(g->net, g->now, NAN, s, lr);
         if (network_apply(g->net, g->pool, g->now, g->grads, norm, lr, g->next, &e))
             fail_msg("step %zu: %s", s, e.text);
+        schedule_observe(g->net->schedule, &g->next->schedule, (double)found[s], s);
         struct generation *last = g->now;
         g->now = g->next;
         g->next = last;

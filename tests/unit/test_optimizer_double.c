@@ -460,22 +460,22 @@ static void test_schedules(void **state)
     struct error e = {0};
     struct schedule *s = schedule_create("constant", NULL, 0, &e);
     (void)state;
-    near(schedule_lr(NULL, 0.3, 17), 0.3);
-    near(schedule_lr(s, 0.3, 17), 0.3);
+    near(schedule_lr(NULL, 0.3, 17, NULL), 0.3);
+    near(schedule_lr(s, 0.3, 17, NULL), 0.3);
     schedule_destroy(&s);
     s = cosine(ATTRS(NUMBER("warmup_steps", 4), NUMBER("total_steps", 12), NUMBER("min_lr", 0.1)));
     const double expected[] = {0.25, 0.5, 0.75, 1, 1};
     for (int i = 0; i < 5; i++)
-        near(schedule_lr(s, 1, (uint64_t)i), expected[i]);
-    near(schedule_lr(s, 1, 6), 0.1 + 0.9 * (1 + sqrt(0.5)) / 2);
-    near(schedule_lr(s, 1, 8), 0.1 + 0.9 / 2);
-    near(schedule_lr(s, 1, 12), 0.1);
-    near(schedule_lr(s, 1, UINT64_MAX), 0.1);
+        near(schedule_lr(s, 1, (uint64_t)i, NULL), expected[i]);
+    near(schedule_lr(s, 1, 6, NULL), 0.1 + 0.9 * (1 + sqrt(0.5)) / 2);
+    near(schedule_lr(s, 1, 8, NULL), 0.1 + 0.9 / 2);
+    near(schedule_lr(s, 1, 12, NULL), 0.1);
+    near(schedule_lr(s, 1, UINT64_MAX, NULL), 0.1);
     schedule_destroy(&s);
     assert_null(s);
     s = cosine(ATTRS(NUMBER("warmup_steps", 3), NUMBER("total_steps", 3)));
-    near(schedule_lr(s, 1, 2), 1);
-    near(schedule_lr(s, 1, 3), 0);
+    near(schedule_lr(s, 1, 2, NULL), 1);
+    near(schedule_lr(s, 1, 3, NULL), 0);
     schedule_destroy(&s);
 }
 

@@ -192,6 +192,26 @@ static void test_distributions(void **state)
     check_weights("fan_in_uniform", NULL, 0, 1 / sqrt(IN), 1 / sqrt(3.0 * IN));
     check_weights("uniform", range, 2, 0.25, 0.25 / sqrt(3));
     check_weights("normal", &std, 1, INFINITY, 0.02);
+    /* A normal distribution cut at two deviations has 0.7737 of the variance; at 100, all. */
+    check_weights("trunc_normal", NULL, 0, 2, sqrt(0.7737413));
+    check_weights("trunc_normal", &std, 1, INFINITY, 0.02);
+}
+
+/* The 64 columns of the weight [96, 64], and the 64 rows of its transpose. */
+static void test_orthogonal(void **state)
+{
+    const struct attr gain = number("gain", 3);
+    const double tolerance = sizeof(real) == 8 ? 1e-12 : 1e-5;
+    (void)state;
+    struct layer l = layer_create("orthogonal", &gain, 1, 9);
+    for (int i = 0; i < IN; i++)
+        for (int j = 0; j <= i; j++) {
+            double dot = 0;
+            for (int k = 0; k < OUT; k++)
+                dot += (double)l.params[k * IN + i] * (double)l.params[k * IN + j];
+            assert_true(fabs(dot / 9 - (i == j)) < tolerance);
+        }
+    layer_destroy(&l);
 }
 
 static void check_constant(const char *init, const struct attr *attrs, int n, real value)
@@ -237,6 +257,14 @@ static void test_refusals(void **state)
     assert_int_equal(e.code, ERROR_BAD_ATTRIBUTE);
     assert_int_equal(graph_set_init(l.graph, 0, "uniform", range, 2, &e), -1);
     assert_int_equal(e.code, ERROR_BAD_ATTRIBUTE);
+    assert_int_equal(graph_set_init(l.graph, 0, "trunc_normal", range, 2, &e), -1);
+    assert_int_equal(e.code, ERROR_BAD_ATTRIBUTE);
+    struct error too_large = {0};
+    struct node *x = graph_input(l.graph, "y", DTYPE_REAL, &SHAPE(BATCH, 4096), &e);
+    const struct attr out = {.name = "out_features", .kind = ATTR_IS_INT, .i = 4096, .d = 4096};
+    assert_non_null(graph_add(l.graph, "linear", "large", &x, 1, &out, 1, &e));
+    assert_int_equal(graph_set_init(l.graph, 2, "orthogonal", NULL, 0, &too_large), -1);
+    assert_int_equal(too_large.code, ERROR_TOO_LARGE);
     layer_destroy(&l);
 }
 
@@ -257,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_known_answers),
         cmocka_unit_test(test_uniform_is_words_of_blocks),
         cmocka_unit_test(test_uniform_moments),
+        cmocka_unit_test(test_orthogonal),
         cmocka_unit_test(test_normal_moments),
         cmocka_unit_test(test_keys_give_other_numbers),
         cmocka_unit_test(test_default_is_pytorch_linear),
