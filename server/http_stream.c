@@ -9,6 +9,8 @@
  * the connection's time limit. One that has gone is noticed by the next write. */
 #include "exchange.h"
 
+#include "keyring.h"
+
 enum { BLOCK = 4 << 10 }; /* bytes that libmicrohttpd keeps for a response */
 
 static struct body_stream *stream_of(struct exchange *x)
@@ -49,7 +51,7 @@ static ssize_t read_part(void *arg, uint64_t position, char *out, size_t size)
     (void)position;
     ssize_t n = stream_of(x)->read(stream_of(x), out, size);
     pthread_mutex_lock(&h->mutex);
-    if (h->stopping)
+    if (h->stopping || caller_revoked(x->q->caller))
         n = -1;
     else if (n == 0)
         park(x);
@@ -95,7 +97,7 @@ void http_stream_forget(struct exchange *x)
     pthread_mutex_unlock(&x->http->mutex);
 }
 
-void http_streams_end(struct http *h)
+void http_streams_wake(struct http *h)
 {
     pthread_mutex_lock(&h->mutex);
     for (struct exchange *x = h->streams; x; x = x->next)

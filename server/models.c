@@ -186,7 +186,7 @@ struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r)
 static int store_new(struct models *ms, struct model *m, struct error *e)
 {
     char *text = json_dumps(m->given, JSON_COMPACT);
-    struct store_model row = {.name = m->name, .description = text};
+    struct store_model row = {.name = m->name, .description = text, .who = m->who};
     int status = text ? store_model_insert(ms->store, &row, e)
                       : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
     free(text);
@@ -200,6 +200,7 @@ struct origin {
     json_t *given, *settings;
     struct model *from;   /* NULL: the initialisers */
     const json_t *layers; /* of `from`; NULL: the whole state */
+    const struct key *by; /* NULL: anybody */
 };
 
 static int initialise(struct model *m)
@@ -221,6 +222,40 @@ static int give_state(struct model *m, const struct origin *o, struct error *e)
     return model_checkpoint(m, e) || model_redo_open(m, false, e) ? -1 : 0;
 }
 
+/* What the models of a key take, and how many there are. */
+struct holdings {
+    const char *who;
+    int64_t models, bytes;
+};
+
+static void holdings_add(void *arg, struct model *m)
+{
+    struct holdings *h = arg;
+    if (strcmp(m->who, h->who))
+        return;
+    pthread_mutex_lock(&m->lock);
+    h->bytes += (int64_t)model_bytes(program_network(m->program));
+    pthread_mutex_unlock(&m->lock);
+    h->models++;
+}
+
+/* Whether the key may have `m`, too. Under `creating`: nobody makes another meanwhile. */
+static int check_quotas(struct models *ms, const struct key *k, struct model *m, struct error *e)
+{
+    struct holdings h = {.who = m->who};
+    models_each(ms, holdings_add, &h);
+    if (k->max_models && h.models >= k->max_models)
+        return error_set(e, ERROR_QUOTA, "the key '%s' has %lld models already, its quota is %lld",
+                         k->name, (long long)h.models, (long long)k->max_models);
+    int64_t more = (int64_t)model_bytes(program_network(m->program));
+    if (k->max_bytes && (h.bytes > k->max_bytes || more > k->max_bytes - h.bytes))
+        return error_set(e, ERROR_QUOTA,
+                         "the model takes %lld bytes and the key '%s' has %lld in its models, its "
+                         "quota is %lld",
+                         (long long)more, k->name, (long long)h.bytes, (long long)k->max_bytes);
+    return 0;
+}
+
 /* Under `creating`; the name is free. */
 static struct model *create(struct models *ms, const char *name, const struct origin *o,
                             struct error *e)
@@ -232,7 +267,9 @@ static struct model *create(struct models *ms, const char *name, const struct or
     struct model *m = model_create(ms, name, o->given, o->settings, e);
     if (!m)
         return NULL;
-    if (store_new(ms, m, e)) {
+    if (o->by)
+        snprintf(m->who, sizeof m->who, "%s", o->by->name);
+    if ((o->by && check_quotas(ms, o->by, m, e)) || store_new(ms, m, e)) {
         model_release(&m);
         return NULL;
     }
@@ -260,9 +297,10 @@ static struct model *refuse_name(const char *name, struct error *e)
 }
 
 struct model *models_put(struct models *ms, const char *name, const json_t *description,
-                         bool *created_r, struct error *e)
+                         const struct key *by, bool *created_r, struct error *e)
 {
-    struct origin o = {.given = describe_expand(description, e), .settings = json_object()};
+    struct origin o = {
+        .given = describe_expand(description, e), .settings = json_object(), .by = by};
     struct model *m = NULL;
     if (o.given) {
         pthread_mutex_lock(&ms->creating);
@@ -285,10 +323,10 @@ struct model *models_put(struct models *ms, const char *name, const json_t *desc
 }
 
 struct model *models_clone(struct models *ms, const char *name, struct model *from,
-                           const json_t *layers, struct error *e)
+                           const json_t *layers, const struct key *by, struct error *e)
 {
     pthread_mutex_lock(&from->lock);
-    struct origin o = {json_incref(from->given), json_incref(from->settings), from, layers};
+    struct origin o = {json_incref(from->given), json_incref(from->settings), from, layers, by};
     pthread_mutex_unlock(&from->lock);
     pthread_mutex_lock(&ms->creating);
     struct model *old = table_find(ms, name);
