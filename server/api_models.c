@@ -336,7 +336,7 @@ int api_model_patch(struct request *q)
     struct error e;
     json_t *patch = json_copy(q->json.root);
     int failed = !patch || api_check_body(q, patch_fields, &e) || patch_lr(m, patch, &e) ||
-                 model_patch(m, patch, &e);
+                 model_patch(m, patch, caller_key(q->caller), &e);
     json_decref(patch);
     return failed ? reply_error(q, &e) : reply_metadata(q, 200, m, false);
 }

@@ -7,7 +7,7 @@
 #include "events.h"
 #include "http.h"
 #include "keyring.h"
-#include "signals.h"
+#include "process_signals.h"
 #include "stats.h"
 
 #include <errno.h>
@@ -153,10 +153,10 @@ static void reload(struct life *l)
 }
 
 /* Until a signal to stop; 0: the task was over before. */
-static int wait_for_stop(struct life *l, const struct signals_task *t)
+static int wait_for_stop(struct life *l, const struct process_task *t)
 {
     int number;
-    while ((number = signals_wait(t, -1)) == SIGHUP)
+    while ((number = process_signals_wait(t, -1)) == SIGHUP)
         reload(l);
     return number;
 }
@@ -171,30 +171,30 @@ __attribute__((noreturn)) static void end_now(const struct server *s, const char
 /* -1 when the models cannot be loaded. A stop meanwhile needs no goodbye. */
 static int load(struct life *l)
 {
-    struct signals_task t = {.run = load_task, .arg = l};
-    if (signals_task_start(&t))
+    struct process_task t = {.run = load_task, .arg = l};
+    if (process_task_start(&t))
         return error_set(&l->e, ERROR_NOT_READY, "cannot start a thread");
     if (wait_for_stop(l, &t))
         end_now(l->server, "stopped while models were being loaded", 0);
-    return signals_task_end(&t);
+    return process_task_end(&t);
 }
 
 /* Running steps end, what has changed is saved: within --shutdown-timeout, or until a second
  * signal. */
 static int stop(struct life *l)
 {
-    struct signals_task t = {.run = stop_task, .arg = l};
-    double until = signals_clock() + (double)l->server->config->shutdown_timeout;
+    struct process_task t = {.run = stop_task, .arg = l};
+    double until = process_signals_clock() + (double)l->server->config->shutdown_timeout;
     int number = SIGHUP;
-    if (signals_task_start(&t))
+    if (process_task_start(&t))
         return server_stop(l->server, &l->e);
     while (number == SIGHUP) /* nothing to reload for */
-        number = signals_wait(&t, until - signals_clock());
+        number = process_signals_wait(&t, until - process_signals_clock());
     if (number > 0)
         end_now(l->server, "a second signal to stop", 128 + number);
     if (number < 0)
         end_now(l->server, "running steps took longer than --shutdown-timeout", 1);
-    return signals_task_end(&t);
+    return process_task_end(&t);
 }
 
 /* The exit status. */
@@ -225,7 +225,7 @@ int main(int argc, char **argv)
         status = config_parse(&config, argc, argv, stdout, stderr);
     if (status >= 0)
         return status;
-    signals_block();
+    process_signals_block();
     struct server s = {.config = &config,
                        .log = {config.log_level, STDERR_FILENO, config.log_format},
                        .routes = routes,

@@ -143,8 +143,9 @@ int model_zero_grad(struct model *m, const struct step_options *o, struct step_r
 
 /* Changes settings; `patch` holds fields of the description (optimizer, schedule, clip_grad_norm,
  * clip_grad_value, frozen, labels), null takes one back to what the model was created with. The
- * optimiser's state is kept when the optimiser stays the same, else it begins anew. */
-int model_patch(struct model *m, const json_t *patch, struct error *e);
+ * optimiser's state is kept when the optimiser stays the same, else it begins anew. QUOTA when the
+ * model is of the key `by` (NULL: anybody) and would grow over what that may have. */
+int model_patch(struct model *m, const json_t *patch, const struct key *by, struct error *e);
 
 /* Saves the present state as a version that `who` asked for; sets v->version and the rest. */
 int model_version_save(struct model *m, const char *who, const char *note, struct store_version *v,

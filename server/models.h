@@ -55,6 +55,11 @@ void models_each(struct models *ms, models_fn *f, void *arg);
  * none (*n_r is 0). model_release each. */
 struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r);
 
+/* Whether the key may have `m`, which is or becomes its own, as this network besides its other
+ * models. QUOTA. */
+int models_check_bytes(struct models *ms, const struct key *k, const struct model *m,
+                       const struct network *net, struct error *e);
+
 /* Tells the log of something in the background that failed and will be tried again. */
 void models_log_failure(const struct models *ms, const char *model, const char *what,
                         const struct error *e);

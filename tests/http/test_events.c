@@ -24,7 +24,7 @@ static struct answer *listen_to(struct client *c, const char *query, const char 
 {
     char request[512];
     int n = snprintf(request, sizeof request,
-                     "GET /v2/models/m/events%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n",
+                     "GET /v2/models/m/events%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n",
                      query, header);
     return client_raw(c, request, (size_t)n, false, QUIET_MS);
 }

@@ -1,6 +1,6 @@
-/* signals.c: signals are blocked and waited for, not handled. A task that is over says so by a
- * signal, too: SIGUSR1 to the thread that waits. */
-#include "signals.h"
+/* process_signals.c: signals are blocked and waited for, not handled. A task that is over says so
+ * by a signal, too: SIGUSR1 to the thread that waits. */
+#include "process_signals.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -29,7 +29,7 @@ static sigset_t heard_set(void)
 
 /* A library's threads may be older than the mask (OpenBLAS starts its own before main), and one of
  * those would end the process where it stands: what they get is passed on. */
-void signals_block(void)
+void process_signals_block(void)
 {
     struct sigaction pass = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
     sigset_t set = heard_set();
@@ -39,7 +39,7 @@ void signals_block(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-double signals_clock(void)
+double process_signals_clock(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -53,12 +53,12 @@ static struct timespec duration(double seconds)
     return (struct timespec){whole, (long)((seconds - (double)whole) * 1e9)};
 }
 
-int signals_wait(const struct signals_task *t, double seconds)
+int process_signals_wait(const struct process_task *t, double seconds)
 {
     sigset_t set = heard_set();
-    double until = signals_clock() + seconds;
+    double until = process_signals_clock() + seconds;
     for (;;) {
-        struct timespec left = duration(until - signals_clock());
+        struct timespec left = duration(until - process_signals_clock());
         int number = seconds < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &left);
         if (t && __atomic_load_n(&t->over, __ATOMIC_ACQUIRE))
             return 0;
@@ -71,7 +71,7 @@ int signals_wait(const struct signals_task *t, double seconds)
 
 static void *task_run(void *arg)
 {
-    struct signals_task *t = arg;
+    struct process_task *t = arg;
     pthread_t waiter = t->waiter;
     t->result = t->run(t->arg);
     __atomic_store_n(&t->over, true, __ATOMIC_RELEASE);
@@ -79,14 +79,14 @@ static void *task_run(void *arg)
     return NULL;
 }
 
-int signals_task_start(struct signals_task *t)
+int process_task_start(struct process_task *t)
 {
     t->over = false;
     t->waiter = pthread_self();
     return pthread_create(&t->thread, NULL, task_run, t) ? -1 : 0;
 }
 
-int signals_task_end(struct signals_task *t)
+int process_task_end(struct process_task *t)
 {
     pthread_join(t->thread, NULL);
     return t->result;
