@@ -450,6 +450,7 @@ static void streams_end(struct daemon *d)
     make_models(d, root, WORDS("m"));
     snprintf(request, sizeof request,
              "GET /v2/models/m/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"
+             "Connection: close\r\n"
              "\r\n",
              k.text);
     pid_t child = fork(); /* revokes it while this one reads */
