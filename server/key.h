@@ -65,7 +65,7 @@ bool key_matches(const struct key *k, const char *text);
 /* The id within a key's text; false when it has not the form of a key. */
 bool key_text_id(const char *text, char id_r[KEY_ID_SIZE]);
 
-/* ---- the file: key_file.c. Any thread; STORAGE when it cannot be read or written. -------------
+/* ---- the file: key_file*.c. Any thread; STORAGE when it cannot be read or written. -------------
  */
 
 bool key_file_exists(const char *dir);

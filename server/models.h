@@ -60,6 +60,11 @@ struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r);
 int models_check_bytes(struct models *ms, const struct key *k, const struct model *m,
                        const struct network *net, struct error *e);
 
+/* The same of a new model, and that the key may have one more. Under models.creating, so that
+ * nobody makes another meanwhile. */
+int models_check_quotas(struct models *ms, const struct key *k, const struct model *m,
+                        struct error *e);
+
 /* Tells the log of something in the background that failed and will be tried again. */
 void models_log_failure(const struct models *ms, const char *model, const char *what,
                         const struct error *e);

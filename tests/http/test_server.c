@@ -183,8 +183,8 @@ static void malformed(struct daemon *d)
         "GET /%zz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         "GET /v2?%zz=%00&&= HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-        "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-        "99999999999999999999\r\n\r\n",
+        ("POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+         "99999999999999999999\r\n\r\n"),
         "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{",
         "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "\x16\x03\x01\x02\x01\x01\xfc\x03",
