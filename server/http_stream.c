@@ -44,6 +44,12 @@ static void wake(void *arg)
     pthread_mutex_unlock(&x->http->mutex);
 }
 
+/* Its key was revoked, or it has none and meanwhile one is needed. */
+static bool shut_out(const struct request *q)
+{
+    return q->caller ? caller_revoked(q->caller) : keyring_required(q->server->keys);
+}
+
 static ssize_t read_part(void *arg, uint64_t position, char *out, size_t size)
 {
     struct exchange *x = arg;
@@ -51,7 +57,7 @@ static ssize_t read_part(void *arg, uint64_t position, char *out, size_t size)
     (void)position;
     ssize_t n = stream_of(x)->read(stream_of(x), out, size);
     pthread_mutex_lock(&h->mutex);
-    if (h->stopping || caller_revoked(x->q->caller))
+    if (h->stopping || shut_out(x->q))
         n = -1;
     else if (n == 0)
         park(x);

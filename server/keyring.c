@@ -41,7 +41,7 @@ static struct caller *caller_hold(struct caller *c)
 
 bool caller_revoked(const struct caller *c)
 {
-    return c && __atomic_load_n(&c->revoked, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&c->revoked, __ATOMIC_ACQUIRE);
 }
 
 bool caller_sees(const struct caller *c, const char *model)

@@ -48,7 +48,7 @@ bool keyring_required(struct keyring *r);
 /* The key with this id, held; NULL: none. */
 struct caller *keyring_find(struct keyring *r, const char *id);
 void caller_release(struct caller **c);
-bool caller_revoked(const struct caller *c); /* NULL: no */
+bool caller_revoked(const struct caller *c);
 /* Whether it may see a model of this name; NULL, anybody, may see all. */
 bool caller_sees(const struct caller *c, const char *model);
 const struct key *caller_key(const struct caller *c); /* NULL for NULL */

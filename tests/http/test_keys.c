@@ -442,28 +442,59 @@ static void damaged_file(struct daemon *d)
     daemon_start(d, d->flags);
 }
 
-/* A stream of events ends when its key is revoked. */
-static void streams_end(struct daemon *d)
+/* Calls f in another process, a moment from now, while this one reads. */
+static void soon(struct daemon *d, struct key_text k,
+                 void (*f)(struct daemon *d, struct key_text k))
 {
-    struct key_text k = add_key(d, "k", "read", NULL, NULL), root = close_door(d);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child)
+        return;
+    struct daemon other = *d;
+    nanosleep(&(struct timespec){0, 500000000}, NULL);
+    other.client = client_create(d->address);
+    f(&other, k);
+    _exit(0);
+}
+
+static void revoke_k(struct daemon *d, struct key_text root)
+{
+    ask(d, root, "DELETE", "/v2/keys/k", NULL, NULL);
+}
+
+static void want_keys(struct daemon *d, struct key_text none)
+{
+    (void)none;
+    add_key(d, "k", "read", NULL, NULL);
+    kill(d->pid, SIGHUP);
+}
+
+/* Reads a stream of events until the daemon ends it. */
+static void read_stream(struct daemon *d, struct key_text k)
+{
     char request[300];
-    make_models(d, root, WORDS("m"));
     snprintf(request, sizeof request,
              "GET /v2/models/m/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"
-             "Connection: close\r\n"
-             "\r\n",
+             "Connection: close\r\n\r\n",
              k.text);
-    pid_t child = fork(); /* revokes it while this one reads */
-    if (!child) {
-        nanosleep(&(struct timespec){0, 300000000}, NULL);
-        struct client *c = client_create(d->address);
-        struct daemon other = {.client = c};
-        ask(&other, root, "DELETE", "/v2/keys/k", NULL, NULL);
-        _exit(0);
-    }
     struct answer *a = client_raw(d->client, request, strlen(request), false, 20000);
     assert_int_equal(a->status, 200);
-    assert_non_null(strstr(a->body, "\r\n0\r\n\r\n")); /* its last chunk: the daemon ended it */
+    assert_non_null(strstr(a->body, "\r\n0\r\n\r\n")); /* its last chunk: it was not cut off */
+}
+
+/* Streams end with the right to them: when the first key is made, and when theirs is revoked. */
+static void streams_end(struct daemon *d)
+{
+    remote_create(d->client, "m", remote_scalar);
+    soon(d, (struct key_text){""}, want_keys);
+    read_stream(d, (struct key_text){""});
+    struct key_text root = close_door(d);
+    hang_up_until(d, root, 200);
+    answer_expect(ask(d, root, "DELETE", "/v2/keys/k", NULL, NULL), 200);
+    struct key_text k = add_key(d, "k", "read", NULL, NULL);
+    hang_up_until(d, k, 200);
+    soon(d, root, revoke_k);
+    read_stream(d, k);
     answer_expect(ask(d, k, "GET", "/v2", NULL, NULL), 401);
 }
 
