@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
@@ -44,9 +45,10 @@ static void *send_step(void *arg)
     return NULL;
 }
 
-static bool step_runs(struct client *c)
+static void wait_for_sample(struct client *c, const char *line)
 {
-    return strstr(client_get(c, "/metrics")->body, "\nbackpropd_workers_busy_writing 1\n");
+    while (!strstr(client_get(c, "/metrics")->body, line))
+        sleep_ms(1);
 }
 
 /* Returns when the step is being computed. */
@@ -64,8 +66,16 @@ static void long_step_begin(struct long_step *s, struct daemon *d, int samples)
     }
     text_add(&s->body, "]}");
     assert_int_equal(pthread_create(&s->thread, NULL, send_step, s), 0);
-    while (!step_runs(d->client))
-        sleep_ms(1);
+    wait_for_sample(d->client, "\nbackpropd_workers_busy_writing 1\n");
+}
+
+/* A step that waits for that one. */
+static void short_step_begin(struct long_step *s, struct daemon *d)
+{
+    *s = (struct long_step){.d = d};
+    text_add(&s->body, "%s", step);
+    assert_int_equal(pthread_create(&s->thread, NULL, send_step, s), 0);
+    wait_for_sample(d->client, "\nbackpropd_queue_writes 1\n");
 }
 
 /* The answer's status. */
@@ -85,26 +95,29 @@ static int reap(struct daemon *d)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static bool log_has(struct daemon *d, const char *words)
+static bool log_has(struct daemon *d, const char *name, const char *words)
 {
     static char text[1 << 20];
     char path[300];
-    snprintf(path, sizeof path, "%s/log", d->folder);
+    snprintf(path, sizeof path, "%s/%s", d->folder, name);
     FILE *f = fopen(path, "r");
-    assert_non_null(f);
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
     text[n] = 0;
     return strstr(text, words) != NULL;
 }
 
+/* What runs ends, what waits is not begun. */
 static void steps_end(struct daemon *d)
 {
-    struct long_step s;
-    long_step_begin(&s, d, 2000);
+    struct long_step s, waiting;
+    long_step_begin(&s, d, 4000);
+    short_step_begin(&waiting, d);
     kill(d->pid, SIGTERM);
     assert_int_equal(reap(d), 0);
     assert_int_equal(long_step_end(&s), 200);
+    assert_int_equal(long_step_end(&waiting), 503);
     daemon_start(d, d->flags);
     assert_true(remote_number(d->client, "wide", "step") == 1);
     assert_true(remote_number(d->client, "m", "step") == 1);
@@ -119,7 +132,7 @@ static void not_for_ever(struct daemon *d)
     kill(d->pid, SIGTERM);
     assert_int_equal(reap(d), 1);
     assert_int_equal(long_step_end(&s), 0);
-    assert_true(log_has(d, "longer than --shutdown-timeout"));
+    assert_true(log_has(d, "log", "longer than --shutdown-timeout"));
     daemon_start(d, d->flags);
     assert_true(remote_number(d->client, "wide", "step") == 0);
     assert_true(remote_number(d->client, "m", "step") == 1);
@@ -131,15 +144,50 @@ static void at_once(struct daemon *d)
     struct long_step s;
     long_step_begin(&s, d, 30000);
     kill(d->pid, SIGTERM);
-    while (!log_has(d, "event=stopping"))
+    while (!log_has(d, "log", "event=stopping"))
         sleep_ms(1);
     kill(d->pid, SIGHUP);
     kill(d->pid, SIGINT);
     assert_int_equal(reap(d), 128 + SIGINT);
     assert_int_equal(long_step_end(&s), 0);
-    assert_true(log_has(d, "a second signal to stop"));
+    assert_true(log_has(d, "log", "a second signal to stop"));
     daemon_start(d, d->flags);
     assert_true(remote_number(d->client, "m", "step") == 1);
+}
+
+/* A daemon on d's folder, not waited for; its log is d's folder/second. */
+static void start_second(struct daemon *d)
+{
+    char binary[256], log[300];
+    const char *build = getenv("BUILD");
+    snprintf(binary, sizeof binary, "%s/backpropd", build ? build : "build");
+    snprintf(log, sizeof log, "%s/second", d->folder);
+    d->pid = fork();
+    assert_true(d->pid >= 0);
+    if (d->pid)
+        return;
+    if (freopen(log, "w", stderr))
+        execl(binary, binary, "--listen", "127.0.0.1:0", "--data", d->data, (char *)NULL);
+    _exit(127);
+}
+
+/* A stop while the log is replayed does not wait for that, and takes nothing from it. */
+static void while_loading(struct daemon *d)
+{
+    struct long_step s;
+    long_step_begin(&s, d, 4000);
+    assert_int_equal(long_step_end(&s), 200);
+    daemon_kill(d);
+    start_second(d);
+    while (!log_has(d, "second", "event=listening"))
+        sleep_ms(1);
+    kill(d->pid, SIGHUP);
+    kill(d->pid, SIGTERM);
+    assert_int_equal(reap(d), 0);
+    assert_true(log_has(d, "second", "stopped while models were being loaded"));
+    daemon_start(d, d->flags);
+    assert_true(remote_number(d->client, "wide", "step") == 1);
+    assert_true(remote_number(d->client, "wide", "replayed.records") == 1);
 }
 
 static void write_file(const char *path, const char *text)
@@ -161,16 +209,16 @@ static void hang_up(struct daemon *d)
     client_get(d->client, "/v2/none/before");
     write_file(conf, "log-level = loud\n");
     kill(d->pid, SIGHUP);
-    while (!log_has(d, "event=not_reloaded what=log-level"))
+    while (!log_has(d, "log", "event=not_reloaded what=log-level"))
         sleep_ms(1);
     write_file(conf, "log-level = info\n");
     kill(d->pid, SIGHUP);
-    while (!log_has(d, "event=reloaded what=keys"))
+    while (!log_has(d, "log", "event=reloaded what=keys"))
         sleep_ms(1);
     client_get(d->client, "/v2/none/after");
-    while (!log_has(d, "path=/v2/none/after"))
+    while (!log_has(d, "log", "path=/v2/none/after"))
         sleep_ms(1);
-    assert_false(log_has(d, "path=/v2/none/before"));
+    assert_false(log_has(d, "log", "path=/v2/none/before"));
 }
 
 int main(void)
@@ -179,6 +227,7 @@ int main(void)
         DAEMON_TEST(steps_end),
         DAEMON_TEST(not_for_ever, "--shutdown-timeout", "1"),
         DAEMON_TEST(at_once, "--shutdown-timeout", "600"),
+        DAEMON_TEST(while_loading, "--redo-seconds", "1000"),
         DAEMON_TEST(hang_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
