@@ -147,7 +147,7 @@ static void wrong_keys(struct daemon *d)
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
         answer_refused(ask(d, (struct key_text){""}, "GET", "/v2", NULL, headers[i]), 401,
                        "unauthorized", NULL);
-    bad.text[76] ^= 1;
+    bad.text[76] = bad.text[76] == '0' ? '1' : '0';
     answer_refused(ask(d, bad, "GET", "/v2", NULL, NULL), 401, "unauthorized", "not one");
     bad.text[76] = 0;
     answer_refused(ask(d, bad, "GET", "/v2", NULL, NULL), 401, "unauthorized", "not one");
@@ -203,7 +203,7 @@ static void tries_are_slowed(struct daemon *d)
     assert_null(strstr(a->body, "refused_total{reason=\"invalid\"} 0"));
     /* Guesses at a key whose id is known stand in the way of that key only, even when it comes. */
     bad = root;
-    bad.text[20] ^= 1;
+    bad.text[20] = bad.text[20] == '0' ? '1' : '0';
     int status = 200;
     for (int i = 0; i < 20 && status == 200; i++) { /* the wait may be over before it is asked */
         try_until_refused(d, bad);

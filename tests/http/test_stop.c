@@ -112,7 +112,7 @@ static bool log_has(struct daemon *d, const char *name, const char *words)
 static void steps_end(struct daemon *d)
 {
     struct long_step s, waiting;
-    long_step_begin(&s, d, 4000);
+    long_step_begin(&s, d, 2000);
     short_step_begin(&waiting, d);
     kill(d->pid, SIGTERM);
     assert_int_equal(reap(d), 0);
@@ -175,7 +175,7 @@ static void start_second(struct daemon *d)
 static void while_loading(struct daemon *d)
 {
     struct long_step s;
-    long_step_begin(&s, d, 4000);
+    long_step_begin(&s, d, 1000);
     assert_int_equal(long_step_end(&s), 200);
     daemon_kill(d);
     start_second(d);
@@ -224,7 +224,7 @@ static void hang_up(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(steps_end),
+        DAEMON_TEST(steps_end, "--shutdown-timeout", "600"),
         DAEMON_TEST(not_for_ever, "--shutdown-timeout", "1"),
         DAEMON_TEST(at_once, "--shutdown-timeout", "600"),
         DAEMON_TEST(while_loading, "--redo-seconds", "1000"),
