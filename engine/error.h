@@ -25,18 +25,23 @@
     X(ERROR_BAD_SAFETENSORS, 400, "bad_safetensors", "a file that is no safetensors")              \
     X(ERROR_UNAUTHORIZED, 401, "unauthorized", "no valid key")                                     \
     X(ERROR_FORBIDDEN, 403, "forbidden", "the key does not allow this")                            \
+    X(ERROR_QUOTA, 403, "quota_exceeded", "more than the key's quota allows")                      \
+    X(ERROR_ORIGIN, 403, "foreign_origin", "a page of another site asks for a change")             \
     X(ERROR_UNKNOWN_PATH, 404, "unknown_path", "no such path")                                     \
     X(ERROR_UNKNOWN_MODEL, 404, "unknown_model", "no such model")                                  \
     X(ERROR_UNKNOWN_VERSION, 404, "unknown_version", "no such version")                            \
     X(ERROR_UNKNOWN_ALIAS, 404, "unknown_alias", "no such alias")                                  \
     X(ERROR_UNKNOWN_EVALUATION, 404, "unknown_evaluation", "no such evaluation")                   \
+    X(ERROR_UNKNOWN_KEY, 404, "unknown_key", "no key of this name")                                \
     X(ERROR_METHOD, 405, "method_not_allowed", "the path does not answer this method")             \
     X(ERROR_MODEL_EXISTS, 409, "model_exists", "another model has this name")                      \
+    X(ERROR_KEY_EXISTS, 409, "key_exists", "another key has this name")                            \
     X(ERROR_CONFLICT, 409, "conflict", "the state of the model does not allow this now")           \
     X(ERROR_LENGTH_REQUIRED, 411, "length_required", "a body without a length")                    \
     X(ERROR_PRECONDITION, 412, "precondition_failed", "the model has moved on")                    \
     X(ERROR_BODY_TOO_LARGE, 413, "body_too_large", "the body is over the limit")                   \
     X(ERROR_MEDIA_TYPE, 415, "unsupported_media_type", "a content type that is not understood")    \
+    X(ERROR_UNKNOWN_HOST, 421, "unknown_host", "a Host that is not this server's name")            \
     X(ERROR_UNKNOWN_OPERATOR, 422, "unknown_operator", "no operator of this name")                 \
     X(ERROR_BAD_ATTRIBUTE, 422, "bad_attribute", "an attribute that is unknown or out of range")   \
     X(ERROR_BAD_GRAPH, 422, "bad_graph", "layers that do not fit together")                        \
@@ -49,6 +54,7 @@
     X(ERROR_NOT_FINITE, 422, "not_finite", "a NaN or an infinity, given or computed")              \
     X(ERROR_TOO_LARGE, 422, "too_large", "sizes that overflow when multiplied")                    \
     X(ERROR_QUEUE_FULL, 429, "queue_full", "too many requests are waiting")                        \
+    X(ERROR_RATE, 429, "rate_limited", "more requests or failed tries than are allowed")           \
     X(ERROR_CLIENT_GONE, 499, "client_gone", "the client has closed its connection")               \
     X(ERROR_INTERNAL, 500, "internal", "a defect in backpropd")                                    \
     X(ERROR_NOT_READY, 503, "not_ready", "starting or stopping")                                   \

@@ -9,7 +9,10 @@
 
 int api_find_model(struct request *q, struct error *e)
 {
-    struct model *m = models_find(q->server->models, request_param(q, "model"), e);
+    const char *name = request_param(q, "model");
+    struct model *m = models_find(q->server->models, name, e);
+    if (!m && q->caller && q->caller->key.models) /* not the nearest: it may be another's */
+        return error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", name);
     if (!m)
         return -1;
     q->model = m;
@@ -28,6 +31,25 @@ void api_release_model(struct request *q)
     api_once_end(q);
     q->model = NULL;
     model_release(&m);
+}
+
+struct seen {
+    const struct caller *caller;
+    models_fn *f;
+    void *arg;
+};
+
+static void each_seen(void *arg, struct model *m)
+{
+    const struct seen *s = arg;
+    if (caller_sees(s->caller, m->name))
+        s->f(s->arg, m);
+}
+
+void api_models_each(struct request *q, models_fn *f, void *arg)
+{
+    struct seen s = {q->caller, f, arg};
+    models_each(request_models(q), each_seen, &s);
 }
 
 int api_check_body(const struct request *q, const struct field *fields, struct error *e)

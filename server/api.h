@@ -4,6 +4,7 @@
 #define BACKPROPD_API_H
 
 #include "describe_fields.h"
+#include "keyring.h"
 #include "metrics.h"
 #include "models.h"
 #include "tensor_reply.h"
@@ -18,9 +19,18 @@ static inline struct models *request_models(const struct request *q)
     return q->server->models;
 }
 
+/* The name of the key that the request carries; "" when none is needed. */
+static inline const char *request_who(const struct request *q)
+{
+    return q->caller ? q->caller->key.name : "";
+}
+
 /* Hooks for struct server. */
 int api_find_model(struct request *q, struct error *e);
 void api_release_model(struct request *q);
+
+/* models_each, of those that the request's key may see. */
+void api_models_each(struct request *q, models_fn *f, void *arg);
 
 /* Checks the fields of the body, which is an object. */
 int api_check_body(const struct request *q, const struct field *fields, struct error *e);
@@ -113,5 +123,8 @@ int api_version_list(struct request *q);
 int api_version_get(struct request *q);
 int api_version_delete(struct request *q);
 int api_version_restore(struct request *q);
+int api_key_list(struct request *q); /* api_keys.c */
+int api_key_create(struct request *q);
+int api_key_delete(struct request *q);
 
 #endif

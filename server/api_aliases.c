@@ -80,6 +80,8 @@ static int read_move(struct request *q, const struct field *fields, struct store
         reply_error(q, e);
         return -1;
     }
+    if (q->caller)
+        mv->who = request_who(q);
     mv->to = json_integer_value(json_object_get(q->json.root, "version"));
     return 0;
 }

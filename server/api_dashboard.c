@@ -64,7 +64,8 @@ static int reply_asset(struct request *q, const struct asset *a)
     reply_header(q, "ETag", tag);
     reply_header(q, "Cache-Control", "no-cache");
     reply_header(q, "Content-Security-Policy", policy);
-    reply_header(q, "X-Content-Type-Options", "nosniff");
+    reply_header(q, "X-Frame-Options", "DENY");
+    reply_header(q, "Cross-Origin-Opener-Policy", "same-origin");
     reply_header(q, "Referrer-Policy", "no-referrer");
     bool same = has_already(q, tag);
     return reply_bytes(q, same ? 304 : 200, a->type, a->begin, same ? 0 : size, BODY_ARENA);

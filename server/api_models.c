@@ -1,4 +1,5 @@
 /* api_models.c: models as things: creating, listing, describing, changing, deleting. */
+#include "access.h"
 #include "api.h"
 #include "dispatch.h"
 
@@ -127,6 +128,7 @@ static int write_metadata(struct json_out *w, struct request *q, struct model *m
     out_put_bool(w, "gradients_pending", s.pending);
     out_put_double(w, "last_loss", s.last_loss);
     out_put_int(w, "created_ms", m->created_ms);
+    out_put_string(w, "who", m->who);
     out_put_string(w, "durability", durability_name(m->durability));
     write_replay(w, m);
     write_size(w, net);
@@ -249,7 +251,7 @@ int api_model_list(struct request *q)
     out_open_object(&w);
     out_key(&w, "models");
     out_open_array(&w);
-    models_each(request_models(q), write_list_item, &w);
+    api_models_each(q, write_list_item, &w);
     out_close(&w);
     out_close(&w);
     return reply_json(q, 200, &w);
@@ -273,7 +275,7 @@ int api_repository_index(struct request *q)
     if (q->json.root && api_check_body(q, fields, &e))
         return reply_error(q, &e);
     out_open_array(&w);
-    models_each(request_models(q), write_index_item, &w);
+    api_models_each(q, write_index_item, &w);
     out_close(&w);
     return reply_json(q, 200, &w);
 }
@@ -284,8 +286,8 @@ int api_model_put(struct request *q)
 {
     struct error e;
     bool created;
-    struct model *m =
-        models_put(request_models(q), request_param(q, "model"), q->json.root, &created, &e);
+    struct model *m = models_put(request_models(q), request_param(q, "model"), q->json.root,
+                                 caller_key(q->caller), &created, &e);
     if (!m)
         return reply_error(q, &e);
     int status = reply_metadata(q, created ? 201 : 200, m, false);
@@ -335,7 +337,7 @@ int api_model_patch(struct request *q)
     struct error e;
     json_t *patch = json_copy(q->json.root);
     int failed = !patch || api_check_body(q, patch_fields, &e) || patch_lr(m, patch, &e) ||
-                 model_patch(m, patch, &e);
+                 model_patch(m, patch, caller_key(q->caller), &e);
     json_decref(patch);
     return failed ? reply_error(q, &e) : reply_metadata(q, 200, m, false);
 }
@@ -367,8 +369,11 @@ int api_model_clone(struct request *q)
     if (!dispatch_name_valid(name))
         return reply_errorf(q, ERROR_BAD_NAME,
                             "name: a model's name is 1 to %d of A-Z a-z 0-9 _ . -", MODEL_MAX_NAME);
-    struct model *m = models_clone(request_models(q), name, request_model(q),
-                                   json_object_get(q->json.root, "layers"), &e);
+    if (access_check_model(q, name, &e))
+        return reply_error(q, &e);
+    struct model *m =
+        models_clone(request_models(q), name, request_model(q),
+                     json_object_get(q->json.root, "layers"), caller_key(q->caller), &e);
     if (!m)
         return reply_error(q, &e);
     int status = reply_metadata(q, 201, m, false);

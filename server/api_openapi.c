@@ -65,6 +65,12 @@ static json_t *operation_id(const struct route *r)
     return json_string(id);
 }
 
+/* A key of the route's role; none is needed for health and the page. */
+static json_t *security(const struct route *r)
+{
+    return r->role == ROLE_NONE ? json_array() : json_pack("[{s:[]}]", "key");
+}
+
 static json_t *operation(const struct route *r)
 {
     json_t *ok = json_pack("{s:s}", "description", "done");
@@ -77,6 +83,8 @@ static json_t *operation(const struct route *r)
     json_t *op = json_pack("{s:s, s:o, s:o, s:{s:o, s:o}}", "summary", r->doc, "operationId",
                            operation_id(r), "parameters", path_parameters(r), "responses", "2XX",
                            ok, "default", failed);
+    json_object_set_new(op, "security", security(r));
+    json_object_set_new(op, "x-role", json_string(key_role_name(r->role)));
     if (r->flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL | ROUTE_RAW))
         json_object_set_new(op, "requestBody", request_body(r));
     return op;

@@ -174,6 +174,18 @@ static void write_histograms(FILE *out, const struct stats *s)
     }
 }
 
+static void write_refusals(FILE *out, const struct keyring *r)
+{
+    static const struct prometheus_family family = {
+        "backpropd_requests_refused_total", "counter",
+        "Requests refused for their key: none, not in force, tried too often, too weak, too many."};
+    prometheus_family(out, &family);
+    for (int i = 0; i < REFUSALS; i++) {
+        const struct prometheus_label labels[] = {{"reason", refusal_names[i]}, {0}};
+        prometheus_sample(out, &family, labels, (double)keyring_counted(r, (enum refusal)i));
+    }
+}
+
 /* ---- models ---------------------------------------------------------------------------------- */
 
 struct model_reading {
@@ -258,12 +270,15 @@ static void write_models(FILE *out, const struct model_reading *v, int n)
 static void write_all(FILE *out, struct request *q, struct model *const *models, int n)
 {
     struct model_reading *v = arena_array(q->arena, (size_t)n, sizeof *v);
+    int seen = 0;
     for (int i = 0; v && i < n; i++)
-        model_read(models[i], &v[i]);
+        if (caller_sees(q->caller, models[i]->name))
+            model_read(models[i], &v[seen++]);
     write_server(out, q->server, n);
     write_statuses(out, q->server->stats);
     write_histograms(out, q->server->stats);
-    write_models(out, v, v ? n : 0);
+    write_refusals(out, q->server->keys);
+    write_models(out, v, seen);
 }
 
 int api_prometheus(struct request *q)

@@ -76,7 +76,7 @@ int api_stats(struct request *q)
 {
     struct json_out w = JSON_OUT_INIT;
     begin(&w);
-    models_each(request_models(q), write_model, &w);
+    api_models_each(q, write_model, &w);
     return end(q, &w);
 }
 

@@ -11,6 +11,7 @@ static void write_version(struct json_out *w, const struct store_version *v)
     out_put_uint(w, "draw", v->draw);
     out_put_bool(w, "gradients_pending", v->pending);
     out_put_string(w, "note", v->note);
+    out_put_string(w, "who", v->who);
     out_put_string(w, "sha256", v->sha256);
     out_put_int(w, "bytes", v->bytes);
     out_put_int(w, "created_ms", v->created_ms);
@@ -26,7 +27,7 @@ int api_version_create(struct request *q)
     if (q->json.root && api_check_body(q, fields, &e))
         return reply_error(q, &e);
     const char *note = json_string_value(json_object_get(q->json.root, "note"));
-    if (model_version_save(m, note ? note : "", &v, &e))
+    if (model_version_save(m, request_who(q), note ? note : "", &v, &e))
         return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);

@@ -1,13 +1,14 @@
 /* command.c: commands that look after a data folder, from the command line. */
 #include "command.h"
 
+#include "command_keys.h"
 #include "data_folder.h"
 
 #include <string.h>
 
 static const struct command {
     const char *name, *words; /* of its arguments */
-    int n_words;
+    int n_words;              /* -1: `run` looks at them */
     int (*run)(char **words, FILE *out, struct error *e);
     const char *doc;
 } commands[] = {
@@ -15,6 +16,8 @@ static const struct command {
      "look for damage in a data folder that no daemon uses; changes nothing"},
     {"backup", "DIR TARGET", 2, data_folder_backup,
      "copy a data folder, also one in use, to a new folder that --data takes"},
+    {"keys", "add|list|revoke ... DIR", -1, command_keys,
+     "make, list and revoke the keys that clients need; a running daemon takes them at SIGHUP"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -45,7 +48,7 @@ int command_run(int argc, char **argv, FILE *out, FILE *err)
         const struct command *c = &commands[i];
         if (strcmp(argv[1], c->name))
             continue;
-        if (argc != 2 + c->n_words || !strncmp(argv[2], "--", 2))
+        if (c->n_words >= 0 && (argc != 2 + c->n_words || !strncmp(argv[2], "--", 2)))
             return usage(c, err);
         if (!c->run(argv + 2, out, &e))
             return 0;

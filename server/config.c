@@ -4,6 +4,7 @@
 
 #include "backprop.h"
 #include "command.h"
+#include "key.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,12 @@ const struct flag config_flags[] = {
      "connections at the same time"},
     {"request-timeout", FLAG_INT, AT(request_timeout), "30", 1, 86400, "SECONDS",
      "an idle connection is closed after this"},
+    {"shutdown-timeout", FLAG_INT, AT(shutdown_timeout), "30", 1, 86400, "SECONDS",
+     "a stop that takes longer ends without waiting for running steps"},
+    {"allowed-hosts", FLAG_TEXT, AT(allowed_hosts), NULL, 0, 0, "GLOBS",
+     "names by which clients may call it, besides localhost, --listen's, and addresses"},
+    {"cors-origin", FLAG_TEXT, AT(cors_origins), NULL, 0, 0, "GLOBS",
+     "sites whose pages may call it: https://app.example,http://localhost:*"},
     {"log-level", FLAG_CHOICE, AT(log_level), "info", 0, 0, LOG_LEVELS, "what is logged"},
     {"log-format", FLAG_CHOICE, AT(log_format), "logfmt", 0, 0, LOG_FORMATS, "how it is logged"},
     {"allow-anonymous", FLAG_SWITCH, AT(allow_anonymous), NULL, 0, 0, NULL,
@@ -212,12 +219,14 @@ static int check_listen(struct config *c, FILE *err)
 {
     if (split_listen(c, err))
         return -1;
-    if (is_loopback(c->host) || c->allow_anonymous)
+    if (is_loopback(c->host) || c->allow_anonymous || key_file_exists(c->data))
         return 0;
-    fprintf(err,
-            "backpropd: --listen %s can be reached from other machines and nobody needs a key; "
-            "listen on 127.0.0.1, or say --allow-anonymous if that is meant\n",
-            c->listen);
+    fprintf(
+        err,
+        "backpropd: --listen %s can be reached from other machines and nobody needs a key; "
+        "make one (backpropd keys add --role admin --name NAME %s), listen on 127.0.0.1, or say "
+        "--allow-anonymous if that is meant\n",
+        c->listen, c->data);
     return -1;
 }
 

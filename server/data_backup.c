@@ -137,9 +137,12 @@ static int copy_database(const char *dir, const char *to, struct error *e)
 /* Into the new folder `to`. */
 static int copy_folder(const char *dir, char *to, FILE *out, struct error *e)
 {
-    struct path from_logs, to_logs;
+    struct path from_logs, to_logs, from_keys, to_keys;
     if (path_join(&from_logs, dir, "redo", e) || path_join(&to_logs, to, "redo", e) ||
         copy_entries(from_logs.text, to_logs.text, copy_log, e) || copy_database(dir, to, e))
+        return -1;
+    if (path_join(&from_keys, dir, "keys.json", e) || path_join(&to_keys, to, "keys.json", e) ||
+        copy_file(from_keys.text, to_keys.text, e))
         return -1;
     return data_folder_check(&to, out, e) || sync_folder(to, e) ? -1 : 0;
 }

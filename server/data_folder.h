@@ -6,7 +6,10 @@
  * that holds them is committed; a copy that takes the logs first, and then the database as it is at
  * one moment, has them all: a segment that goes meanwhile is in the checkpoint that the database
  * then has, and records that the checkpoint holds too are skipped. Of the last segment the end may
- * be cut short; what is lost there was answered after the backup began. */
+ * be cut short; what is lost there was answered after the backup began.
+ *
+ * And keys.json (key.h), if clients need keys: it goes along, so that a copy is as closed as what
+ * it is a copy of. */
 #ifndef BACKPROPD_DATA_FOLDER_H
 #define BACKPROPD_DATA_FOLDER_H
 

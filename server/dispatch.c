@@ -4,6 +4,7 @@
 
 #include "encoding.h"
 #include "form.h"
+#include "origin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,8 +221,10 @@ static int check_ready(struct request *q)
 int dispatch_begin(struct request *q)
 {
     struct error e;
-    int status = find_route(q);
-    if (status || (status = check_ready(q)))
+    int status = origin_check(q);
+    if (status || (status = find_route(q)))
+        return status;
+    if ((status = check_ready(q)))
         return status;
     if (q->server->authorize && q->server->authorize(q, &e))
         return reply_error(q, &e);

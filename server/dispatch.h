@@ -8,7 +8,8 @@
 /* Before the body is read, in the HTTP thread: finds the route and checks what the headers tell.
  * 0: go on, read the body if there is one. Else the status, with the response filled in:
  *   400 bad_name, bad_header; 401, 403; 404 unknown_path (with the nearest), unknown_model;
- *   405 with Allow; 411 neither Content-Length nor chunked where a body must be; 413; 415. */
+ *   405 with Allow; 421 unknown_host; 204 a preflight; 411 neither Content-Length nor chunked where
+ * a body must be; 413; 415. */
 int dispatch_begin(struct request *q);
 
 /* When the body is there: splits it (400 bad_binary), reads it (400 bad_json), calls the handler.

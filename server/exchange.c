@@ -107,6 +107,9 @@ bool exchange_begin(struct exchange *x, const char *method)
     struct request *q = x->q = request_create(x->http->server, method, x->uri, query);
     if (!q || MHD_get_connection_values(x->connection, MHD_HEADER_KIND, add_header, q) < 0)
         return false;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    q->client = info ? info->client_addr : NULL;
     read_lengths(q);
     give_id(x);
     if (stopping(x->http))

@@ -72,7 +72,5 @@ bool exchange_early(const struct exchange *x);
 struct MHD_Response *http_stream_response(struct exchange *x);
 /* Before the exchange is destroyed, whatever its answer was. */
 void http_stream_forget(struct exchange *x);
-/* Once http.stopping is set: all streams end. */
-void http_streams_end(struct http *h);
 
 #endif

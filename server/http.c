@@ -12,6 +12,7 @@
 
 #include "dispatch.h"
 #include "http_listen.h"
+#include "keyring.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -34,6 +35,8 @@ static void add_headers(struct exchange *x, struct MHD_Response *m)
     const struct response *r = &x->q->response;
     MHD_add_response_header(m, "Content-Type",
                             r->content_type ? r->content_type : "application/json");
+    MHD_add_response_header(m, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(m, "Cross-Origin-Resource-Policy", "same-origin");
     for (int i = 0; i < r->n_headers; i++)
         MHD_add_response_header(m, r->headers[i].name, r->headers[i].value);
     if (x->q->id)
@@ -218,7 +221,8 @@ static void log_request(const struct exchange *x, enum MHD_RequestTerminationCod
     const char *event = why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "request" : "request_aborted";
     log_line(&x->http->server->log, q->status < 500 ? LOG_INFO : LOG_WARN, event,
              LOG_STR("id", q->id), LOG_STR("method", q->method), LOG_STR("path", q->path),
-             LOG_STR("model", request_param(q, "model")), LOG_INT("status", q->status),
+             LOG_STR("model", request_param(q, "model")),
+             LOG_STR("key", q->caller ? q->caller->key.name : NULL), LOG_INT("status", q->status),
              LOG_REAL("ms", seconds * 1e3), LOG_REAL("queue_ms", q->queue_seconds * 1e3),
              LOG_REAL("compute_ms", q->compute_seconds * 1e3), LOG_INT("in", q->body_size),
              LOG_INT("out", q->response.size));
@@ -368,7 +372,7 @@ void http_destroy(struct http **http)
      */
     int fd = MHD_quiesce_daemon(h->daemon);
     work_stop(h->server->work);
-    http_streams_end(h);
+    http_streams_wake(h); /* they end */
     wait_idle(h);
     MHD_stop_daemon(h->daemon);
     if (fd >= 0)

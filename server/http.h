@@ -18,6 +18,9 @@ const char *http_address(const struct http *h);
 /* Connections that are open. Any thread may call. */
 unsigned http_connections(const struct http *h);
 
+/* Asks all streams whether they have something to send, or should end. Any thread may call. */
+void http_streams_wake(struct http *h);
+
 /* Takes no new connections and requests (503), lets running jobs finish and their answers go out,
  * then frees. Calls work_stop. Not from a worker or the HTTP thread. */
 void http_destroy(struct http **h);

@@ -9,6 +9,8 @@
  * the connection's time limit. One that has gone is noticed by the next write. */
 #include "exchange.h"
 
+#include "keyring.h"
+
 enum { BLOCK = 4 << 10 }; /* bytes that libmicrohttpd keeps for a response */
 
 static struct body_stream *stream_of(struct exchange *x)
@@ -42,6 +44,12 @@ static void wake(void *arg)
     pthread_mutex_unlock(&x->http->mutex);
 }
 
+/* Its key was revoked, or it has none and meanwhile one is needed. */
+static bool shut_out(const struct request *q)
+{
+    return q->caller ? caller_revoked(q->caller) : keyring_required(q->server->keys);
+}
+
 static ssize_t read_part(void *arg, uint64_t position, char *out, size_t size)
 {
     struct exchange *x = arg;
@@ -49,7 +57,7 @@ static ssize_t read_part(void *arg, uint64_t position, char *out, size_t size)
     (void)position;
     ssize_t n = stream_of(x)->read(stream_of(x), out, size);
     pthread_mutex_lock(&h->mutex);
-    if (h->stopping)
+    if (h->stopping || shut_out(x->q))
         n = -1;
     else if (n == 0)
         park(x);
@@ -95,7 +103,7 @@ void http_stream_forget(struct exchange *x)
     pthread_mutex_unlock(&x->http->mutex);
 }
 
-void http_streams_end(struct http *h)
+void http_streams_wake(struct http *h)
 {
     pthread_mutex_lock(&h->mutex);
     for (struct exchange *x = h->streams; x; x = x->next)

@@ -151,7 +151,7 @@ static void write_json(const struct log *log, enum log_level level, const char *
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_field *fields, size_t n)
 {
-    if (level < log->level)
+    if (level < __atomic_load_n(&log->level, __ATOMIC_RELAXED))
         return;
     (log->format == LOG_JSON ? write_json : write_logfmt)(log, level, event, fields + 1, n - 1);
 }

@@ -19,7 +19,7 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 #define LOG_FORMATS "logfmt|json"
 
 struct log {
-    enum log_level level; /* lines below it are dropped */
+    enum log_level level; /* atomic: lines below it are dropped */
     int fd;               /* 2 */
     enum log_format format;
 };

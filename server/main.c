@@ -1,43 +1,21 @@
 /* main.c: backpropd. Starts the engine, the workers, the store, the models and the HTTP server,
- * waits for SIGINT or SIGTERM, and stops them in the opposite order. */
+ * waits for signals, and stops them in the opposite order. */
 #define _GNU_SOURCE
+#include "access.h"
 #include "api.h"
 #include "command.h"
 #include "events.h"
 #include "http.h"
+#include "keyring.h"
+#include "process_signals.h"
 #include "stats.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-/* To the main thread, where it waits until it is asked for. */
-static void signal_pass_on(int number)
-{
-    int saved = errno;
-    syscall(SYS_tgkill, getpid(), getpid(), number);
-    errno = saved;
-}
-
-/* Before there are threads of ours, which inherit the mask: signals are waited for, not handled.
- * But a library's threads may be older (OpenBLAS starts its own before main), and one of those
- * would end the process where it stands: what they get is passed on. */
-static void signals_block(sigset_t *stop)
-{
-    struct sigaction pass_on = {.sa_handler = signal_pass_on, .sa_flags = SA_RESTART};
-    sigemptyset(stop);
-    sigaddset(stop, SIGINT);
-    sigaddset(stop, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, stop, NULL);
-    sigaction(SIGINT, &pass_on, NULL);
-    sigaction(SIGTERM, &pass_on, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
 
 /* "host:port" under a name of its own, then renamed: a reader sees all of it or nothing. */
 static int port_file_write(const char *path, const char *address, struct error *e)
@@ -59,6 +37,7 @@ static int port_file_write(const char *path, const char *address, struct error *
                                strerror(why));
 }
 
+/* All but the models. */
 static int server_start(struct server *s, struct error *e)
 {
     const struct config *c = s->config;
@@ -71,6 +50,9 @@ static int server_start(struct server *s, struct error *e)
         return -1;
     s->store = store_open(c->data, e);
     if (!s->store)
+        return -1;
+    s->keys = keyring_create(c->data, e);
+    if (!s->keys)
         return -1;
     s->models = models_create(s, e);
     s->stats = stats_create(s->routes, e);
@@ -85,12 +67,10 @@ static int server_start(struct server *s, struct error *e)
     if (!s->http)
         return -1;
     log_line(&s->log, LOG_INFO, "listening", LOG_STR("address", http_address(s->http)),
+             LOG_STR("keys", keyring_required(s->keys) ? "needed" : "none"),
              LOG_INT("threads", c->threads), LOG_INT("workers", c->workers),
              LOG_STR("version", BACKPROPD_VERSION));
-    if (models_load(s->models, e))
-        return -1;
-    __atomic_store_n(&s->loading, false, __ATOMIC_RELEASE);
-    return port_file_write(c->port_file, http_address(s->http), e);
+    return 0;
 }
 
 /* Every model that has changed is saved: -1 when that failed. */
@@ -100,45 +80,162 @@ static int server_stop(struct server *s, struct error *e)
     events_destroy(&s->events);
     int status = models_destroy(&s->models, e);
     status |= store_close(&s->store, e);
+    keyring_destroy(&s->keys);
     work_destroy(&s->work);
     pool_destroy(&s->pool);
     stats_destroy(&s->stats);
     return status;
 }
 
+/* ---- the life of the process ----------------------------------------------------------------- */
+
+struct life {
+    struct server *server;
+    int argc;
+    char **argv;
+    struct error e; /* of a task */
+};
+
+static int load_task(void *arg)
+{
+    struct life *l = arg;
+    struct server *s = l->server;
+    if (models_load(s->models, &l->e))
+        return -1;
+    __atomic_store_n(&s->loading, false, __ATOMIC_RELEASE);
+    return port_file_write(s->config->port_file, http_address(s->http), &l->e);
+}
+
+static int stop_task(void *arg)
+{
+    struct life *l = arg;
+    return server_stop(l->server, &l->e);
+}
+
+/* The level that the command line, the environment and the file say now. */
+static void reload_log_level(struct life *l)
+{
+    struct config c;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    bool read = out && config_parse(&c, l->argc, l->argv, out, out) < 0;
+    if (out)
+        fclose(out);
+    if (read)
+        __atomic_store_n(&l->server->log.level, c.log_level, __ATOMIC_RELAXED);
+    else
+        log_line(&l->server->log, LOG_ERROR, "not_reloaded", LOG_STR("what", "log-level"),
+                 LOG_STR("error", text));
+    if (read)
+        config_free(&c);
+    free(text);
+}
+
+static void reload_keys(struct server *s)
+{
+    struct error e;
+    int n = 0;
+    if (keyring_reload(s->keys, &n, &e)) {
+        log_line(&s->log, LOG_ERROR, "not_reloaded", LOG_STR("what", "keys"),
+                 LOG_STR("error", e.text));
+        return;
+    }
+    http_streams_wake(s->http); /* those of keys that were revoked end */
+    log_line(&s->log, LOG_INFO, "reloaded", LOG_STR("what", "keys"), LOG_INT("keys", n));
+}
+
+/* SIGHUP. What else may change while the daemon runs is read again here. */
+static void reload(struct life *l)
+{
+    reload_log_level(l);
+    reload_keys(l->server);
+}
+
+/* Until a signal to stop; 0: the task was over before. */
+static int wait_for_stop(struct life *l, const struct process_task *t)
+{
+    int number;
+    while ((number = process_signals_wait(t, -1)) == SIGHUP)
+        reload(l);
+    return number;
+}
+
+/* What was answered is in the log or in the store: nothing is lost when the process ends here. */
+__attribute__((noreturn)) static void end_now(const struct server *s, const char *why, int status)
+{
+    log_line(&s->log, LOG_WARN, "ended", LOG_STR("why", why));
+    _exit(status);
+}
+
+/* -1 when the models cannot be loaded. A stop meanwhile needs no goodbye. */
+static int load(struct life *l)
+{
+    struct process_task t = {.run = load_task, .arg = l};
+    if (process_task_start(&t))
+        return error_set(&l->e, ERROR_NOT_READY, "cannot start a thread");
+    if (wait_for_stop(l, &t))
+        end_now(l->server, "stopped while models were being loaded", 0);
+    return process_task_end(&t);
+}
+
+/* Running steps end, what has changed is saved: within --shutdown-timeout, or until a second
+ * signal. */
+static int stop(struct life *l)
+{
+    struct process_task t = {.run = stop_task, .arg = l};
+    double until = process_signals_clock() + (double)l->server->config->shutdown_timeout;
+    int number = SIGHUP;
+    if (process_task_start(&t))
+        return server_stop(l->server, &l->e);
+    while (number == SIGHUP) /* nothing to reload for */
+        number = process_signals_wait(&t, until - process_signals_clock());
+    if (number > 0)
+        end_now(l->server, "a second signal to stop", 128 + number);
+    if (number < 0)
+        end_now(l->server, "running steps took longer than --shutdown-timeout", 1);
+    return process_task_end(&t);
+}
+
+/* The exit status. */
+static int live(struct life *l)
+{
+    struct server *s = l->server;
+    int64_t begun = metrics_now_ms();
+    if (server_start(s, &l->e) || load(l)) {
+        fprintf(stderr, "backpropd: %s\n", l->e.text);
+        server_stop(s, NULL);
+        return 1;
+    }
+    log_line(&s->log, LOG_INFO, "ready",
+             LOG_REAL("seconds", (double)(metrics_now_ms() - begun) / 1000));
+    log_line(&s->log, LOG_INFO, "stopping", LOG_INT("signal", wait_for_stop(l, NULL)));
+    int status = stop(l);
+    if (status)
+        log_line(&s->log, LOG_ERROR, "not saved", LOG_STR("error", l->e.text));
+    log_line(&s->log, LOG_INFO, "stopped");
+    return status ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
-    struct error e = {0};
-    sigset_t stop;
-    int signal_number = 0, status = command_run(argc, argv, stdout, stderr);
+    int status = command_run(argc, argv, stdout, stderr);
     if (status < 0)
         status = config_parse(&config, argc, argv, stdout, stderr);
     if (status >= 0)
         return status;
-    signals_block(&stop);
-    int64_t begun = metrics_now_ms();
+    process_signals_block();
     struct server s = {.config = &config,
                        .log = {config.log_level, STDERR_FILENO, config.log_format},
                        .routes = routes,
                        .find_model = api_find_model,
                        .release_model = api_release_model,
+                       .authorize = access_authorize,
                        .observe = stats_observe,
                        .started = time(NULL)};
-    if (server_start(&s, &e)) {
-        fprintf(stderr, "backpropd: %s\n", e.text);
-        server_stop(&s, NULL);
-        config_free(&config);
-        return 1;
-    }
-    log_line(&s.log, LOG_INFO, "ready",
-             LOG_REAL("seconds", (double)(metrics_now_ms() - begun) / 1000));
-    sigwait(&stop, &signal_number);
-    log_line(&s.log, LOG_INFO, "stopping", LOG_INT("signal", signal_number));
-    status = server_stop(&s, &e);
-    if (status)
-        log_line(&s.log, LOG_ERROR, "not saved", LOG_STR("error", e.text));
-    log_line(&s.log, LOG_INFO, "stopped");
+    struct life l = {.server = &s, .argc = argc, .argv = argv};
+    status = live(&l);
     config_free(&config);
-    return status ? 1 : 0;
+    return status;
 }

@@ -21,6 +21,7 @@
 
 #include "digest.h"
 #include "infer_stats.h"
+#include "key.h"
 #include "program.h"
 #include "redo.h"
 #include "store.h"
@@ -65,6 +66,7 @@ struct model_totals {
 struct model {
     struct models *models;
     char name[MODEL_MAX_NAME + 1];
+    char who[KEY_NAME_MAX + 1]; /* name of the key that created it; "": none was needed */
     int64_t id, created_ms;
     int refs; /* atomic */
     struct work_queue *queue;
@@ -140,12 +142,14 @@ int model_zero_grad(struct model *m, const struct step_options *o, struct step_r
                     struct error *e);
 
 /* Changes settings; `patch` holds fields of the description (optimizer, schedule, clip_grad_norm,
- * clip_grad_value, frozen, ema, labels), null takes one back to what the model was created with.
- * The optimiser's state is kept when the optimiser stays the same, else it begins anew. */
-int model_patch(struct model *m, const json_t *patch, struct error *e);
+ * clip_grad_value, frozen, ema, labels), null takes one back to what the model was created with. The
+ * optimiser's state is kept when the optimiser stays the same, else it begins anew. QUOTA when the
+ * model is of the key `by` (NULL: anybody) and would grow over what that may have. */
+int model_patch(struct model *m, const json_t *patch, const struct key *by, struct error *e);
 
-/* Saves the present state as a version; sets v->version and the rest. */
-int model_version_save(struct model *m, const char *note, struct store_version *v, struct error *e);
+/* Saves the present state as a version that `who` asked for; sets v->version and the rest. */
+int model_version_save(struct model *m, const char *who, const char *note, struct store_version *v,
+                       struct error *e);
 /* Returns to a version: parameters, buffers, optimiser state, pending gradients, step and draw. */
 int model_version_restore(struct model *m, int64_t version, struct error *e);
 /* Takes over the state of `from`, a model with the same parameters; or only the parameters and

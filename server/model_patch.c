@@ -131,12 +131,23 @@ static int patch_commit(struct model *m, struct program *program, struct generat
     return model_commit(m, next, &s.c, NULL, e);
 }
 
-int model_patch(struct model *m, const json_t *patch, struct error *e)
+/* A larger optimiser counts as a larger model. */
+static int check_quota(struct model *m, const struct network *net, const struct key *by,
+                       struct error *e)
+{
+    if (!by || strcmp(by->name, m->who) ||
+        model_bytes(net) <= model_bytes(program_network(m->program)))
+        return 0;
+    return models_check_bytes(m->models, by, m, net, e);
+}
+
+int model_patch(struct model *m, const json_t *patch, const struct key *by, struct error *e)
 {
     json_t *settings = settings_merge(m, patch, e);
     struct program *program = settings ? model_compile(m->models, m->given, settings, e) : NULL;
     struct generation *next = NULL;
-    if (program && !model_reserve(m, program_network(program), e))
+    if (program && !check_quota(m, program_network(program), by, e) &&
+        !model_reserve(m, program_network(program), e))
         next = model_regenerate(m, program_network(program), e);
     pthread_mutex_lock(&m->writing);
     int status = next ? patch_commit(m, program, next, settings, e) : -1;

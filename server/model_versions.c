@@ -71,11 +71,13 @@ struct model_state model_state(struct model *m)
 typedef int save_fn(struct store *s, int64_t model_id, struct store_version *v,
                     const struct store_part *parts, int n, struct error *e);
 
-/* In the model's queue nothing changes while the store reads the parts. */
-static int save_state(struct model *m, const struct model_state *s, save_fn *save, const char *note,
+/* In the model's queue nothing changes while the store reads the parts. `note` and `who` of `v` are
+ * given. */
+static int save_state(struct model *m, const struct model_state *s, save_fn *save,
                       struct store_version *v, struct error *e)
 {
     struct parts parts = {.n = 0};
+    const char *note = v->note, *who = v->who;
     json_t *d = description_effective(m->given, s->settings);
     char *description = d ? json_dumps(d, JSON_COMPACT) : NULL;
     json_decref(d);
@@ -89,22 +91,25 @@ static int save_state(struct model *m, const struct model_state *s, save_fn *sav
                                 .pending = s->c.pending,
                                 .fingerprint = engine_fingerprint(),
                                 .description = description,
-                                .note = note};
+                                .note = note,
+                                .who = who};
     int status = save(m->models->store, m->id, v, parts.part, parts.n, e);
     v->description = NULL;
     free(description);
     return status;
 }
 
-int model_version_save(struct model *m, const char *note, struct store_version *v, struct error *e)
+int model_version_save(struct model *m, const char *who, const char *note, struct store_version *v,
+                       struct error *e)
 {
     struct model_state s = model_state(m);
-    return model_check_there(m, e) ? -1 : save_state(m, &s, store_version_save, note, v, e);
+    *v = (struct store_version){.note = note, .who = who};
+    return model_check_there(m, e) ? -1 : save_state(m, &s, store_version_save, v, e);
 }
 
 int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e)
 {
-    struct store_version v;
+    struct store_version v = {.note = "", .who = ""};
     int status = 0;
     pthread_mutex_lock(&m->checkpoint_lock);
     /* One that was overtaken is not saved. Metrics and answers go first: the log, from which they
@@ -112,7 +117,7 @@ int model_state_checkpoint(struct model *m, const struct model_state *s, struct 
     if (s->c.at.revision >= m->checkpoint_revision)
         status = store_metrics_flush(m->models->store, e) ||
                  answers_save(m->answers, m->models->store, m->id, e) ||
-                 save_state(m, s, store_checkpoint_save, "", &v, e);
+                 save_state(m, s, store_checkpoint_save, &v, e);
     if (!status && s->c.at.revision >= m->checkpoint_revision) {
         m->checkpoint_revision = s->c.at.revision;
         model_count_checkpoint(m);
@@ -279,6 +284,7 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
 {
     m->id = row->id;
     m->created_ms = row->created_ms;
+    snprintf(m->who, sizeof m->who, "%s", row->who);
     if (load_state(m, program_network(m->program), v, m->live, &m->moved, e))
         return -1;
     m->at = (struct counters){v->step, v->revision, v->draw};

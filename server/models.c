@@ -186,7 +186,7 @@ struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r)
 static int store_new(struct models *ms, struct model *m, struct error *e)
 {
     char *text = json_dumps(m->given, JSON_COMPACT);
-    struct store_model row = {.name = m->name, .description = text};
+    struct store_model row = {.name = m->name, .description = text, .who = m->who};
     int status = text ? store_model_insert(ms->store, &row, e)
                       : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
     free(text);
@@ -200,6 +200,7 @@ struct origin {
     json_t *given, *settings;
     struct model *from;   /* NULL: the initialisers */
     const json_t *layers; /* of `from`; NULL: the whole state */
+    const struct key *by; /* NULL: anybody */
 };
 
 static int initialise(struct model *m)
@@ -233,7 +234,9 @@ static struct model *create(struct models *ms, const char *name, const struct or
     struct model *m = model_create(ms, name, o->given, o->settings, e);
     if (!m)
         return NULL;
-    if (store_new(ms, m, e)) {
+    if (o->by)
+        snprintf(m->who, sizeof m->who, "%s", o->by->name);
+    if ((o->by && models_check_quotas(ms, o->by, m, e)) || store_new(ms, m, e)) {
         model_release(&m);
         return NULL;
     }
@@ -261,9 +264,10 @@ static struct model *refuse_name(const char *name, struct error *e)
 }
 
 struct model *models_put(struct models *ms, const char *name, const json_t *description,
-                         bool *created_r, struct error *e)
+                         const struct key *by, bool *created_r, struct error *e)
 {
-    struct origin o = {.given = describe_expand(description, e), .settings = json_object()};
+    struct origin o = {
+        .given = describe_expand(description, e), .settings = json_object(), .by = by};
     struct model *m = NULL;
     if (o.given) {
         pthread_mutex_lock(&ms->creating);
@@ -286,10 +290,10 @@ struct model *models_put(struct models *ms, const char *name, const json_t *desc
 }
 
 struct model *models_clone(struct models *ms, const char *name, struct model *from,
-                           const json_t *layers, struct error *e)
+                           const json_t *layers, const struct key *by, struct error *e)
 {
     pthread_mutex_lock(&from->lock);
-    struct origin o = {json_incref(from->given), json_incref(from->settings), from, layers};
+    struct origin o = {json_incref(from->given), json_incref(from->settings), from, layers, by};
     pthread_mutex_unlock(&from->lock);
     pthread_mutex_lock(&ms->creating);
     struct model *old = table_find(ms, name);

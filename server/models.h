@@ -3,6 +3,7 @@
 #ifndef BACKPROPD_MODELS_H
 #define BACKPROPD_MODELS_H
 
+#include "key.h"
 #include "model.h"
 #include "server.h"
 
@@ -34,14 +35,15 @@ void model_release(struct model **m);
 struct model *model_hold(struct model *m);
 
 /* Creates a model. The same description under the same name gives that model and *created_r false;
- * another one MODEL_EXISTS. Held. */
+ * another one MODEL_EXISTS. `by` is the key of whoever asks, NULL for anybody: the model is its
+ * own, and QUOTA when it has too much then. Held. */
 struct model *models_put(struct models *ms, const char *name, const json_t *description,
-                         bool *created_r, struct error *e);
+                         const struct key *by, bool *created_r, struct error *e);
 /* Creates a model like `from`, with its whole state; or, with a list of globs, with only the
  * parameters and buffers whose names they match ("conv1" stands for "conv1.*") and all else as in a
  * new model. Held. MODEL_EXISTS; BAD_VALUE when a glob matches nothing. */
 struct model *models_clone(struct models *ms, const char *name, struct model *from,
-                           const json_t *layers, struct error *e);
+                           const json_t *layers, const struct key *by, struct error *e);
 /* Refuses further work on it, and removes it from table and store. Running reads end normally. */
 int models_delete(struct models *ms, struct model *m, struct error *e);
 
@@ -52,6 +54,16 @@ void models_each(struct models *ms, models_fn *f, void *arg);
 /* All models by name, held, in the arena: for what may wait for a model. NULL: out of memory, or
  * none (*n_r is 0). model_release each. */
 struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r);
+
+/* Whether the key may have `m`, which is or becomes its own, as this network besides its other
+ * models. QUOTA. */
+int models_check_bytes(struct models *ms, const struct key *k, const struct model *m,
+                       const struct network *net, struct error *e);
+
+/* The same of a new model, and that the key may have one more. Under models.creating, so that
+ * nobody makes another meanwhile. */
+int models_check_quotas(struct models *ms, const struct key *k, const struct model *m,
+                        struct error *e);
 
 /* Tells the log of something in the background that failed and will be tried again. */
 void models_log_failure(const struct models *ms, const char *model, const char *what,

@@ -31,7 +31,8 @@ static int collect_row(void *arg, const struct store_model *row)
     *copy = *row;
     copy->name = arena_strdup(l->arena, row->name);
     copy->description = arena_strdup(l->arena, row->description);
-    l->failed = !copy->name || !copy->description;
+    copy->who = arena_strdup(l->arena, row->who);
+    l->failed = !copy->name || !copy->description || !copy->who;
     return l->failed ? -1 : 0;
 }
 

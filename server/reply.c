@@ -77,6 +77,14 @@ int reply_json(struct request *q, int status, struct json_out *w)
     return reply_bytes(q, status, NULL, data, size, BODY_MALLOC);
 }
 
+static bool has_header(const struct response *r, const char *name)
+{
+    for (int i = 0; i < r->n_headers; i++)
+        if (!strcmp(r->headers[i].name, name))
+            return true;
+    return false;
+}
+
 int reply_error(struct request *q, const struct error *e)
 {
     struct json_out w = JSON_OUT_INIT;
@@ -84,7 +92,7 @@ int reply_error(struct request *q, const struct error *e)
     out_put_string(&w, "error", e->text);
     out_put_string(&w, "code", error_slug(e->code));
     out_close(&w);
-    if (e->code == ERROR_QUEUE_FULL)
+    if (error_status(e->code) == 429 && !has_header(&q->response, "Retry-After"))
         reply_header(q, "Retry-After", "1");
     return reply_json(q, error_status(e->code), &w);
 }

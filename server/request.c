@@ -1,6 +1,7 @@
 /* request.c: the life of a request, and what it was sent: parameters, query, headers. */
 #include "request.h"
 
+#include "keyring.h"
 #include "number.h"
 
 #include <stdlib.h>
@@ -37,6 +38,7 @@ void request_destroy(struct request **request)
     *request = NULL;
     if (q->model && q->server->release_model)
         q->server->release_model(q);
+    caller_release(&q->caller);
     json_in_free(&q->json);
     free(q->body);
     response_drop(&q->response);

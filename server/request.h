@@ -23,7 +23,10 @@
 
 #include <sys/types.h>
 
-enum { REQUEST_MAX_PARAMS = 6, RESPONSE_MAX_HEADERS = 8 };
+struct caller;
+struct sockaddr;
+
+enum { REQUEST_MAX_PARAMS = 6, RESPONSE_MAX_HEADERS = 16 };
 
 struct name_value {
     const char *name, *value;
@@ -103,6 +106,9 @@ struct request {
     const struct image_fit *fits; /* of the images that were read, one a sample; NULL: none were */
     size_t reserved;              /* bytes of the models' budget, given back with the model */
 
+    const struct sockaddr *client; /* its address; NULL: not known */
+    struct caller *caller;         /* whose key it carried, of server.authorize; NULL: anybody */
+
     void *model;              /* of server.find_model */
     struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */
     const char *once_key;     /* Idempotency-Key that is under way; NULL: none */
@@ -149,7 +155,7 @@ int param_int(struct request *q, const char *name, int64_t min, int64_t *value_r
 
 /* ---- replies: fill the response, set q->status and return it --------------------------------- */
 
-/* {"error":"...","code":"..."}; adds Retry-After to 429. */
+/* {"error":"...","code":"..."}; adds Retry-After to 429, if it has none. */
 int reply_error(struct request *q, const struct error *e);
 int reply_errorf(struct request *q, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -44,6 +44,13 @@ const struct route routes[] = {
     {"POST", "/v2/repository/index", api_repository_index, ROUTE_BODY_OPTIONAL, ROLE_READ, NULL,
      "RepositoryIndex", "all models and their states"},
 
+    {"GET", "/v2/keys", api_key_list, 0, ROLE_ADMIN, NULL, "KeyList",
+     "the keys of clients, without what is secret of them"},
+    {"POST", "/v2/keys", api_key_create, ROUTE_BODY, ROLE_ADMIN, "NewKey", "KeyMade",
+     "make a key, which is shown in the answer and never again"},
+    {"DELETE", "/v2/keys/{key}", api_key_delete, 0, ROLE_ADMIN, NULL, NULL,
+     "revoke the key of this name"},
+
     {"PUT", MODEL, api_model_put, ROUTE_MODEL | ROUTE_CREATES | ROUTE_BODY, ROLE_ADMIN,
      "Description", "Model", "create a model; the same description again changes nothing"},
     {"GET", MODEL, api_model_get, ROUTE_MODEL, ROLE_READ, NULL, "Model",

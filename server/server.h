@@ -17,6 +17,7 @@ struct models;
 struct store;
 struct stats;
 struct events;
+struct keyring;
 
 struct server {
     const struct config *config;
@@ -28,6 +29,7 @@ struct server {
     struct store *store;
     struct models *models;
     struct events *events; /* streams of metrics */
+    struct keyring *keys;  /* that clients need */
     time_t started;
     struct stats *stats; /* of requests; NULL: not counted */
     bool loading;        /* atomic: models are being loaded; meanwhile routes that have a role are

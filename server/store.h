@@ -65,7 +65,8 @@ struct store_model {
     const char *description; /* JSON, expanded */
     int64_t created_ms;      /* Unix time */
     uint64_t step, revision, draw;
-    bool pending; /* gradients are pending */
+    bool pending;    /* gradients are pending */
+    const char *who; /* name of the key that created it; NULL when inserting: "" */
 };
 
 /* Adds it; sets m->id and m->created_ms. MODEL_EXISTS. */
@@ -101,6 +102,7 @@ struct store_version {
     const char *fingerprint; /* engine_fingerprint() of the engine that computed it */
     const char *description; /* JSON of the model at that time */
     const char *note;        /* a client's words; "" when none */
+    const char *who;         /* name of the key that made it; NULL when saving: "" */
     /* Set by the store: */
     char sha256[DIGEST_HEX]; /* store_state_sha256 of the parts */
     int64_t bytes;           /* of all parts */

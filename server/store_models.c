@@ -19,10 +19,10 @@ static int insert_row(struct store *s, struct store_model *m, struct error *e)
         return -1;
     m->created_ms = store_now_ms();
     if (db_run(&s->db, e,
-               "INSERT INTO models (name, description, created_at, step, revision, draw, pending)"
-               " VALUES (?, ?, ?, ?, ?, ?, ?)",
-               "ttiuuui", m->name, m->description, m->created_ms, m->step, m->revision, m->draw,
-               (int64_t)m->pending))
+               "INSERT INTO models (name, description, created_at, step, revision, draw, pending,"
+               " who) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+               "ttiuuuit", m->name, m->description, m->created_ms, m->step, m->revision, m->draw,
+               (int64_t)m->pending, m->who ? m->who : ""))
         return -1;
     m->id = sqlite3_last_insert_rowid(s->db.handle);
     return 0;
@@ -80,6 +80,7 @@ static struct store_model row_model(sqlite3_stmt *row)
         .revision = (uint64_t)sqlite3_column_int64(row, 5),
         .draw = (uint64_t)sqlite3_column_int64(row, 6),
         .pending = sqlite3_column_int(row, 7),
+        .who = (const char *)sqlite3_column_text(row, 8),
     };
 }
 
@@ -88,7 +89,7 @@ int store_model_list(struct store *s, store_model_fn *f, void *arg, struct error
     db_lock(&s->reader, "listing models");
     sqlite3_stmt *row =
         db_query(&s->reader, e,
-                 "SELECT id, name, description, created_at, step, revision, draw, pending"
+                 "SELECT id, name, description, created_at, step, revision, draw, pending, who"
                  " FROM models WHERE name IS NOT NULL ORDER BY name",
                  "");
     int more = row ? db_next(&s->reader, row, e) : -1;

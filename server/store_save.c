@@ -82,11 +82,11 @@ static int row_begin(struct save *w)
     if (check_model(w) ||
         db_run(&w->s->db, w->e,
                "INSERT INTO versions (model_id, kind, state, step, revision, draw, optimizer_step,"
-               " pending, fingerprint, description, note, sha256, bytes, created_at)"
-               " VALUES (?, ?, 'writing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-               "ituuuuittttii", w->model_id, w->checkpoint ? "checkpoint" : "version", v->step,
+               " pending, fingerprint, description, note, who, sha256, bytes, created_at)"
+               " VALUES (?, ?, 'writing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               "ituuuuitttttii", w->model_id, w->checkpoint ? "checkpoint" : "version", v->step,
                v->revision, v->draw, v->optimizer_step, (int64_t)v->pending, v->fingerprint,
-               v->description, v->note, v->sha256, v->bytes, v->created_ms))
+               v->description, v->note, v->who ? v->who : "", v->sha256, v->bytes, v->created_ms))
         return -1;
     w->row = sqlite3_last_insert_rowid(w->s->db.handle);
     return 0;

@@ -9,7 +9,7 @@
 /* Columns that row_version reads. */
 #define VERSION_COLUMNS                                                                            \
     "coalesce(version, 0), step, revision, draw, optimizer_step, pending, fingerprint, "           \
-    "description, note, sha256, bytes, created_at, id"
+    "description, note, sha256, bytes, created_at, id, who"
 #define VERSION_WHERE                                                                              \
     " FROM versions WHERE model_id = ?1 AND state = 'complete'"                                    \
     " AND CASE ?2 WHEN 0 THEN kind = 'checkpoint' ELSE version = ?2 END"
@@ -36,6 +36,7 @@ static struct store_version row_version(sqlite3_stmt *row)
         .note = (const char *)sqlite3_column_text(row, 8),
         .bytes = sqlite3_column_int64(row, 10),
         .created_ms = sqlite3_column_int64(row, 11),
+        .who = (const char *)sqlite3_column_text(row, 13),
     };
     column_sha256(row, 9, v.sha256);
     return v;
@@ -126,8 +127,9 @@ static int info_read(struct store *s, int64_t model_id, int64_t version, struct 
     v->fingerprint = arena_strdup(a, v->fingerprint);
     v->description = arena_strdup(a, v->description);
     v->note = arena_strdup(a, v->note);
+    v->who = arena_strdup(a, v->who);
     sqlite3_reset(row);
-    if (!v->fingerprint || !v->description || !v->note)
+    if (!v->fingerprint || !v->description || !v->note || !v->who)
         return refuse_memory(e);
     return parts_read(s, id, a, v, e);
 }

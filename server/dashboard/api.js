@@ -26,7 +26,10 @@ async function send(path, options) {
   const response = await fetch(path, {...options, headers: headers(options.headers)});
   if (response.status !== 401)
     return response;
-  return used !== sessionStorage.getItem(KEY) || await askForKey() ? send(path, options) : response;
+  if (used !== sessionStorage.getItem(KEY))
+    return send(path, options); /* another was given meanwhile, or this one was let go of */
+  sessionStorage.removeItem(KEY); /* sent again and again it would count as guessing */
+  return await askForKey() ? send(path, options) : response;
 }
 
 /* The answer's JSON, or its image as a blob; an Error with the daemon's sentence and .status. */

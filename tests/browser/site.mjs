@@ -35,6 +35,12 @@ export class Daemon {
     return ended;
   }
 
+  /* A key that it takes at SIGHUP. */
+  addKey(name, role) {
+    return execFileSync(`${build}/backpropd`, ["keys", "add", "--name", name, "--role", role,
+      join(this.folder, "data")], {encoding: "utf8"}).trim();
+  }
+
   async call(method, path, body) {
     const response = await fetch(this.url + path, {method, body: body && JSON.stringify(body),
       headers: body ? {"Content-Type": "application/json"} : {}});

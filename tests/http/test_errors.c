@@ -321,7 +321,7 @@ static void bodies(struct daemon *d)
     answer_refused(remote_call(c, "POST", "m", "/train_step", large), 413, "body_too_large",
                    "--max-body");
     free(large);
-    static const char none[] = "POST /v2/models/m/train_step HTTP/1.1\r\nHost: x\r\n"
+    static const char none[] = "POST /v2/models/m/train_step HTTP/1.1\r\nHost: localhost\r\n"
                                "Connection: close\r\n\r\n";
     struct answer *a = client_raw(c, none, sizeof none - 1, false, 5000);
     answer_expect(a, 411);

@@ -23,9 +23,10 @@ static double seconds(void)
 static struct answer *listen_to(struct client *c, const char *query, const char *header)
 {
     char request[512];
-    int n = snprintf(request, sizeof request,
-                     "GET /v2/models/m/events%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n",
-                     query, header);
+    int n = snprintf(
+        request, sizeof request,
+        "GET /v2/models/m/events%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n",
+        query, header);
     return client_raw(c, request, (size_t)n, false, QUIET_MS);
 }
 

@@ -318,7 +318,7 @@ static void *run_step(void *arg)
 static void client_gone(struct daemon *d)
 {
     static const char victim[] =
-        "POST /v2/models/large/zero_grad HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+        "POST /v2/models/large/zero_grad HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     struct stepper s = {.batch = large_batch()};
     snprintf(s.address, sizeof s.address, "%s", d->address);
     remote_create(d->client, "large", large);

@@ -170,6 +170,7 @@ static void required_fields(struct daemon *d)
          "GradientsAnswer"},
         {"POST", "/v2/autograd", "{\"expression\":\"1+1\"}", "AutogradAnswer"},
         {"POST", "/v2/models/m/versions/1/restore", NULL, "Restored"},
+        {"GET", "/v2/keys", NULL, "KeyList"},
         {"GET", "/v2/models/none", NULL, "Error"},
     };
     json_t *root = json_incref(answer_json(client_get(c, "/openapi.json")));

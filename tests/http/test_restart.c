@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct client *restart(struct daemon *d)
@@ -91,9 +92,15 @@ static void trains_on(struct daemon *d)
 static void stop_at_once(struct daemon *d)
 {
     for (int i = 0; i < 8; i++) {
-        if (i % 2)
+        if (i % 2) {
+            int status;
             kill(d->pid, SIGINT);
-        daemon_stop(d);
+            assert_true(waitpid(d->pid, &status, 0) == d->pid);
+            assert_int_equal(status, 0);
+            d->pid = 0;
+        } else {
+            daemon_stop(d);
+        }
         restart(d);
     }
 }

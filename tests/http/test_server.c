@@ -102,7 +102,8 @@ static void bodies(struct daemon *d)
 
 static void length_required(struct daemon *d)
 {
-    struct answer *a = raw(d, "POST /v2/autograd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    struct answer *a =
+        raw(d, "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     answer_expect(a, 411);
     assert_non_null(strstr(a->body, "\"length_required\""));
 }
@@ -110,7 +111,7 @@ static void length_required(struct daemon *d)
 static void too_large(struct daemon *d)
 {
     /* Refused by its header: the body is never sent. */
-    struct answer *a = raw(d, "POST /v2/autograd HTTP/1.1\r\nHost: x\r\n"
+    struct answer *a = raw(d, "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\n"
                               "Content-Length: 2000\r\nConnection: close\r\n\r\n");
     answer_expect(a, 413);
     assert_non_null(strstr(a->body, "\"body_too_large\""));
@@ -160,9 +161,10 @@ static void keep_alive(struct daemon *d)
 /* Several requests in one packet are answered one after the other. */
 static void pipelined(struct daemon *d)
 {
-    struct answer *a = raw(d, "GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-                              "GET /v2/models HTTP/1.1\r\nHost: x\r\n\r\n"
-                              "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    struct answer *a =
+        raw(d, "GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+               "GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+               "GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     answer_expect(a, 200);
     int n = 0;
     for (const char *at = a->body; (at = strstr(at, "HTTP/1.1 ")); at++)
@@ -178,12 +180,13 @@ static void malformed(struct daemon *d)
         "\r\n\r\n\r\n",
         "GET\r\n\r\n",
         "GET /v2 HTTP/9.9\r\n\r\n",
-        "GET /%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        "GET /v2?%zz=%00&&= HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        "POST /v2/autograd HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        "POST /v2/autograd HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        "POST /v2/autograd HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{",
-        "POST /v2/autograd HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "GET /%zz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "GET /v2?%zz=%00&&= HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        ("POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+         "99999999999999999999\r\n\r\n"),
+        "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{",
+        "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "\x16\x03\x01\x02\x01\x01\xfc\x03",
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

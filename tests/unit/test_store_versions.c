@@ -157,8 +157,8 @@ static void half_written_is_not_seen(void **state)
     version_add(f, m.id, 100, 1);
     store_down(f);
     sql(f, "INSERT INTO versions SELECT 77, model_id, kind, 'writing', NULL, step, revision, draw,"
-           " optimizer_step, pending, fingerprint, description, note, sha256, bytes, created_at"
-           " FROM versions; INSERT INTO blobs VALUES (NULL, 77, 0, 0, zeroblob(3000000))");
+           " optimizer_step, pending, fingerprint, description, note, sha256, bytes, created_at,"
+           " who FROM versions; INSERT INTO blobs VALUES (NULL, 77, 0, 0, zeroblob(3000000))");
     store_up(f);
     check(f, store_version_list(f->s, m.id, version_seen, &seen, &f->e));
     assert_int_equal(seen.n, 1);

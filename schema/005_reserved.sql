@@ -1,0 +1,1 @@
+-- 005_reserved.sql: changes nothing; the number belongs to a change that is made at the same time.

@@ -1,0 +1,12 @@
+/* command_keys.h: `backpropd keys ...`. */
+#ifndef BACKPROPD_COMMAND_KEYS_H
+#define BACKPROPD_COMMAND_KEYS_H
+
+#include "error.h"
+
+#include <stdio.h>
+
+/* The words after "keys", which end with NULL. */
+int command_keys(char **argv, FILE *out, struct error *e);
+
+#endif
