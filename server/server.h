@@ -17,6 +17,7 @@ struct models;
 struct store;
 struct stats;
 struct events;
+struct tls;
 
 struct server {
     const struct config *config;
@@ -24,6 +25,7 @@ struct server {
     const struct route *routes; /* ends with method NULL */
     struct work *work;
     struct http *http;
+    struct tls *tls;   /* NULL: plain HTTP */
     struct pool *pool; /* the engine's threads */
     struct store *store;
     struct models *models;
