@@ -7,6 +7,7 @@
 
 CC ?= gcc
 SANITIZER ?=
+ARCH := $(shell uname -m)
 BUILD := build$(if $(SANITIZER),-$(SANITIZER))
 PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls libxxhash libjpeg libpng zlib
 TEST_PACKAGES := $(PACKAGES) libcurl cmocka
@@ -23,11 +24,15 @@ OPT ?= -O3
 WARN := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
   $(if $(findstring clang,$(CC)),-Wno-unknown-warning-option)
 CFLAGS ?= -g
+# What an attacker meets: tests/hardening.sh looks for each of these in the binary.
+HARDEN_x86_64 := -fstack-clash-protection -fcf-protection
+HARDEN_aarch64 := -mbranch-protection=standard
+HARDEN = -fstack-protector-strong -fPIE $(HARDEN_$(ARCH))
 # -ffp-contract=off: the plain C of a formula gives the same bits whatever the instruction set;
 # only the kernels are compiled with fused multiply-adds.
 ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread \
-  -fstack-protector-strong -fPIE -Iengine -I$(BUILD)/gen $(SAN_FLAGS) $(CFLAGS)
-ALL_LDFLAGS = -pthread -pie -Wl,-z,relro,-z,now $(SAN_FLAGS) $(LDFLAGS)
+  $(HARDEN) -Iengine -I$(BUILD)/gen $(SAN_FLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code $(SAN_FLAGS) $(LDFLAGS)
 ifneq ($(SANITIZER),)
   SAN_FLAGS := -fsanitize=$(SANITIZER) -fno-omit-frame-pointer
   ifeq ($(SANITIZER),undefined)
@@ -46,7 +51,6 @@ PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
 TEST_LIBS = $(eval TEST_LIBS := $(shell pkg-config --libs $(TEST_PACKAGES)))$(TEST_LIBS)
 
 # Kernels are compiled once for each instruction set that pays on this architecture.
-ARCH := $(shell uname -m)
 ifeq ($(ARCH),x86_64)
   SIMD := avx2 avx512
   SIMD_avx2 := -mavx2 -mfma -mf16c
@@ -152,7 +156,7 @@ tests: $(TEST_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-browser test-crash test-prometheus install demo demo-detect run bench format clean help
+.PHONY: deps test-deps test test-browser test-crash test-prometheus test-valgrind analyze install demo demo-detect run bench format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -164,6 +168,11 @@ test-crash: test-deps $(BUILD)/backpropd $(BUILD)/tests/http/test_crash.float.te
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test
 test-prometheus: $(BUILD)/backpropd ## the real Prometheus (Debian: prometheus) scrapes the daemon
 	@BUILD=$(BUILD) bash tests/prometheus.sh
+VALGRIND_TESTS ?=
+test-valgrind: $(BUILD)/backpropd $(TEST_BIN) ## tests over HTTP (VALGRIND_TESTS) with the daemon under valgrind: no error, no leak
+	@BUILD=$(BUILD) bash tests/valgrind.sh $(VALGRIND_TESTS)
+analyze: ## clang's static analyser and cppcheck: clean, or explained in tests/support/analyze.supp
+	@BUILD=$(BUILD) bash tests/analyze.sh
 PREFIX ?= /usr/local
 install: $(BUILD)/backpropd ## to PREFIX (/usr/local) under DESTDIR: binary, man page, completion, systemd unit
 	install -D -m 755 $(BUILD)/backpropd $(DESTDIR)$(PREFIX)/bin/backpropd

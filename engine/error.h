@@ -21,6 +21,7 @@
     X(ERROR_BAD_EXPRESSION, 400, "bad_expression", "an autograd expression that cannot be read")   \
     X(ERROR_BAD_FORM, 400, "bad_form", "a multipart form that cannot be read")                     \
     X(ERROR_BAD_ENCODING, 400, "bad_encoding", "a compressed body that cannot be unpacked")        \
+    X(ERROR_TLS_REQUIRED, 400, "tls_required", "plain HTTP on a port that speaks TLS")             \
     X(ERROR_BAD_IMAGE, 400, "bad_image", "an image that cannot be decoded")                        \
     X(ERROR_BAD_SAFETENSORS, 400, "bad_safetensors", "a file that is no safetensors")              \
     X(ERROR_UNAUTHORIZED, 401, "unauthorized", "no valid key")                                     \
@@ -34,6 +35,7 @@
     X(ERROR_UNKNOWN_EVALUATION, 404, "unknown_evaluation", "no such evaluation")                   \
     X(ERROR_UNKNOWN_KEY, 404, "unknown_key", "no key of this name")                                \
     X(ERROR_METHOD, 405, "method_not_allowed", "the path does not answer this method")             \
+    X(ERROR_SLOW, 408, "request_timeout", "the request came too slowly")                           \
     X(ERROR_MODEL_EXISTS, 409, "model_exists", "another model has this name")                      \
     X(ERROR_KEY_EXISTS, 409, "key_exists", "another key has this name")                            \
     X(ERROR_CONFLICT, 409, "conflict", "the state of the model does not allow this now")           \

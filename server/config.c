@@ -43,13 +43,23 @@ const struct flag config_flags[] = {
     {"connections", FLAG_INT, AT(connections), "1024", 1, 65536, "N",
      "connections at the same time"},
     {"request-timeout", FLAG_INT, AT(request_timeout), "30", 1, 86400, "SECONDS",
-     "an idle connection is closed after this"},
+     "an idle connection, or one with headers that are not complete, is closed after this"},
     {"shutdown-timeout", FLAG_INT, AT(shutdown_timeout), "30", 1, 86400, "SECONDS",
      "a stop that takes longer ends without waiting for running steps"},
     {"allowed-hosts", FLAG_TEXT, AT(allowed_hosts), NULL, 0, 0, "GLOBS",
      "names by which clients may call it, besides localhost, --listen's, and addresses"},
     {"cors-origin", FLAG_TEXT, AT(cors_origins), NULL, 0, 0, "GLOBS",
      "sites whose pages may call it: https://app.example,http://localhost:*"},
+    {"min-rate", FLAG_SIZE, AT(min_rate), "1K", 0, HUGE_SIZE, "BYTES",
+     "a second, in which bodies must come and answers be taken after that time; 0: any"},
+    {"max-headers", FLAG_SIZE, AT(max_headers), "64K", 4096, 1 << 30, "BYTES",
+     "about the longest request line with its headers"},
+    {"tls-cert", FLAG_TEXT, AT(tls_cert), NULL, 0, 0, "FILE",
+     "speak HTTPS, with this certificate and those of its issuers, in PEM"},
+    {"tls-key", FLAG_TEXT, AT(tls_key), NULL, 0, 0, "FILE",
+     "its private key; SIGHUP reads both again"},
+    {"sandbox", FLAG_SWITCH, AT(sandbox), "true", 0, 0, NULL,
+     "give up what is not needed once started; --no-sandbox does not"},
     {"log-level", FLAG_CHOICE, AT(log_level), "info", 0, 0, LOG_LEVELS, "what is logged"},
     {"log-format", FLAG_CHOICE, AT(log_format), "logfmt", 0, 0, LOG_FORMATS, "how it is logged"},
     {"allow-anonymous", FLAG_SWITCH, AT(allow_anonymous), NULL, 0, 0, NULL,
@@ -215,6 +225,15 @@ static bool is_loopback(const char *host)
            (!strncmp(host, "127.", 4) && strspn(host, "0123456789.") == strlen(host));
 }
 
+static int check_tls(const struct config *c, FILE *err)
+{
+    if (!c->tls_cert == !c->tls_key)
+        return 0;
+    fprintf(err, "backpropd: --tls-%s is given without --tls-%s: TLS needs both\n",
+            c->tls_cert ? "cert" : "key", c->tls_cert ? "key" : "cert");
+    return -1;
+}
+
 static int check_listen(struct config *c, FILE *err)
 {
     if (split_listen(c, err))
@@ -244,6 +263,14 @@ const struct flag *config_find(const char *name, const char **near_r)
     return NULL;
 }
 
+/* "--no-sandbox": the switch that is set to false. */
+static const struct flag *find_negated(const char *name)
+{
+    const char *near;
+    const struct flag *f = strncmp(name, "--no-", 5) ? NULL : config_find(name + 5, &near);
+    return f && f->type == FLAG_SWITCH ? f : NULL;
+}
+
 /* The flag that `arg` names, up to '='; NULL after saying so. */
 static const struct flag *find_flag(const char *arg, FILE *err)
 {
@@ -252,7 +279,9 @@ static const struct flag *find_flag(const char *arg, FILE *err)
     int size = (int)strcspn(arg, "=");
     snprintf(name, sizeof name, "%.*s", size < 60 ? size : 60, arg);
     bool dashes = !strncmp(name, "--", 2);
-    const struct flag *f = dashes ? config_find(name + 2, &near) : NULL;
+    const struct flag *f = find_negated(name);
+    if (!f && dashes)
+        f = config_find(name + 2, &near);
     if (f)
         return f;
     fprintf(err, "backpropd: unknown argument '%s'", name);
@@ -300,7 +329,7 @@ static int take_line(struct config *c, int argc, char **argv, FILE *out, FILE *e
         }
         if (f->type == FLAG_ACTION)
             return act(f, value, out, err);
-        if (config_set(c, f, value ? value : "true", where, err))
+        if (config_set(c, f, value ? value : find_negated(argv[i]) ? "false" : "true", where, err))
             return 2;
     }
     return -1;
@@ -317,7 +346,7 @@ int config_parse(struct config *c, int argc, char **argv, FILE *out, FILE *err)
     const char *file = c->config_file ? c->config_file : getenv("BACKPROPD_CONFIG");
     set_defaults(c, err);
     if (config_read_file(c, file, err) || config_read_environment(c, err) ||
-        take_line(c, argc, argv, out, err) >= 0 || check_listen(c, err)) {
+        take_line(c, argc, argv, out, err) >= 0 || check_listen(c, err) || check_tls(c, err)) {
         config_free(c);
         return 2;
     }

@@ -25,15 +25,19 @@ struct config {
     int64_t max_memory;       /* bytes of the whole process */
     int64_t max_image_pixels; /* of an encoded image, width times height */
     int64_t max_models;
-    int64_t redo_bytes;        /* of a model's log; then a checkpoint is made */
-    int64_t redo_seconds;      /* of steps in it */
-    int64_t max_queue;         /* requests that wait: for one model, and for reading */
-    int64_t max_streams;       /* of events, at the same time */
-    int64_t connections;       /* at the same time */
-    int64_t request_timeout;   /* seconds that an idle connection is kept */
-    int64_t shutdown_timeout;  /* seconds that a stop may take */
-    const char *allowed_hosts; /* globs, commas between: names of the server; NULL: no more */
-    const char *cors_origins;  /* the same: sites whose pages may call it; NULL: none */
+    int64_t redo_bytes;             /* of a model's log; then a checkpoint is made */
+    int64_t redo_seconds;           /* of steps in it */
+    int64_t max_queue;              /* requests that wait: for one model, and for reading */
+    int64_t max_streams;            /* of events, at the same time */
+    int64_t connections;            /* at the same time */
+    int64_t request_timeout;        /* seconds that an idle connection is kept, headers may take */
+    int64_t shutdown_timeout;       /* seconds that a stop may take */
+    int64_t min_rate;               /* bytes a second, of bodies and answers; 0: any */
+    int64_t max_headers;            /* bytes of a request's line and headers */
+    const char *allowed_hosts;      /* globs, commas between: names of the server; NULL: no more */
+    const char *cors_origins;       /* the same: sites whose pages may call it; NULL: none */
+    const char *tls_cert, *tls_key; /* files; NULL: plain HTTP */
+    bool sandbox;
     enum log_level log_level;
     enum log_format log_format;
     const char *config_file; /* NULL: none */

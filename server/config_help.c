@@ -66,7 +66,7 @@ int config_print_completion(const char *shell, FILE *out)
           out);
     command_list(out, "");
     for (const struct flag *f = config_flags; f->name; f++)
-        fprintf(out, " --%s", f->name);
+        fprintf(out, f->type == FLAG_SWITCH && f->fallback ? " --no-%s" : " --%s", f->name);
     fputs("' -- \"$word\"))\n}\ncomplete -F _backpropd backpropd\n", out);
     return 0;
 }

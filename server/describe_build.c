@@ -54,7 +54,7 @@ static int cycle_error(struct describe *d, const struct path *path, int first)
     int n = snprintf(names, sizeof names, "'%.48s'", d->layers[first].name), named = 0;
     for (int k = path->depth - 1; k >= 0 && path->layer[k] != first; k--) {
         if (named++ == CYCLE_NAMES - 1) {
-            n += snprintf(names + n, sizeof names - (size_t)n, " -> ...");
+            snprintf(names + n, sizeof names - (size_t)n, " -> ...");
             break;
         }
         n += snprintf(names + n, sizeof names - (size_t)n, " -> '%.48s'",

@@ -191,10 +191,12 @@ static int check_body_headers(struct request *q)
                             (long long)q->content_length, (long long)limit);
     if (!(flags & ANY_BODY))
         return 0;
-    if (!(flags & ROUTE_BODY_OPTIONAL) && q->content_length < 0 && !q->chunked)
+    if (!(flags & ROUTE_BODY_OPTIONAL) && q->content_length < 0 && !q->chunked) {
+        reply_header(q, "Connection", "close"); /* what follows may have been meant as the body */
         return reply_errorf(q, ERROR_LENGTH_REQUIRED,
                             "%s needs a body with Content-Length or Transfer-Encoding: chunked",
                             q->route->pattern);
+    }
     if (!dispatch_media_accepted(type, flags))
         return reply_errorf(q, ERROR_MEDIA_TYPE,
                             "Content-Type is '%.80s', expected application/json%s%s%s", type,

@@ -33,6 +33,7 @@ struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const
         return NULL;
     x->http = h;
     x->connection = c;
+    x->peer = peer_of(c);
     x->started = now_seconds();
     memcpy(x->uri, uri, size);
     return x;
@@ -55,20 +56,70 @@ double exchange_seconds(const struct exchange *x)
 
 /* ---- headers --------------------------------------------------------------------------------- */
 
-static enum MHD_Result add_header(void *arg, enum MHD_ValueKind kind, const char *name,
-                                  const char *value)
+/* A proxy before us may see another end of the body than we do when there are two ways to find it,
+ * and take for the body what is the next request to us (RFC 9112, 5.1, 6.3 and 11.2): what allows
+ * that is refused, and nothing more is read from the connection. */
+static void refuse_framing(struct request *q, const char *mistake)
 {
-    (void)kind; /* the strings live as long as the connection's request */
-    return request_add_header(arg, name, value) ? MHD_NO : MHD_YES;
+    if (q->status)
+        return;
+    reply_header(q, "Connection", "close");
+    reply_errorf(q, ERROR_BAD_HEADER, "%s", mistake);
 }
 
-/* libmicrohttpd has checked both headers and refuses what is no number. */
+static bool header_valid(const char *name, size_t name_size, const char *value, size_t value_size)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                  "0123456789!#$%&'*+-.^_`|~";
+    return name_size && strspn(name, letters) == name_size && strlen(value) == value_size &&
+           !strpbrk(value, "\r\n");
+}
+
+static enum MHD_Result add_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                  size_t name_size, const char *value, size_t value_size)
+{
+    struct request *q = arg;
+    (void)kind; /* the strings live as long as the connection's request */
+    if (!value)
+        value = "";
+    if (!header_valid(name, name_size, value, value_size))
+        refuse_framing(q, "a header has characters that its name or value cannot have, such as a "
+                          "space before the colon");
+    return request_add_header(q, name, value) ? MHD_NO : MHD_YES;
+}
+
+static int count_header(const struct request *q, const char *name)
+{
+    int n = 0;
+    for (const struct header *h = q->headers; h; h = h->next)
+        n += !strcasecmp(h->name, name);
+    return n;
+}
+
+static const char *framing_mistake(const struct request *q)
+{
+    const char *length = request_header(q, "Content-Length"),
+               *coding = request_header(q, "Transfer-Encoding");
+    size_t digits = length ? strspn(length, "0123456789") : 0;
+    return count_header(q, "Content-Length") > 1      ? "Content-Length is given more than once"
+           : count_header(q, "Transfer-Encoding") > 1 ? "Transfer-Encoding is given more than once"
+           : length && coding ? "Content-Length and Transfer-Encoding are both given"
+           : coding && strcasecmp(coding, "chunked")
+               ? "Transfer-Encoding is not what is understood, expected chunked"
+           : length && (!digits || length[digits] || digits > 18)
+               ? "Content-Length is no number of bytes"
+           : count_header(q, "Host") > 1 ? "Host is given more than once"
+                                         : NULL;
+}
+
 static void read_lengths(struct request *q)
 {
-    const char *length = request_header(q, "Content-Length");
+    const char *length = request_header(q, "Content-Length"), *mistake = framing_mistake(q);
     q->chunked = request_header(q, "Transfer-Encoding") != NULL;
     if (length && !q->chunked)
         q->content_length = strtoll(length, NULL, 10);
+    if (mistake)
+        refuse_framing(q, mistake);
 }
 
 static bool stopping(struct http *h)
@@ -105,16 +156,16 @@ bool exchange_begin(struct exchange *x, const char *method)
     if (query)
         *query++ = 0;
     struct request *q = x->q = request_create(x->http->server, method, x->uri, query);
-    if (!q || MHD_get_connection_values(x->connection, MHD_HEADER_KIND, add_header, q) < 0)
+    if (!q || MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, add_header, q) < 0)
         return false;
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     q->client = info ? info->client_addr : NULL;
     read_lengths(q);
     give_id(x);
-    if (stopping(x->http))
+    if (!q->status && stopping(x->http))
         reply_errorf(q, ERROR_NOT_READY, "the server is stopping");
-    else
+    if (!q->status)
         dispatch_begin(q);
     if (q->status)
         x->state = EXCHANGE_REFUSED;

@@ -10,6 +10,7 @@
 #define BACKPROPD_EXCHANGE_H
 
 #include "http.h"
+#include "http_peer.h"
 #include "request.h"
 
 #include <microhttpd.h>
@@ -19,8 +20,7 @@
 struct http {
     struct server *server;
     struct MHD_Daemon *daemon;
-    int port;
-    char address[300];
+    struct peers *peers;
     atomic_size_t body_bytes; /* of all bodies that are held */
     uint64_t next_id;         /* of requests without one; of the HTTP thread */
     size_t body_limit;
@@ -38,6 +38,7 @@ struct exchange {
     struct work_job job;
     struct http *http;
     struct MHD_Connection *connection;
+    struct peer *peer; /* of the connection; NULL: none */
     struct request *q;
     enum exchange_state state;
     size_t cap;                    /* of q->body */

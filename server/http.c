@@ -11,7 +11,6 @@
 #include "exchange.h"
 
 #include "dispatch.h"
-#include "http_listen.h"
 #include "keyring.h"
 
 #include <errno.h>
@@ -23,9 +22,8 @@
 #include <unistd.h>
 
 enum {
-    CONNECTION_MEMORY = 64 << 10, /* headers, and the buffer that bodies are read through */
-    STOP_SECONDS = 5,             /* for answers to go out */
-    PULL_BLOCK = 64 << 10,        /* bytes of a body that is made while it goes out */
+    STOP_SECONDS = 5,      /* for answers to go out */
+    PULL_BLOCK = 64 << 10, /* bytes of a body that is made while it goes out */
 };
 
 /* ---- answering ------------------------------------------------------------------------------- */
@@ -105,6 +103,7 @@ static enum MHD_Result send_response(struct exchange *x)
     }
     add_headers(x, m);
     x->state = EXCHANGE_ANSWERED;
+    peer_enter(x->peer, r->kind == BODY_STREAM ? PEER_STREAM : PEER_ANSWER);
     enum MHD_Result queued = MHD_queue_response(x->connection, (unsigned)x->q->status, m);
     MHD_destroy_response(m);
     return queued;
@@ -160,6 +159,7 @@ static void wait_begin(struct exchange *x)
     const struct request *q = x->q;
     unsigned flags = q->route->flags;
     x->state = EXCHANGE_WAITING;
+    peer_enter(x->peer, PEER_BUSY);
     pthread_mutex_lock(&h->mutex);
     h->waiting++;
     pthread_mutex_unlock(&h->mutex);
@@ -205,6 +205,7 @@ static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *u
     if (!x->q) {
         if (!exchange_begin(x, method))
             return MHD_NO;
+        peer_enter(x->peer, PEER_BODY);
         return exchange_early(x) ? send_response(x) : MHD_YES;
     }
     if (!*size)
@@ -238,8 +239,12 @@ static void completed(void *arg, struct MHD_Connection *c, void **context,
     (void)c;
     if (!x)
         return;
+    if (x->q && why != MHD_REQUEST_TERMINATED_COMPLETED_OK && x->state < EXCHANGE_WAITING &&
+        peer_was_slow(x->peer))
+        x->q->status = error_status(ERROR_SLOW); /* http_peer.c has answered it */
     if (x->q)
         log_request(x, why);
+    peer_enter(x->peer, PEER_HEADERS);
     bool counted = x->counted;
     http_stream_forget(x);
     exchange_destroy(&x);
@@ -270,25 +275,37 @@ static void library_log(void *arg, const char *format, va_list args)
 
 /* ---- starting and stopping ------------------------------------------------------------------- */
 
+/* Nothing for plain HTTP. */
+static const struct MHD_OptionItem tls_options[] = {
+    {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)tls_certificate},
+    {MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES},
+    {MHD_OPTION_END, 0, NULL},
+};
+
 static int daemon_start(struct http *h, int fd, struct error *e)
 {
     const struct config *c = h->server->config;
+    bool tls = h->server->tls;
     h->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        answer, h, MHD_OPTION_EXTERNAL_LOGGER, library_log, h, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_URI_LOG_CALLBACK, request_line, h, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, h,
-        MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT, (unsigned)c->connections,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)c->request_timeout, MHD_OPTION_END);
-    if (h->daemon)
-        return 0;
-    close(fd);
-    return error_set(e, ERROR_NOT_READY, "cannot start the HTTP server on %s: %s", c->listen,
-                     strerror(errno));
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+            (tls ? MHD_USE_TLS : 0),
+        0, NULL, NULL, answer, h, MHD_OPTION_EXTERNAL_LOGGER, library_log, h,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, request_line, h,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, h, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
+        MHD_OPTION_NOTIFY_CONNECTION, peers_notify, h->peers, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)c->max_headers, MHD_OPTION_CONNECTION_LIMIT, (unsigned)c->connections,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)c->request_timeout, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_ARRAY, tls ? tls_options : tls_options + 2, MHD_OPTION_END);
+    return h->daemon ? 0
+                     : error_set(e, ERROR_NOT_READY, "cannot start the HTTP server on %s: %s",
+                                 c->listen, strerror(errno));
 }
 
 static void http_free(struct http *h)
 {
+    if (!h)
+        return;
+    peers_destroy(&h->peers);
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->mutex);
     free(h);
@@ -310,21 +327,21 @@ static void http_init(struct http *h, struct server *s)
     pthread_condattr_destroy(&monotonic);
 }
 
-struct http *http_create(struct server *s, struct error *e)
+struct http *http_create(struct server *s, struct http_listener *l, struct error *e)
 {
     struct http *h = calloc(1, sizeof *h);
-    if (!h) {
+    if (h) {
+        http_init(h, s);
+        h->peers = peers_create(s->config, s->tls, e);
+    } else {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the HTTP server");
-        return NULL;
     }
-    http_init(h, s);
-    int fd = http_listen(s->config, &h->port, e);
-    if (fd < 0 || daemon_start(h, fd, e)) {
+    if (!h || !h->peers || daemon_start(h, l->fd, e)) {
+        close(l->fd);
         http_free(h);
-        return NULL;
+        h = NULL;
     }
-    const char *host = *s->config->host ? s->config->host : "0.0.0.0";
-    snprintf(h->address, sizeof h->address, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, h->port);
+    l->fd = -1;
     return h;
 }
 
@@ -333,16 +350,6 @@ unsigned http_connections(const struct http *h)
     const union MHD_DaemonInfo *info =
         MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
     return info ? info->num_connections : 0;
-}
-
-int http_port(const struct http *h)
-{
-    return h->port;
-}
-
-const char *http_address(const struct http *h)
-{
-    return h->address;
 }
 
 /* Until no worker has a connection, then a few seconds for answers to go out. */

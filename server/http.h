@@ -3,17 +3,14 @@
 #ifndef BACKPROPD_HTTP_H
 #define BACKPROPD_HTTP_H
 
+#include "http_listen.h"
 #include "server.h"
 
 struct http;
 
-/* Listens as s->config says and answers by s->routes; s->work must be there. NULL and
- * ERROR_NOT_READY when the address cannot be used. `s` must outlive it. */
-struct http *http_create(struct server *s, struct error *e);
-
-/* The port that it listens on, and "host:port" ("[::1]:8080"). */
-int http_port(const struct http *h);
-const char *http_address(const struct http *h);
+/* Answers on the socket by s->routes, over TLS when s->tls is there; s->work must be there. It
+ * takes the socket and closes it, also when it fails: NULL. `s` must outlive it. */
+struct http *http_create(struct server *s, struct http_listener *l, struct error *e);
 
 /* Connections that are open. Any thread may call. */
 unsigned http_connections(const struct http *h);

@@ -20,6 +20,8 @@ static int listen_on(const struct addrinfo *a)
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    /* Connections have it from here: a client that has vanished is noticed some day. */
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
     if (!bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, BACKLOG))
         return fd;
     int saved = errno;
@@ -41,8 +43,9 @@ static int socket_port(int fd)
     return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
 }
 
-int http_listen(const struct config *c, int *port_r, struct error *e)
+int http_listen(struct http_listener *l_r, const struct config *c, struct error *e)
 {
+    *l_r = (struct http_listener){.fd = -1};
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
     char port[16];
@@ -57,6 +60,10 @@ int http_listen(const struct config *c, int *port_r, struct error *e)
     freeaddrinfo(list);
     if (fd < 0)
         return error_set(e, ERROR_NOT_READY, "cannot listen on %s: %s", c->listen, strerror(why));
-    *port_r = socket_port(fd);
-    return fd;
+    const char *host = *c->host ? c->host : "0.0.0.0";
+    l_r->fd = fd;
+    l_r->port = socket_port(fd);
+    snprintf(l_r->address, sizeof l_r->address, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host,
+             l_r->port);
+    return 0;
 }

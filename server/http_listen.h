@@ -5,8 +5,14 @@
 #include "config.h"
 #include "error.h"
 
-/* A listening socket on config.host and config.port; *port_r is its port when that was 0. -1 and
- * ERROR_NOT_READY with a sentence that says why. */
-int http_listen(const struct config *c, int *port_r, struct error *e);
+struct http_listener {
+    int fd;            /* -1: none */
+    int port;          /* that it has when 0 was asked for */
+    char address[300]; /* "host:port", "[::1]:8080" */
+};
+
+/* A socket that listens on config.host and config.port. -1 and ERROR_NOT_READY with a sentence that
+ * says why. */
+int http_listen(struct http_listener *l_r, const struct config *c, struct error *e);
 
 #endif

@@ -1,5 +1,6 @@
 /* main.c: backpropd. Starts the engine, the workers, the store, the models and the HTTP server,
- * waits for signals, and stops them in the opposite order. */
+ * waits for signals, and stops them in the opposite order. Before there are threads it opens what
+ * lies outside of the data folder, and closes itself in (sandbox.h). */
 #define _GNU_SOURCE
 #include "access.h"
 #include "api.h"
@@ -7,8 +8,11 @@
 #include "events.h"
 #include "http.h"
 #include "keyring.h"
+#include "port_file.h"
 #include "process_signals.h"
+#include "sandbox.h"
 #include "stats.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -17,31 +21,53 @@
 #include <string.h>
 #include <unistd.h>
 
-/* "host:port" under a name of its own, then renamed: a reader sees all of it or nothing. */
-static int port_file_write(const char *path, const char *address, struct error *e)
+/* ---- starting -------------------------------------------------------------------------------- */
+
+static void log_sandbox(const struct log *log, const struct sandbox_report *r)
 {
-    char *temp = NULL;
-    if (!path)
-        return 0;
-    if (asprintf(&temp, "%s.%ld", path, (long)getpid()) < 0)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
-    FILE *f = fopen(temp, "we");
-    bool written = f && fprintf(f, "%s\n", address) > 0;
-    written = f && !fclose(f) && written && !rename(temp, path);
-    int why = errno;
-    if (f && !written)
-        unlink(temp);
-    free(temp);
-    return written ? 0
-                   : error_set(e, ERROR_STORAGE, "cannot write --port-file %s: %s", path,
-                               strerror(why));
+    bool whole = r->no_new_privileges && r->landlock && r->seccomp && !r->threads_outside;
+    log_line(log, whole ? LOG_INFO : LOG_WARN, "sandbox",
+             LOG_INT("no_new_privileges", r->no_new_privileges), LOG_INT("landlock", r->landlock),
+             LOG_STR("landlock_lacks", r->landlock_lacks), LOG_INT("seccomp", r->seccomp),
+             LOG_STR("seccomp_lacks", r->seccomp_lacks),
+             LOG_INT("threads_outside", r->threads_outside));
 }
 
-/* All but the models. */
-static int server_start(struct server *s, struct error *e)
+static int sandbox_start(const struct server *s, struct error *e)
 {
     const struct config *c = s->config;
-    engine_start();
+    const struct sandbox_path paths[] = {
+        {c->data, SANDBOX_WRITE, false},      {c->port_file, SANDBOX_RENAME, true},
+        {c->tls_cert, SANDBOX_READ, true},    {c->tls_key, SANDBOX_READ, true},
+        {c->config_file, SANDBOX_READ, true}, /* SIGHUP reads it again */
+    };
+    struct sandbox_report r;
+    if (!c->sandbox) {
+        log_line(&s->log, LOG_WARN, "sandbox", LOG_STR("off", "--no-sandbox"));
+        return 0;
+    }
+    if (sandbox_enter(paths, sizeof paths / sizeof *paths, &r, e))
+        return -1;
+    log_sandbox(&s->log, &r);
+    return 0;
+}
+
+/* What has to be done from outside of the sandbox. */
+static int server_prepare(struct server *s, struct http_listener *l, char **port_temp_r,
+                          struct error *e)
+{
+    const struct config *c = s->config;
+    if (c->tls_cert && !(s->tls = tls_create(c->tls_cert, c->tls_key, e)))
+        return -1;
+    return http_listen(l, c, e) || store_make_folder(c->data, e) ||
+                   port_file_write(c->port_file, l->address, port_temp_r, e) || sandbox_start(s, e)
+               ? -1
+               : 0;
+}
+
+static int server_open(struct server *s, struct error *e)
+{
+    const struct config *c = s->config;
     s->pool = pool_create((int)c->threads, e);
     if (!s->pool)
         return -1;
@@ -59,18 +85,36 @@ static int server_start(struct server *s, struct error *e)
     if (!s->models || !s->stats)
         return -1;
     s->events = events_create(s->store, c->max_streams, e);
-    if (!s->events)
-        return -1;
-    /* It answers while models are loaded, if only that it is not ready. */
+    return s->events ? 0 : -1;
+}
+
+/* It answers while models are loaded, if only that it is not ready. */
+static int server_answer(struct server *s, struct http_listener *l, struct error *e)
+{
+    const struct config *c = s->config;
     s->loading = true;
-    s->http = http_create(s, e);
+    s->http = http_create(s, l, e);
     if (!s->http)
         return -1;
-    log_line(&s->log, LOG_INFO, "listening", LOG_STR("address", http_address(s->http)),
+    log_line(&s->log, LOG_INFO, "listening", LOG_STR("address", l->address),
+             LOG_STR("scheme", s->tls ? "https" : "http"),
+             LOG_STR("certificate_until", s->tls ? tls_end(s->tls).text : NULL),
              LOG_STR("keys", keyring_required(s->keys) ? "needed" : "none"),
              LOG_INT("threads", c->threads), LOG_INT("workers", c->workers),
              LOG_STR("version", BACKPROPD_VERSION));
     return 0;
+}
+
+/* All but the models. */
+static int server_start(struct server *s, char **port_temp_r, struct error *e)
+{
+    struct http_listener l = {.fd = -1};
+    engine_start();
+    int status =
+        server_prepare(s, &l, port_temp_r, e) || server_open(s, e) || server_answer(s, &l, e);
+    if (l.fd >= 0)
+        close(l.fd);
+    return status ? -1 : 0;
 }
 
 /* Every model that has changed is saved: -1 when that failed. */
@@ -84,6 +128,7 @@ static int server_stop(struct server *s, struct error *e)
     work_destroy(&s->work);
     pool_destroy(&s->pool);
     stats_destroy(&s->stats);
+    tls_destroy(&s->tls);
     return status;
 }
 
@@ -93,7 +138,8 @@ struct life {
     struct server *server;
     int argc;
     char **argv;
-    struct error e; /* of a task */
+    char *port_temp; /* the port file until it is shown */
+    struct error e;  /* of a task */
 };
 
 static int load_task(void *arg)
@@ -103,7 +149,7 @@ static int load_task(void *arg)
     if (models_load(s->models, &l->e))
         return -1;
     __atomic_store_n(&s->loading, false, __ATOMIC_RELEASE);
-    return port_file_write(s->config->port_file, http_address(s->http), &l->e);
+    return port_file_show(s->config->port_file, &l->port_temp, &l->e);
 }
 
 static int stop_task(void *arg)
@@ -145,11 +191,25 @@ static void reload_keys(struct server *s)
     log_line(&s->log, LOG_INFO, "reloaded", LOG_STR("what", "keys"), LOG_INT("keys", n));
 }
 
+static void reload_certificate(struct server *s)
+{
+    struct error e;
+    if (!s->tls)
+        return;
+    if (tls_reload(s->tls, &e))
+        log_line(&s->log, LOG_ERROR, "not_reloaded", LOG_STR("what", "certificate"),
+                 LOG_STR("error", e.text));
+    else
+        log_line(&s->log, LOG_INFO, "reloaded", LOG_STR("what", "certificate"),
+                 LOG_STR("until", tls_end(s->tls).text));
+}
+
 /* SIGHUP. What else may change while the daemon runs is read again here. */
 static void reload(struct life *l)
 {
     reload_log_level(l);
     reload_keys(l->server);
+    reload_certificate(l->server);
 }
 
 /* Until a signal to stop; 0: the task was over before. */
@@ -174,8 +234,10 @@ static int load(struct life *l)
     struct process_task t = {.run = load_task, .arg = l};
     if (process_task_start(&t))
         return error_set(&l->e, ERROR_NOT_READY, "cannot start a thread");
-    if (wait_for_stop(l, &t))
+    if (wait_for_stop(l, &t)) {
+        port_file_drop(&l->port_temp);
         end_now(l->server, "stopped while models were being loaded", 0);
+    }
     return process_task_end(&t);
 }
 
@@ -202,7 +264,9 @@ static int live(struct life *l)
 {
     struct server *s = l->server;
     int64_t begun = metrics_now_ms();
-    if (server_start(s, &l->e) || load(l)) {
+    int failed = server_start(s, &l->port_temp, &l->e) || load(l);
+    port_file_drop(&l->port_temp);
+    if (failed) {
         fprintf(stderr, "backpropd: %s\n", l->e.text);
         server_stop(s, NULL);
         return 1;

@@ -37,6 +37,7 @@ void process_signals_block(void)
     for (int i = 0; i < HEARD; i++)
         sigaction(heard[i], &pass, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk: EFBIG */
 }
 
 double process_signals_clock(void)

@@ -237,6 +237,7 @@ static uint64_t record_hash(const struct redo *r, const uint64_t head[3], const 
                             int n)
 {
     XXH3_state_t hash;
+    XXH3_INITSTATE(&hash); /* the reset looks at the seed that was there */
     XXH3_64bits_reset_withSeed(&hash, r->salt);
     XXH3_64bits_update(&hash, head + 1, REDO_RECORD_HEADER - 8);
     for (int i = 0; i < n; i++)

@@ -18,6 +18,7 @@ struct store;
 struct stats;
 struct events;
 struct keyring;
+struct tls;
 
 struct server {
     const struct config *config;
@@ -25,6 +26,7 @@ struct server {
     const struct route *routes; /* ends with method NULL */
     struct work *work;
     struct http *http;
+    struct tls *tls;   /* NULL: plain HTTP */
     struct pool *pool; /* the engine's threads */
     struct store *store;
     struct models *models;

@@ -83,12 +83,19 @@ static int lock_take(int fd, const char *dir, struct error *e)
     return 0;
 }
 
+int store_make_folder(const char *dir, struct error *e)
+{
+    if (!mkdir(dir, 0700) || errno == EEXIST)
+        return 0;
+    return error_set(e, ERROR_STORAGE, "the data folder '%s' cannot be made: %s", dir,
+                     strerror(errno));
+}
+
 static int folder_open(struct store *s, const char *dir, struct error *e)
 {
     char path[PATH_MAX];
-    if (mkdir(dir, 0700) && errno != EEXIST)
-        return error_set(e, ERROR_STORAGE, "the data folder '%s' cannot be made: %s", dir,
-                         strerror(errno));
+    if (store_make_folder(dir, e))
+        return -1;
     if (snprintf(path, sizeof path, "%s/lock", dir) >= (int)sizeof path)
         return error_set(e, ERROR_STORAGE, "the name of the data folder is too long");
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -26,6 +26,9 @@
 
 struct store;
 
+/* Makes the folder (one level) if it is not there. */
+int store_make_folder(const char *dir, struct error *e);
+
 /* Opens DIR/backpropd.db, creating DIR (one level) and the file when they are missing, and brings
  * an older file to the present schema. Refuses, and changes nothing, when another daemon has the
  * folder, when the file is from a newer backpropd, another program's, or no database. NULL: `e`. */

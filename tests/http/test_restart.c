@@ -2,6 +2,7 @@
  * kill -9: a state that was acknowledged, not older than the last one that was said to be saved,
  * with its metrics up to there and a revision that never goes back. A damaged database is refused
  * with a message. */
+#define _GNU_SOURCE /* prlimit */
 #include "../support/remote.h"
 
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static struct client *restart(struct daemon *d)
@@ -247,12 +249,44 @@ static void two_daemons(struct daemon *d)
     assert_other_state(remote_hash(d->client, "m"), before);
 }
 
+/* No room: the step is refused and has not been, reading goes on; with room again so does training,
+ * and what was answered is there after a restart. A limit for files stands for the full disk. */
+static void full_folder(struct daemon *d)
+{
+    struct rlimit full = {3 << 20, RLIM_INFINITY}, room = {RLIM_INFINITY, RLIM_INFINITY}, old;
+    struct answer *a = NULL;
+    int steps = 0;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    room.rlim_cur = room.rlim_max = full.rlim_max = old.rlim_max;
+    remote_create(d->client, "m", remote_mlp);
+    assert_int_equal(prlimit(d->pid, RLIMIT_FSIZE, &full, NULL), 0);
+    do {
+        client_forget(d->client);
+        a = remote_call(d->client, "POST", "m", "/train_step",
+                        remote_batch(d->client, 1, 2000, 4, NULL));
+    } while (a->status == 200 && ++steps < 1000);
+    answer_refused(a, 507, "storage", NULL);
+    assert_true(remote_number(d->client, "m", "step") == steps);
+    struct remote_hash then = remote_hash(d->client, "m");
+    answer_expect(
+        remote_call(d->client, "POST", "m", "/infer", remote_inputs(d->client, 1, 1, 4, NULL)),
+        200);
+    assert_int_equal(prlimit(d->pid, RLIMIT_FSIZE, &room, NULL), 0);
+    assert_same_state(remote_hash(d->client, "m"), then);
+    remote_step(d->client, "m", 1, 4);
+    then = remote_hash(d->client, "m");
+    daemon_kill(d);
+    daemon_start(d, d->flags);
+    assert_same_state(remote_hash(d->client, "m"), then);
+    assert_true(remote_number(d->client, "m", "step") == steps + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(clean_stop),    DAEMON_TEST(trains_on),          DAEMON_TEST(stop_at_once),
         DAEMON_TEST(kill_9),        DAEMON_TEST(kill_after_answers), DAEMON_TEST(damaged_database),
-        DAEMON_TEST(damaged_pages), DAEMON_TEST(two_daemons),
+        DAEMON_TEST(damaged_pages), DAEMON_TEST(two_daemons),        DAEMON_TEST(full_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

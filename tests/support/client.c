@@ -20,6 +20,13 @@ struct client *client_create(const char *address)
     return c;
 }
 
+struct client *client_create_tls(const char *address, const char *ca_file)
+{
+    struct client *c = client_create(address);
+    snprintf(c->ca_file, sizeof c->ca_file, "%s", ca_file);
+    return c;
+}
+
 void client_forget(struct client *c)
 {
     while (c->answers) {
@@ -118,11 +125,14 @@ static void prepare(CURL *curl, const struct call *call, struct answer *a)
 static CURLcode perform(struct client *c, const struct call *call, struct answer **a_r)
 {
     char url[4096];
-    if (snprintf(url, sizeof url, "http://%s%s", c->address, call->path) >= (int)sizeof url)
+    if (snprintf(url, sizeof url, "http%s://%s%s", *c->ca_file ? "s" : "", c->address,
+                 call->path) >= (int)sizeof url)
         fail_msg("a path of %zu characters", strlen(call->path));
     struct answer *a = client_answer(c);
     prepare(c->curl, call, a);
     curl_easy_setopt(c->curl, CURLOPT_URL, url);
+    if (*c->ca_file)
+        curl_easy_setopt(c->curl, CURLOPT_CAINFO, c->ca_file);
     struct curl_slist *headers = call_headers(call);
     curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
     CURLcode code = curl_easy_perform(c->curl);

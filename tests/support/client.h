@@ -38,6 +38,8 @@ struct call {
 
 /* `address` is "host:port". */
 struct client *client_create(const char *address);
+/* Speaks TLS and trusts what this file (PEM) has issued. */
+struct client *client_create_tls(const char *address, const char *ca_file);
 void client_destroy(struct client **c);
 /* Frees the answers that there are: for tests that send thousands of requests. */
 void client_forget(struct client *c);
@@ -56,6 +58,15 @@ struct answer *client_try(struct client *c, const struct call *call);
  * included; `status` is that of the first status line. `half_close`: ends sending first. */
 struct answer *client_raw(struct client *c, const void *bytes, size_t size, bool half_close,
                           int quiet_ms);
+
+/* The same in steps, for clients that are slow: a socket, to be closed with close(). */
+int raw_connect(struct client *c);
+/* False when the server has closed or the socket takes no more. */
+bool raw_send(int fd, const void *bytes, size_t size);
+/* Adds what comes to `a` (of raw_answer) until the server closes (true) or says nothing for
+ * `quiet_ms` (false). */
+bool raw_receive(int fd, struct answer *a, int quiet_ms);
+struct answer *raw_answer(struct client *c);
 
 /* NULL when it is not there; names are compared without regard to case. */
 const char *answer_header(const struct answer *a, const char *name);

@@ -15,6 +15,7 @@
 struct client {
     void *curl; /* CURL */
     char address[288];
+    char ca_file[320]; /* "": plain HTTP */
     struct answer *answers;
 };
 

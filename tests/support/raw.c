@@ -30,42 +30,55 @@ static int socket_connect(const char *address)
     return fd;
 }
 
-/* Stops early when the server has closed: it may answer before it has read everything. */
-static void send_all(int fd, const char *bytes, size_t size)
+int raw_connect(struct client *c)
 {
-    while (size) {
-        ssize_t n = send(fd, bytes, size, MSG_NOSIGNAL);
-        if (n <= 0)
-            return;
-        bytes += n;
-        size -= (size_t)n;
-    }
+    return socket_connect(c->address);
 }
 
-static void receive_all(int fd, struct answer *a, int quiet_ms)
+bool raw_send(int fd, const void *bytes, size_t size)
+{
+    const char *at = bytes;
+    while (size) {
+        ssize_t n = send(fd, at, size, MSG_NOSIGNAL);
+        if (n <= 0)
+            return false;
+        at += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+bool raw_receive(int fd, struct answer *a, int quiet_ms)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     char part[65536];
-    while (poll(&p, 1, quiet_ms) > 0) {
+    bool closed = false;
+    while (!closed && poll(&p, 1, quiet_ms) > 0) {
         ssize_t n = recv(fd, part, sizeof part, 0);
-        if (n <= 0)
-            return;
-        bytes_append(&a->body, &a->size, part, (size_t)n);
+        closed = n <= 0;
+        if (!closed)
+            bytes_append(&a->body, &a->size, part, (size_t)n);
     }
+    if (a->size >= 12 && !memcmp(a->body, "HTTP/1.", 7))
+        a->status = (int)strtol(a->body + 9, NULL, 10);
+    return closed;
+}
+
+struct answer *raw_answer(struct client *c)
+{
+    return client_answer(c);
 }
 
 struct answer *client_raw(struct client *c, const void *bytes, size_t size, bool half_close,
                           int quiet_ms)
 {
     struct answer *a = client_answer(c);
-    int fd = socket_connect(c->address);
+    int fd = raw_connect(c);
     a->connects = 1;
-    send_all(fd, bytes, size);
+    raw_send(fd, bytes, size); /* the server may answer and close before it has read everything */
     if (half_close)
         shutdown(fd, SHUT_WR);
-    receive_all(fd, a, quiet_ms);
+    raw_receive(fd, a, quiet_ms);
     close(fd);
-    if (a->size >= 12 && !memcmp(a->body, "HTTP/1.", 7))
-        a->status = (int)strtol(a->body + 9, NULL, 10);
     return a;
 }

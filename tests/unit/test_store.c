@@ -119,6 +119,63 @@ static void bad_folder_is_refused(void **state)
     assert_non_null(strstr(e.text, "cannot be made"));
 }
 
+/* store_open as a user who is not root, for whom permissions count: 0 when it is refused with this.
+ */
+static int refused_to_user(const char *dir, const char *part)
+{
+    int status;
+    pid_t pid = fork();
+    if (!pid) {
+        struct error e = {0};
+        if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
+            _exit(2);
+        struct store *s = store_open(dir, &e);
+        if (s || e.code != ERROR_STORAGE || !strstr(e.text, part)) {
+            fprintf(stderr, "%s\n", s ? "it was opened" : e.text);
+            _exit(1);
+        }
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void give_away(const char *path, mode_t mode)
+{
+    if (geteuid() == 0)
+        assert_int_equal(chown(path, 65534, 65534), 0);
+    assert_int_equal(chmod(path, mode), 0);
+}
+
+/* A folder that may only be read: refused with its name, and nothing in it changes. */
+static void read_only_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct stat before, after;
+    char lock[96];
+    give_away(f->dir, 0555);
+    assert_int_equal(refused_to_user(f->dir, "cannot be written: Permission denied"), 0);
+    assert_int_equal(chmod(f->dir, 0755), 0);
+    store_up(f);
+    model_add(f, "m");
+    store_down(f);
+    snprintf(lock, sizeof lock, "%s/lock", f->dir);
+    give_away(f->db, 0444);
+    give_away(lock, 0444);
+    give_away(f->dir, 0555);
+    assert_int_equal(stat(f->db, &before), 0);
+    assert_int_equal(refused_to_user(f->dir, "cannot be written: Permission denied"), 0);
+    /* The lock can be taken, the database cannot be written. */
+    assert_int_equal(chmod(lock, 0644), 0);
+    assert_int_equal(refused_to_user(f->dir, f->dir), 0);
+    assert_int_equal(stat(f->db, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    assert_int_equal(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+    assert_int_equal(chmod(f->dir, 0755), 0);
+    assert_int_equal(chmod(f->db, 0644), 0);
+    store_up(f);
+}
+
 /* A migration that fails half-way leaves the file at the one before; later it goes on from there.
  */
 static void migration_is_whole(void **state)
@@ -346,21 +403,14 @@ static void threads_share(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(digest_is_sha256),
-        TEST(fresh_and_again),
-        TEST(newer_is_refused),
-        TEST(foreign_is_refused),
-        TEST(rubbish_is_refused),
-        TEST(empty_file_is_new),
-        TEST(second_is_refused),
-        TEST(bad_folder_is_refused),
-        TEST(migration_is_whole),
-        TEST(migrations_are_numbered),
-        TEST(every_older_version_comes_up),
-        TEST(answers_are_kept),
-        TEST(models_keep),
-        TEST(model_delete_removes_all),
-        TEST(threads_share),
+        TEST(digest_is_sha256),         TEST(fresh_and_again),
+        TEST(newer_is_refused),         TEST(foreign_is_refused),
+        TEST(rubbish_is_refused),       TEST(empty_file_is_new),
+        TEST(second_is_refused),        TEST(bad_folder_is_refused),
+        TEST(read_only_is_refused),     TEST(migration_is_whole),
+        TEST(migrations_are_numbered),  TEST(every_older_version_comes_up),
+        TEST(answers_are_kept),         TEST(models_keep),
+        TEST(model_delete_removes_all), TEST(threads_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
