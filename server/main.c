@@ -138,6 +138,7 @@ struct life {
     struct server *server;
     int argc;
     char **argv;
+    int signal;      /* to stop, that came while models were loaded; 0: none */
     char *port_temp; /* the port file until it is shown */
     struct error e;  /* of a task */
 };
@@ -234,7 +235,8 @@ static int load(struct life *l)
     struct process_task t = {.run = load_task, .arg = l};
     if (process_task_start(&t))
         return error_set(&l->e, ERROR_NOT_READY, "cannot start a thread");
-    if (wait_for_stop(l, &t)) {
+    l->signal = wait_for_stop(l, &t);
+    if (l->signal && __atomic_load_n(&l->server->loading, __ATOMIC_ACQUIRE)) {
         port_file_drop(&l->port_temp);
         end_now(l->server, "stopped while models were being loaded", 0);
     }
@@ -252,7 +254,7 @@ static int stop(struct life *l)
         return server_stop(l->server, &l->e);
     while (number == SIGHUP) /* nothing to reload for */
         number = process_signals_wait(&t, until - process_signals_clock());
-    if (number > 0)
+    if (number > 0 && !process_task_over(&t))
         end_now(l->server, "a second signal to stop", 128 + number);
     if (number < 0)
         end_now(l->server, "running steps took longer than --shutdown-timeout", 1);
@@ -273,7 +275,8 @@ static int live(struct life *l)
     }
     log_line(&s->log, LOG_INFO, "ready",
              LOG_REAL("seconds", (double)(metrics_now_ms() - begun) / 1000));
-    log_line(&s->log, LOG_INFO, "stopping", LOG_INT("signal", wait_for_stop(l, NULL)));
+    int number = l->signal ? l->signal : wait_for_stop(l, NULL);
+    log_line(&s->log, LOG_INFO, "stopping", LOG_INT("signal", number));
     int status = stop(l);
     if (status)
         log_line(&s->log, LOG_ERROR, "not saved", LOG_STR("error", l->e.text));

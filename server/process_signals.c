@@ -61,13 +61,18 @@ int process_signals_wait(const struct process_task *t, double seconds)
     for (;;) {
         struct timespec left = duration(until - process_signals_clock());
         int number = seconds < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &left);
-        if (t && __atomic_load_n(&t->over, __ATOMIC_ACQUIRE))
-            return 0;
-        if (number > 0 && number != SIGUSR1)
+        if (number > 0 && number != SIGUSR1) /* also when the task is over: none is lost */
             return number;
+        if (t && process_task_over(t))
+            return 0;
         if (number < 0 && errno == EAGAIN)
             return -1;
     }
+}
+
+bool process_task_over(const struct process_task *t)
+{
+    return __atomic_load_n(&t->over, __ATOMIC_ACQUIRE);
 }
 
 static void *task_run(void *arg)

@@ -29,7 +29,8 @@ int process_signals_wait(const struct process_task *t, double seconds);
 
 /* Begins t->run(t->arg). -1: no thread could be started. */
 int process_task_start(struct process_task *t);
-/* Its result; it must be over. */
+bool process_task_over(const struct process_task *t);
+/* Its result, which is waited for. */
 int process_task_end(struct process_task *t);
 
 #endif
