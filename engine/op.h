@@ -55,6 +55,8 @@ enum op_flags {
                                   the gradient is not that of the value; it has a test of its own */
     OP_TARGET_ROWS = 1 << 15,  /* a loss whose usual target has the prediction's shape without its
                                   last dimension */
+    OP_BATCH_STATISTICS = 1 << 16, /* in training, or without running statistics, a sample's numbers
+                                      depend on the whole batch */
 };
 
 struct op {

@@ -95,6 +95,7 @@ int api_evaluation_finish(struct request *q);
 int api_evaluation_delete(struct request *q);
 int api_detection_evaluate(struct request *q); /* api_detection.c */
 int api_metrics(struct request *q);            /* api_metrics.c */
+int api_signals(struct request *q);            /* api_signals.c */
 int api_alias_list(struct request *q);         /* api_aliases.c */
 int api_alias_get(struct request *q);
 int api_alias_put(struct request *q);

@@ -302,6 +302,7 @@ static const struct field patch_fields[] = {
     {"clip_grad_value", IS_NUMBER | IS_NULL, "a number", false},
     {"frozen", IS_LIST | IS_NULL, "a list of globs", false},
     {"labels", IS_LIST | IS_NULL, "a list of strings", false},
+    {"signals", IS_OBJECT | IS_NULL, "an object, {\"every\":50}", false},
     {"durability", IS_STRING | IS_NULL, "\"process\", \"power\" or \"none\"", false},
     {0},
 };

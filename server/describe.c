@@ -20,6 +20,7 @@ static const struct field description_fields[] = {
     {"seed", IS_INT, "an integer from 0 to 2^53", false},
     {"labels", IS_LIST, "a list of strings", false},
     {"frozen", IS_LIST, "a list of globs of parameter names", false},
+    {"signals", IS_OBJECT, "an object, {\"every\":50}", false},
     {"durability", IS_STRING, "\"process\", \"power\" or \"none\"", false},
     {0},
 };

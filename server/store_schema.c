@@ -13,7 +13,8 @@
     X(001, "001_init.sql")                                                                         \
     X(002, "002_answers.sql")                                                                      \
     X(003, "003_aliases.sql")                                                                      \
-    X(004, "004_late_metrics.sql")
+    X(004, "004_late_metrics.sql")                                                                 \
+    X(005, "005_signals.sql")
 
 #define MIGRATION_EMBED(number, file)                                                              \
     __asm__(".pushsection .rodata\n"                                                               \
