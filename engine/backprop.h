@@ -196,6 +196,9 @@ bool node_is_loss(const struct node *n);
 /* Whether a sample's numbers depend on the others of its batch: batch norm, in training or when it
  * has no running statistics. */
 bool node_batch_statistics(const struct node *n, bool training);
+/* Whether its backward holds constant what its forward computes (torch's detach): its gradient is
+ * then, by design, not that of its value. */
+bool node_detaches(const struct node *n);
 
 /* The dtype and shape of the target that a loss wants for a prediction of this shape. */
 int loss_target(const char *op, const struct shape *prediction, enum dtype *dtype_r,

@@ -381,6 +381,11 @@ bool node_batch_statistics(const struct node *n, bool training)
     return true;
 }
 
+bool node_detaches(const struct node *n)
+{
+    return n->op->flags & OP_DETACHES;
+}
+
 int graph_node_count(const struct graph *g)
 {
     return g->n_nodes;

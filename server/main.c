@@ -4,6 +4,7 @@
 #include "api.h"
 #include "command.h"
 #include "events.h"
+#include "gradcheck.h"
 #include "http.h"
 #include "stats.h"
 
@@ -63,6 +64,7 @@ static int server_start(struct server *s, struct error *e)
 {
     const struct config *c = s->config;
     engine_start();
+    gradcheck_start();
     s->pool = pool_create((int)c->threads, e);
     if (!s->pool)
         return -1;

@@ -75,6 +75,8 @@ const struct route routes[] = {
      "clear the pending gradients"},
     {"POST", MODEL "/gradients", api_gradients, READS, ROLE_READ, "Gradients", "GradientsAnswer",
      "the gradients that train_step would compute now; changes nothing"},
+    {"POST", MODEL "/gradcheck", api_gradcheck, READS, ROLE_READ, "Gradcheck", "GradcheckAnswer",
+     "the gradients against central differences of the loss, in double precision"},
     {"POST", MODEL "/augment", api_augment, READS, ROLE_READ, "Augment", "AugmentAnswer",
      "a batch as the next training step would see it: tensors, or a sheet of pictures"},
     {"POST", MODEL "/evaluate", api_evaluate, READS, ROLE_READ, "Evaluate", "EvaluateAnswer",
