@@ -33,3 +33,16 @@ CREATE TABLE signals (
     PRIMARY KEY (model_id, revision, place),
     FOREIGN KEY (model_id, revision) REFERENCES signal_steps (model_id, revision) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
+
+-- Histograms of the parameters and their gradients at the newest of these steps, as JSON:
+-- {"min":,"max":,"counts":[...]}.
+CREATE TABLE signal_histograms (
+    model_id  INTEGER NOT NULL,
+    revision  INTEGER NOT NULL,
+    place     INTEGER NOT NULL,        -- of the parameter in the network
+    name      TEXT NOT NULL,
+    weights   TEXT NOT NULL CHECK (json_valid(weights)),
+    gradients TEXT CHECK (gradients IS NULL OR json_valid(gradients)),  -- null: frozen
+    PRIMARY KEY (model_id, revision, place),
+    FOREIGN KEY (model_id, revision) REFERENCES signal_steps (model_id, revision) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;

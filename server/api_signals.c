@@ -21,7 +21,8 @@ struct collected {
     int n_layers;
     struct point points[MAX_POINTS];
     int n;
-    bool failed; /* out of memory */
+    bool failed;     /* out of memory */
+    bool histograms; /* are wanted */
 };
 
 /* Rows come by revision, then by layer. */
@@ -112,9 +113,52 @@ static void write_points(struct json_out *w, const struct collected *c, uint64_t
 #undef COLUMN
 }
 
+struct histograms {
+    struct json_out *w;
+    bool open; /* there was one */
+};
+
+static int write_histogram(void *arg, uint64_t revision, uint64_t step,
+                           const struct store_histogram *row)
+{
+    struct histograms *h = arg;
+    if (!h->open) {
+        out_key(h->w, "histograms");
+        out_open_object(h->w);
+        out_put_uint(h->w, "revision", revision);
+        out_put_uint(h->w, "step", step);
+        out_key(h->w, "parameters");
+        out_open_array(h->w);
+        h->open = true;
+    }
+    out_open_object(h->w);
+    out_put_string(h->w, "name", row->name);
+    out_key(h->w, "weights");
+    out_raw(h->w, row->weights, strlen(row->weights));
+    if (row->gradients) {
+        out_key(h->w, "gradients");
+        out_raw(h->w, row->gradients, strlen(row->gradients));
+    }
+    out_close(h->w);
+    return 0;
+}
+
+/* Those of the newest step; left out when there are none. */
+static int write_histograms(struct request *q, struct json_out *w, struct error *e)
+{
+    struct histograms h = {.w = w};
+    if (store_histograms_query(request_models(q)->store, request_model(q)->id, write_histogram, &h,
+                               e))
+        return -1;
+    for (int i = 0; i < 2 && h.open; i++)
+        out_close(w);
+    return 0;
+}
+
 static int reply_signals(struct request *q, const struct network *net, const struct collected *c,
                          uint64_t since)
 {
+    struct error e;
     const struct model *m = request_model(q);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
@@ -126,12 +170,16 @@ static int reply_signals(struct request *q, const struct network *net, const str
     write_signals(&w, c);
     if (c->n)
         diagnosis_put(&w, net, c->points[c->n - 1].layers, c->n_layers);
+    if (c->histograms && write_histograms(q, &w, &e)) {
+        out_free(&w);
+        return reply_error(q, &e);
+    }
     out_close(&w);
     return reply_json(q, 200, &w);
 }
 
 static int signals(struct request *q, const struct network *net,
-                   const struct store_signals_query *x)
+                   const struct store_signals_query *x, bool histograms)
 {
     struct error e;
     struct collected *c = arena_alloc(q->arena, sizeof *c);
@@ -141,6 +189,7 @@ static int signals(struct request *q, const struct network *net,
     int status;
     if (c) {
         c->arena = q->arena;
+        c->histograms = histograms;
         c->n_layers = signals_layers(none, &c->layers);
     }
     if (c && store_signals_query(request_models(q)->store, x, collect, c, &e) && !c->failed)
@@ -158,7 +207,9 @@ int api_signals(struct request *q)
     struct snapshot s;
     struct error e;
     int64_t since, until, max_points;
-    if (query_known(q, "since|until|max_points") ||
+    bool histograms;
+    if (query_known(q, "since|until|max_points|histograms") ||
+        query_bool(q, "histograms", false, &histograms) ||
         query_int(q, "since", 0, 0, INT64_MAX, &since) ||
         query_int(q, "until", 0, 0, INT64_MAX, &until) ||
         query_int(q, "max_points", 200, 1, MAX_POINTS, &max_points))
@@ -167,7 +218,7 @@ int api_signals(struct request *q)
         return reply_error(q, &e);
     struct store_signals_query x = {request_model(q)->id, (uint64_t)since, (uint64_t)until,
                                     (int)max_points};
-    int status = signals(q, program_network(s.program), &x);
+    int status = signals(q, program_network(s.program), &x, histograms);
     snapshot_release(&s);
     return status;
 }

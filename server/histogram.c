@@ -42,12 +42,17 @@ void histogram_fill(struct histogram *h, const real *x, int64_t n)
     }
 }
 
-void histogram_put(struct json_out *w, const char *key, const struct histogram *h)
+void histogram_write(struct json_out *w, const struct histogram *h)
 {
-    out_key(w, key);
     out_open_object(w);
     out_put_double(w, "min", h->low);
     out_put_double(w, "max", h->high);
     out_put_int64s(w, "counts", h->counts, (size_t)h->bins);
     out_close(w);
+}
+
+void histogram_put(struct json_out *w, const char *key, const struct histogram *h)
+{
+    out_key(w, key);
+    histogram_write(w, h);
 }

@@ -20,6 +20,7 @@ struct histogram *histogram_create(struct arena *a, int bins);
  * side, as numpy has it. */
 void histogram_fill(struct histogram *h, const real *x, int64_t n);
 /* {"min":,"max":,"counts":[...]} */
+void histogram_write(struct json_out *w, const struct histogram *h);
 void histogram_put(struct json_out *w, const char *key, const struct histogram *h);
 
 #endif

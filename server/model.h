@@ -97,10 +97,10 @@ struct model {
     struct answers *answers;
     struct redo *redo;
     enum durability durability;
-    uint64_t signals_every;  /* steps; 0: none are recorded */
-    struct signals *signals; /* of the step under way, when it is one of them */
-    bool replaying;          /* at start: nothing is logged */
-    double redo_seconds;     /* that the steps since the last checkpoint took */
+    uint64_t signals_every;      /* steps; 0: none are recorded */
+    struct recording *recording; /* of the step under way, when it is one of them */
+    bool replaying;              /* at start: nothing is logged */
+    double redo_seconds;         /* that the steps since the last checkpoint took */
     uint64_t replayed, replayed_other_engine, torn_bytes; /* at start */
     bool saving;                     /* atomic: a checkpoint is being made in the background */
     pthread_mutex_t checkpoint_lock; /* one at a time, never an older over a newer */

@@ -58,6 +58,7 @@ void model_count_checkpoint(struct model *m);
  * them does anything. In this order: before the forward of the step that will be number `step`;
  * with the gradients, before they are clipped; with the generation that it makes; after it. */
 void model_signals_begin(struct model *m, uint64_t step);
+void model_signals_observe(const struct model *m, struct run_args *args); /* of its forward */
 void model_signals_gradients(struct model *m, const real *grads);
 void model_signals_updates(struct model *m, const struct generation *next);
 void model_signals_save(struct model *m, const struct step_result *r, int64_t time_ms);

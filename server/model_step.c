@@ -78,8 +78,7 @@ static int model_gradients(struct model *m, const struct batch *b, real *buffers
     memcpy(buffers_out, args.buffers, buffers_bytes(net));
     args.buffers_out = buffers_out;
     args.grads = m->grads;
-    args.observe = m->signals ? signals_observe : NULL;
-    args.observe_arg = m->signals;
+    model_signals_observe(m, &args);
     int status = gradients_run(net, lease.run, &args, b, r, e);
     program_release(&lease);
     return status;

@@ -94,7 +94,8 @@ const struct route routes[] = {
     {"GET", MODEL "/metrics", api_metrics, ROUTE_MODEL, ROLE_READ, NULL, "Metrics",
      "series by name: ?names= &since= &until= &max_points="},
     {"GET", MODEL "/signals", api_signals, ROUTE_MODEL, ROLE_READ, NULL, "Signals",
-     "what training steps said of each layer, and a diagnosis: ?since= &until= &max_points="},
+     "what training steps said of each layer, and a diagnosis: ?since= &until= &max_points= "
+     "&histograms=1"},
     {"GET", MODEL "/events", api_events, ROUTE_MODEL | ROUTE_QUICK, ROLE_READ, NULL, NULL,
      "the same rows as server-sent events as they come: ?since=, or Last-Event-ID"},
 

@@ -284,7 +284,14 @@ struct store_signals {
     int64_t time_ms; /* Unix time */
     const struct layer_signals *layers;
     int n;
+    const struct store_histogram *histograms; /* of some parameters */
+    int n_histograms;
 };
+struct store_histogram {
+    const char *name;
+    const char *weights, *gradients; /* JSON; gradients NULL: there are none */
+};
+enum { STORE_HISTOGRAM_STEPS = 8 }; /* the newest of a model keep theirs */
 /* Writes them, replacing those of the same revision. They survive the process when this returns.
  * Of a model that is gone nothing is written. */
 int store_signals_save(struct store *s, const struct store_signals *x, struct error *e);
@@ -305,5 +312,10 @@ struct store_signals_query {
 typedef int store_signal_fn(void *arg, const struct store_signal *row);
 int store_signals_query(struct store *s, const struct store_signals_query *q, store_signal_fn *f,
                         void *arg, struct error *e);
+/* Calls f for each histogram of the newest step that has some, in the order of the network. */
+typedef int store_histogram_fn(void *arg, uint64_t revision, uint64_t step,
+                               const struct store_histogram *row);
+int store_histograms_query(struct store *s, int64_t model_id, store_histogram_fn *f, void *arg,
+                           struct error *e);
 
 #endif

@@ -34,13 +34,38 @@ static int layer_put(struct store *s, const struct store_signals *x, int place, 
                   l->dead_share, l->saturated_share, l->unit_numbers);
 }
 
+static int histogram_put(struct store *s, const struct store_signals *x, int place, struct error *e)
+{
+    const struct store_histogram *h = &x->histograms[place];
+    return db_run(&s->db, e,
+                  "REPLACE INTO signal_histograms"
+                  " (model_id, revision, place, name, weights, gradients)"
+                  " VALUES (?, ?, ?, ?, ?, ?)",
+                  "iuittt", x->model_id, x->revision, (int64_t)place, h->name, h->weights,
+                  h->gradients);
+}
+
+static int histograms_trim(struct store *s, int64_t model_id, struct error *e)
+{
+    return db_run(&s->db, e,
+                  "DELETE FROM signal_histograms WHERE model_id = ?1 AND revision <="
+                  " (SELECT revision FROM signal_steps WHERE model_id = ?1"
+                  "  ORDER BY revision DESC LIMIT 1 OFFSET ?2)",
+                  "ii", model_id, (int64_t)STORE_HISTOGRAM_STEPS);
+}
+
 static int rows_put(struct store *s, const struct store_signals *x, struct error *e)
 {
     int done = step_put(s, x, e);
-    for (int i = 0; done > 0 && i < x->n; i++)
+    if (done <= 0)
+        return done;
+    for (int i = 0; i < x->n; i++)
         if (layer_put(s, x, i, e))
             return -1;
-    return done < 0 ? -1 : 0;
+    for (int i = 0; i < x->n_histograms; i++)
+        if (histogram_put(s, x, i, e))
+            return -1;
+    return histograms_trim(s, x->model_id, e);
 }
 
 int store_signals_save(struct store *s, const struct store_signals *x, struct error *e)
@@ -121,6 +146,35 @@ int store_signals_query(struct store *s, const struct store_signals_query *q, st
     while (more > 0) {
         struct store_signal x = row_signal(row);
         if (f(arg, &x)) {
+            sqlite3_reset(row);
+            break;
+        }
+        more = db_next(db, row, e);
+    }
+    db_unlock(db);
+    return more < 0 ? -1 : 0;
+}
+
+int store_histograms_query(struct store *s, int64_t model_id, store_histogram_fn *f, void *arg,
+                           struct error *e)
+{
+    struct db *db = &s->reader;
+    db_lock(db, "reading histograms");
+    sqlite3_stmt *row =
+        db_query(db, e,
+                 "SELECT name, weights, gradients, signal_steps.revision, step"
+                 " FROM signal_steps CROSS JOIN signal_histograms USING (model_id, revision)"
+                 " WHERE model_id = ?1 AND signal_steps.revision ="
+                 "  (SELECT max(revision) FROM signal_histograms WHERE model_id = ?1)"
+                 " ORDER BY place",
+                 "i", model_id);
+    int more = row ? db_next(db, row, e) : -1;
+    while (more > 0) {
+        struct store_histogram h = {(const char *)sqlite3_column_text(row, 0),
+                                    (const char *)sqlite3_column_text(row, 1),
+                                    (const char *)sqlite3_column_text(row, 2)};
+        if (f(arg, (uint64_t)sqlite3_column_int64(row, 3), (uint64_t)sqlite3_column_int64(row, 4),
+              &h)) {
             sqlite3_reset(row);
             break;
         }

@@ -385,6 +385,31 @@ static void recorded_is_what_gradients_says(struct daemon *d)
     assert_true(json_equal(answer_find(a, "diagnosis"), answer_find(asked, "diagnosis")));
 }
 
+/* Histograms of the newest step: as many numbers as the parameters have, those of its gradients. */
+static void recorded_histograms(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    answer_expect(
+        remote_call(c, "PATCH", "m", "", "{\"signals\":{\"every\":1},\"frozen\":[\"out.bias\"]}"),
+        200);
+    assert_null(answer_find(remote_get(c, "m", "/signals?histograms=1"), "histograms"));
+    train(c, "m", 12, 4);
+    struct answer *asked = remote_post(
+        c, "m", "gradients", remote_batch(c, 5, 8, 4, WITH("\"histograms\":{\"bins\":32}")));
+    remote_post(c, "m", "train_step", remote_batch(c, 5, 8, 4, NULL));
+    struct answer *a = remote_get(c, "m", "/signals?histograms=1");
+    assert_true(answer_number(a, "histograms.step") == 13);
+    assert_int_equal(json_array_size(answer_find(a, "histograms.parameters")), 4);
+    assert_true(json_equal(answer_find(a, "histograms.parameters.0.gradients"),
+                           answer_find(asked, "gradients.0.histogram")));
+    assert_true(json_equal(answer_find(a, "histograms.parameters.0.weights"),
+                           answer_find(asked, "gradients.0.parameter_histogram")));
+    assert_non_null(answer_find(a, "histograms.parameters.3.weights"));
+    assert_null(answer_find(a, "histograms.parameters.3.gradients")); /* frozen */
+    assert_null(answer_find(remote_get(c, "m", "/signals"), "histograms"));
+}
+
 /* Recording changes nothing else; accumulated steps have no forward of their own to look at. */
 static void recording_changes_nothing(struct daemon *d)
 {
@@ -668,6 +693,7 @@ int main(void)
         DAEMON_TEST(update_ratio),
         DAEMON_TEST(recorded_at_its_interval),
         DAEMON_TEST(recorded_is_what_gradients_says),
+        DAEMON_TEST(recorded_histograms),
         DAEMON_TEST(recording_changes_nothing),
         DAEMON_TEST(recorded_once),
         DAEMON_TEST(lost_steps_leave_none),

@@ -256,7 +256,8 @@ static void signals_add(struct fixture *f, int64_t model, int n)
                               .unit_numbers = 3};
     for (int i = 1; i <= n; i++) {
         l.activation_mean = i;
-        struct store_signals x = {model, (uint64_t)i, (uint64_t)i, 1, &l, 1};
+        struct store_histogram h = {"w", "{}", NULL};
+        struct store_signals x = {model, (uint64_t)i, (uint64_t)i, 1, &l, 1, &h, 1};
         check(f, store_signals_save(f->s, &x, &f->e));
     }
     graph_destroy(&g);
@@ -285,6 +286,8 @@ static void signals_keep(void **state)
     struct store_signals_query q = {m.id, 0, 0, 100};
     check(f, store_signals_query(f->s, &q, signal_seen, rows, &f->e));
     assert_int_equal(rows->n, 20);
+    assert_int_equal(number(f, "SELECT count(*) FROM signal_histograms"), STORE_HISTOGRAM_STEPS);
+    assert_int_equal(number(f, "SELECT min(revision) FROM signal_histograms"), 13);
     q.max_points = 4;
     rows->n = 0;
     check(f, store_signals_query(f->s, &q, signal_seen, rows, &f->e));
@@ -335,6 +338,7 @@ static void model_delete_removes_all(void **state)
     assert_int_equal(number(f, "SELECT count(*) FROM signals"), 2);
     assert_int_equal(number(f, "SELECT count(*) FROM signal_steps"), 2);
     assert_int_equal(number(f, "SELECT count(*) FROM signal_layers"), 1);
+    assert_int_equal(number(f, "SELECT count(*) FROM signal_histograms"), 2);
     assert_int_equal(number(f, "PRAGMA freelist_count"), 0);
 }
 
