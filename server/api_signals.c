@@ -23,6 +23,7 @@ struct collected {
     int n;
     bool failed;     /* out of memory */
     bool histograms; /* are wanted */
+    uint64_t every;  /* steps that are recorded; 0: none */
 };
 
 /* Rows come by revision, then by layer. */
@@ -159,12 +160,11 @@ static int reply_signals(struct request *q, const struct network *net, const str
                          uint64_t since)
 {
     struct error e;
-    const struct model *m = request_model(q);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
-    out_put_string(&w, "model_name", m->name);
-    if (m->signals_every)
-        out_put_uint(&w, "every", m->signals_every);
+    out_put_string(&w, "model_name", request_model(q)->name);
+    if (c->every)
+        out_put_uint(&w, "every", c->every);
     write_points(&w, c, since);
     write_layers(&w, c);
     write_signals(&w, c);
@@ -178,9 +178,10 @@ static int reply_signals(struct request *q, const struct network *net, const str
     return reply_json(q, 200, &w);
 }
 
-static int signals(struct request *q, const struct network *net,
-                   const struct store_signals_query *x, bool histograms)
+static int signals(struct request *q, const struct snapshot *s, const struct store_signals_query *x,
+                   bool histograms)
 {
+    const struct network *net = program_network(s->program);
     struct error e;
     struct collected *c = arena_alloc(q->arena, sizeof *c);
     struct signals *none = signals_create(net->graph, q->server->pool, &e);
@@ -190,6 +191,7 @@ static int signals(struct request *q, const struct network *net,
     if (c) {
         c->arena = q->arena;
         c->histograms = histograms;
+        c->every = model_signals_every(s->description, NULL);
         c->n_layers = signals_layers(none, &c->layers);
     }
     if (c && store_signals_query(request_models(q)->store, x, collect, c, &e) && !c->failed)
@@ -218,7 +220,7 @@ int api_signals(struct request *q)
         return reply_error(q, &e);
     struct store_signals_query x = {request_model(q)->id, (uint64_t)since, (uint64_t)until,
                                     (int)max_points};
-    int status = signals(q, program_network(s.program), &x, histograms);
+    int status = signals(q, &s, &x, histograms);
     snapshot_release(&s);
     return status;
 }

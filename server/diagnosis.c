@@ -9,7 +9,7 @@
  *               layer behind it gets. "No layer up to this one": a branch that starts at zero, as
  *               the last batch norm of a residual block may, has no gradient and no trouble.
  *   exploding   Pascanu, Mikolov, Bengio 2013. A thousand times the gradient of the last layer; or
- *               a gradient a thousand times the weights, which no usual learning rate survives.
+ *               a gradient a thousand times all weights, which no usual learning rate survives.
  *   dead        Lu, Shin, Su, Karniadakis 2019; CS231n's notes ("as much as 40% of your network can
  *               be dead"): 40% of units gave 0 throughout. Believed from 16 numbers a unit: one
  *               that is active half of the time is silent for 16 once in 65,536.
@@ -106,15 +106,25 @@ static int last_with_gradient(const struct diagnosed *d)
     return i;
 }
 
+/* The norm of all weights together: that of one layer may be small by design, as where a batch norm
+ * begins at zero. */
+static double all_weights(const struct diagnosed *d)
+{
+    double sum = 0;
+    for (int i = 0; i < d->n; i++)
+        if (!isnan(d->layers[i].weight_norm))
+            sum += d->layers[i].weight_norm * d->layers[i].weight_norm;
+    return sqrt(sum);
+}
+
 static bool find_exploding(const struct rule *rule, const struct diagnosed *d, struct finding *f)
 {
     int last = last_with_gradient(d);
-    double most = 0;
+    double most = 0, weights = all_weights(d);
     for (int i = 0; i < d->n; i++) {
-        const struct layer_signals *l = &d->layers[i];
-        double g = l->gradient_norm;
+        double g = d->layers[i].gradient_norm;
         bool deep = last >= 0 && g > rule->threshold * d->layers[last].gradient_norm;
-        bool large = l->weight_norm > 0 && g > rule->threshold * l->weight_norm;
+        bool large = weights > 0 && g > rule->threshold * weights;
         if (!deep && !large)
             continue;
         f->affected[i] = true;
@@ -122,10 +132,10 @@ static bool find_exploding(const struct rule *rule, const struct diagnosed *d, s
             continue;
         most = g;
         f->worst = i;
-        double reference = deep ? d->layers[last].gradient_norm : l->weight_norm;
+        double reference = deep ? d->layers[last].gradient_norm : weights;
         snprintf(f->says, sizeof f->says,
                  "the gradient of layer '%.60s' has norm %.3g, %.2g times the %.3g of %s%.60s%s",
-                 name_of(d, i), g, g / reference, reference, deep ? "layer '" : "its weights",
+                 name_of(d, i), g, g / reference, reference, deep ? "layer '" : "all weights",
                  deep ? name_of(d, last) : "", deep ? "'" : "");
         f->figures[0].name = "gradient_norm", f->figures[0].value = g;
         f->figures[1].name = deep ? "last_gradient_norm" : "weight_norm";
