@@ -1,7 +1,7 @@
 /* diagnosis.c: what the signals of one step say of a network, by a table of rules. A rule looks at
  * all layers, names the worst and those that share its trouble, gives the figures that it judged
  * by, and says what usually helps. Thresholds are rules of thumb, set where the literature and
- * practice put clear trouble, so that a network that trains well is left in peace:
+ * practice put clear trouble, so that usual networks that train well are left in peace:
  *
  *   vanishing   Bengio, Simard, Frasconi 1994; Glorot, Bengio 2010 (figure 7: back-propagated
  *               gradients of sigmoid networks shrink by the layer, of well initialised ones not).
@@ -11,8 +11,9 @@
  *   exploding   Pascanu, Mikolov, Bengio 2013. A thousand times the gradient of the last layer; or
  *               a gradient a thousand times all weights, which no usual learning rate survives.
  *   dead        Lu, Shin, Su, Karniadakis 2019; CS231n's notes ("as much as 40% of your network can
- *               be dead"): 40% of units gave 0 throughout. Believed from 16 numbers a unit: one
- *               that is active half of the time is silent for 16 once in 65,536.
+ *               be dead"): 40% of units gave 0 throughout, besides those that do so by chance in a
+ *               small batch. A healthy unit may be active for 2% of the inputs: it is silent for n
+ *               of them with a chance of 0.98^n, half at 32, next to none at 300.
  *   saturated   Glorot, Bengio 2010, section 3: half of the outputs where the slope is below 6% of
  *               the steepest. Not for outputs of the network: a sure classifier saturates.
  *   rate        CS231n's notes, "ratio of weights:updates": about 1e-3 is right. Judged by the
@@ -147,12 +148,19 @@ static bool find_exploding(const struct rule *rule, const struct diagnosed *d, s
 
 /* ---- units ----------------------------------------------------------------------------------- */
 
+/* The share that must be dead, for units that have shown so many numbers. */
+static double dead_limit(const struct rule *rule, int64_t numbers)
+{
+    return rule->threshold + (1 - rule->threshold) * pow(0.98, (double)numbers);
+}
+
 static bool find_dead(const struct rule *rule, const struct diagnosed *d, struct finding *f)
 {
     double most = 0;
     for (int i = 0; i < d->n; i++) {
         const struct layer_signals *l = &d->layers[i];
-        if (!(l->dead_share >= rule->threshold) || l->unit_numbers < DEAD_NUMBERS)
+        double limit = dead_limit(rule, l->unit_numbers);
+        if (!(l->dead_share >= limit) || l->unit_numbers < DEAD_NUMBERS)
             continue;
         f->affected[i] = true;
         if (l->dead_share <= most)
@@ -166,6 +174,7 @@ static bool find_dead(const struct rule *rule, const struct diagnosed *d, struct
         f->figures[0].name = "dead_share", f->figures[0].value = most;
         f->figures[1].name = "numbers_per_unit";
         f->figures[1].value = (double)l->unit_numbers;
+        f->figures[2].name = "limit", f->figures[2].value = limit;
     }
     return most > 0;
 }

@@ -639,7 +639,8 @@ static void dead_and_saturated(struct daemon *d)
     remote_create(c, "dead", KNOWN("relu", "-2"));
     json_t *f = found(ask(c, "dead", 16), "dead_relus", "act");
     assert_true(figure(f, "dead_share") == 1 && figure(f, "numbers_per_unit") == 16);
-    assert_null(finding(ask(c, "dead", 15), "dead_relus")); /* too few numbers to be sure */
+    close_to(figure(f, "limit"), 0.4 + 0.6 * pow(0.98, 16), 1e-12); /* some are silent by chance */
+    assert_null(finding(ask(c, "dead", 15), "dead_relus"));         /* too few numbers to be sure */
     remote_create(c, "flat", KNOWN("tanh", "4"));
     f = found(ask(c, "flat", 4), "saturated_units", "act");
     assert_true(figure(f, "saturated_share") == 1);
