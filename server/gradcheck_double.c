@@ -7,9 +7,9 @@
  * the same at h' = h / 8 tells three cases apart:
  *
  *   - a agrees with c(h'): h was too long, over a kink or a bend. It agrees.
- *   - c(h) and c(h') differ, or the one-sided slopes differ by as much at h' as at h (where the
- * loss is smooth, they differ by an eighth): there is a kink (relu at 0, a tie of max_pool2d) at
- * the element or within h'. No difference can tell what the derivative is: "kink", not a failure.
+ *   - c(h) and c(h') differ, or the one-sided slopes differ by as much at h' as at h (by an eighth
+ *     where the loss is smooth): there is a kink (relu at 0, a tie of max_pool2d) at the element or
+ *     within h'. No difference can tell what the derivative is: "kink", not a failure.
  *   - else the differences agree with each other and not with a: a is wrong.
  *
  * Sums over a batch run in the same order in every forward, on one thread. */
