@@ -3,7 +3,7 @@
 #
 # Each source of the engine is compiled twice: in float into libbackprop.a, and in double into
 # libbackprop_double.a with a generated header that renames every global symbol, so that both live
-# in one process (engine/backprop.h).
+# in one process (engine/backprop.h). The daemon computes in float, and in double for gradcheck.
 
 CC ?= gcc
 SANITIZER ?=
@@ -59,12 +59,15 @@ endif
 SIMD_SRC := engine/kernels_simd.c
 
 ENGINE_SRC := $(filter-out $(SIMD_SRC),$(wildcard engine/*.c))
-SERVER_SRC := $(wildcard server/*.c)
-# Of the server, what turns a description into a network is also built in double, for the tests.
+# Those of the server named *_double.c are built with the engine in double only.
+SERVER_DOUBLE_SRC := $(wildcard server/*_double.c)
+SERVER_SRC := $(filter-out $(SERVER_DOUBLE_SRC),$(wildcard server/*.c))
+# Of the server, what turns a description into a network is built in both, for them and the tests.
 BOTH_SRC := $(ENGINE_SRC) $(wildcard server/describe*.c)
 
 ENGINE_OBJ := $(ENGINE_SRC:%.c=$(BUILD)/%.o) $(SIMD:%=$(BUILD)/engine/kernels_simd.%.o) $(BUILD)/engine/kernels_simd.plain.o
 ENGINE_DOUBLE_OBJ := $(ENGINE_OBJ:.o=.double.o)
+SERVER_DOUBLE_OBJ := $(filter $(BUILD)/server/%,$(patsubst %.c,$(BUILD)/%.double.o,$(BOTH_SRC) $(SERVER_DOUBLE_SRC)))
 SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/%.o)
 SERVER_LIB_OBJ := $(filter-out $(BUILD)/server/main.o,$(SERVER_OBJ))
 LIBS := $(BUILD)/libbackprop.a
@@ -73,14 +76,14 @@ DOUBLE_LIBS := $(BUILD)/libbackprop_double.a
 .PHONY: all
 all: $(BUILD)/backpropd ## build build/backpropd
 
-$(BUILD)/backpropd: $(SERVER_OBJ) $(LIBS)
+$(BUILD)/backpropd: $(SERVER_OBJ) $(LIBS) $(DOUBLE_LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
 
 $(BUILD)/libbackprop.a: $(ENGINE_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/libbackprop_double.a: $(ENGINE_DOUBLE_OBJ) $(filter $(BUILD)/server/%,$(patsubst %.c,$(BUILD)/%.double.o,$(BOTH_SRC)))
+$(BUILD)/libbackprop_double.a: $(ENGINE_DOUBLE_OBJ) $(SERVER_DOUBLE_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
@@ -137,7 +140,7 @@ TEST_FLOAT := $(filter-out %_double.c,$(TEST_SRC))
 TEST_DOUBLE := $(filter %_double.c %_both.c,$(TEST_SRC))
 TEST_BIN := $(TEST_FLOAT:%.c=$(BUILD)/%.float.test) $(TEST_DOUBLE:%.c=$(BUILD)/%.double.test)
 
-$(BUILD)/%.float.test: $(BUILD)/%.o $(HELPER_OBJ) $(SERVER_LIB_OBJ) $(LIBS)
+$(BUILD)/%.float.test: $(BUILD)/%.o $(HELPER_OBJ) $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
 $(BUILD)/%.double.test: $(BUILD)/%.double.o $(HELPER_DOUBLE_OBJ) $(DOUBLE_LIBS) $(LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm

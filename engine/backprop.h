@@ -193,6 +193,12 @@ int64_t node_param_count(const struct node *n);
 int node_input_count(const struct node *n); /* data inputs, without parameters */
 struct node *node_input(const struct node *n, int i);
 bool node_is_loss(const struct node *n);
+/* Whether a sample's numbers depend on the others of its batch: batch norm, in training or when it
+ * has no running statistics. */
+bool node_batch_statistics(const struct node *n, bool training);
+/* Whether its backward holds constant what its forward computes (torch's detach): its gradient is
+ * then, by design, not that of its value. */
+bool node_detaches(const struct node *n);
 
 /* The dtype and shape of the target that a loss wants for a prediction of this shape. */
 int loss_target(const char *op, const struct shape *prediction, enum dtype *dtype_r,
@@ -268,7 +274,7 @@ struct plan_spec {
     struct node *const *outputs; /* values that can be read after a run */
     int n_outputs;
     struct node *loss;       /* a scalar; with n_wrt or params_wrt the root of backward; or NULL */
-    struct node *const *wrt; /* input leaves or nodes whose gradients can be read after a run */
+    struct node *const *wrt; /* nodes whose gradients can be read after a run: inputs, layers */
     int n_wrt;
     bool params_wrt;  /* gradients of all parameters that are not frozen, into run_args.grads */
     int64_t capacity; /* largest batch */
@@ -285,6 +291,10 @@ int64_t plan_capacity(const struct plan *p);
 struct run *run_create(const struct plan *p, struct error *e);
 void run_destroy(struct run **r);
 
+/* Sees the value of a node of the plan as soon as forward has computed it: `count` numbers, images
+ * as they lie inside the plan. Between nodes, in the thread that runs. */
+typedef void run_observe_fn(void *arg, const struct node *n, const real *value, int64_t count);
+
 struct run_args {
     struct pool *pool;
     int64_t n;                    /* the batch, 1 to capacity */
@@ -295,6 +305,8 @@ struct run_args {
                                      already holds a copy of `buffers`; NULL: they are dropped */
     real *grads;                  /* block of gradients, written (params_wrt); zero where frozen */
     uint64_t seed, draw;          /* with a node's place, the key of its random numbers */
+    run_observe_fn *observe;      /* NULL: nobody looks */
+    void *observe_arg;
 };
 
 /* Forward, and backward if the plan has it. Allocates nothing, changes nothing but the run, grads
@@ -486,5 +498,37 @@ int network_apply(const struct network *net, struct pool *pool, const struct gen
 
 /* dst += src over the block of parameters. */
 void gradients_add(const struct network *net, struct pool *pool, real *dst, const real *src);
+
+/* ---- signals: what a step's numbers say of each layer ---------------------------------------- */
+
+/* Of one layer. NaN: does not apply to it, or was not seen. */
+struct layer_signals {
+    const struct node *layer;
+    double gradient_norm;   /* Euclidean, of all its trainable parameters, before clipping */
+    double weight_norm;     /* of all its parameters */
+    double update_ratio;    /* norm of the change of its parameters over weight_norm */
+    double activation_mean; /* of its output's numbers, and their population's standard deviation */
+    double activation_std;
+    double dead_share;      /* rectifiers: share of units that were 0 throughout the batch. A unit
+                               is a channel of an image, else one number of a sample's output */
+    double saturated_share; /* sigmoid, tanh and the like: share of outputs within 1.5% of the range
+                               from either end, where the slope is below 6% of the steepest */
+    int64_t unit_numbers;   /* how many numbers of each unit dead_share has seen */
+};
+
+/* The named layers of a graph in its order, all NaN at first. One thread at a time. The graph must
+ * outlive it. NULL: OUT_OF_MEMORY. */
+struct signals;
+struct signals *signals_create(const struct graph *g, struct pool *pool, struct error *e);
+void signals_destroy(struct signals **s);
+int signals_layers(const struct signals *s, const struct layer_signals **layers_r); /* how many */
+/* The place of the layer that a node of a plan stands for; -1: none. */
+int signals_place(const struct signals *s, const struct node *n);
+/* A run_observe_fn, with `signals` its arg: the activations. */
+run_observe_fn signals_observe;
+/* The gradients (a block as run_args.grads), the parameters, and what a step made of them. */
+void signals_gradients(struct signals *s, const real *grads);
+void signals_weights(struct signals *s, const real *params);
+void signals_updates(struct signals *s, const real *params, const real *params_after);
 
 #endif

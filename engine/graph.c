@@ -371,6 +371,21 @@ bool node_is_loss(const struct node *n)
     return n->op->flags & OP_LOSS;
 }
 
+bool node_batch_statistics(const struct node *n, bool training)
+{
+    if (!(n->op->flags & OP_BATCH_STATISTICS))
+        return false;
+    for (int i = n->n_data; i < n->n_in; i++)
+        if (n->in[i] && n->in[i]->param && n->in[i]->param->buffer)
+            return training;
+    return true;
+}
+
+bool node_detaches(const struct node *n)
+{
+    return n->op->flags & OP_DETACHES;
+}
+
 int graph_node_count(const struct graph *g)
 {
     return g->n_nodes;

@@ -57,6 +57,8 @@ enum op_flags {
                                    last dimension */
     OP_TARGET_LABELS = 1 << 16, /* a loss of sequences [N, T, classes]: its target is labels [N, S],
                                    by default as many as there are steps */
+    OP_BATCH_STATISTICS = 1 << 17, /* in training, or without running statistics, a sample's numbers
+                                      depend on the whole batch */
 };
 
 struct op {

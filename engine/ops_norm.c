@@ -206,12 +206,12 @@ static double layer_norm_flops(const struct node *n)
 const struct op ops_norm[] = {
     {"batch_norm1d", "normalisation", 1, 1, batch_norm_attr_defs, sizeof(struct batch_norm_attrs),
      batch_norm_params, batch_norm1d_shape, batch_norm_memory, batch_norm_forward,
-     batch_norm_backward, batch_norm_flops, OP_KEEPS_IN,
+     batch_norm_backward, batch_norm_flops, OP_KEEPS_IN | OP_BATCH_STATISTICS,
      "Nx5; Nx3x4; Nx18 affine=false; Nx2x17 momentum=-1; Nx3 track_running_stats=false",
      "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of each channel"},
     {"batch_norm2d", "normalisation", 1, 1, batch_norm_attr_defs, sizeof(struct batch_norm_attrs),
      batch_norm_params, batch_norm2d_shape, batch_norm_memory, batch_norm_forward,
-     batch_norm_backward, batch_norm_flops, OP_KEEPS_IN | OP_LAYOUT_LAST,
+     batch_norm_backward, batch_norm_flops, OP_KEEPS_IN | OP_LAYOUT_LAST | OP_BATCH_STATISTICS,
      "Nx3x4x5; Nx18x3x2 eps=0.001; Nx2x5x5 affine=false; Nx2x3x3 momentum=-1;"
      "Nx2x2x3 track_running_stats=false",
      "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of each channel"},

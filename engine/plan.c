@@ -19,7 +19,7 @@ static int check_spec(const struct plan_spec *spec, struct error *e)
     if (spec->loss && shape_batched(&spec->loss->shape))
         return error_set(e, ERROR_BAD_SHAPE, "the loss is one number a batch, not one an example");
     for (int i = 0; i < spec->n_wrt; i++)
-        if (spec->wrt[i]->input < 0 || spec->wrt[i]->dtype != DTYPE_REAL)
+        if (spec->wrt[i]->dtype != DTYPE_REAL)
             return error_set(e, ERROR_BAD_GRAPH, "no gradient exists for '%s'", spec->wrt[i]->name);
     return 0;
 }

@@ -38,8 +38,9 @@ struct plan {
     int *value, *grad; /* slot of each node, SLOT_NONE or SLOT_OUTSIDE */
     int *grad_in;      /* slot that backward of (node, input) writes, or OUTSIDE, NONE */
     int *saved, *work_forward, *work_backward;
-    bool *skip_backward; /* a view whose gradient is its input's */
-    struct sum *sums;    /* in the order of backward */
+    bool
+        *skip_backward; /* a view whose gradient is its input's; or no input's gradient is wanted */
+    struct sum *sums;   /* in the order of backward */
     int n_sums;
 
     struct slot *slots;
@@ -50,7 +51,7 @@ struct plan {
     int n_outputs;
     struct node *loss;
     bool *param_written; /* of each parameter of the source: backward writes its gradient */
-    struct node **wrt;   /* lowered input leaves */
+    struct node **wrt;   /* lowered, plain */
     int n_wrt;
 };
 

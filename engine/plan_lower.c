@@ -13,6 +13,7 @@
 struct lowering {
     struct plan *plan;
     bool *needed;
+    bool *plain; /* its gradient is asked for: all that take it do so through the plain layout */
     struct node **copy;  /* as its operator left it */
     struct node **other; /* in the other layout, made when first asked for */
 };
@@ -22,7 +23,7 @@ static void mark_needed(struct lowering *l, const struct graph *g, const struct 
     for (int i = 0; i < spec->n_outputs; i++)
         l->needed[spec->outputs[i]->id] = true;
     for (int i = 0; i < spec->n_wrt; i++)
-        l->needed[spec->wrt[i]->id] = true;
+        l->needed[spec->wrt[i]->id] = l->plain[spec->wrt[i]->id] = true;
     if (spec->loss)
         l->needed[spec->loss->id] = true;
     for (int i = g->n_nodes - 1; i >= 0; i--)
@@ -89,7 +90,11 @@ static int copy_node(struct lowering *l, const struct node *n)
         return -1;
     copy->layout = n->shape.rank == 4 && !(n->op->flags & OP_LEAF) ? layout : LAYOUT_PLAIN;
     l->copy[n->id] = copy;
-    return 0;
+    if (l->plain[n->id]) {
+        l->copy[n->id] = value_in_layout(l, n, LAYOUT_PLAIN);
+        l->other[n->id] = NULL; /* made again from the plain one when it is asked for */
+    }
+    return l->copy[n->id] ? 0 : -1;
 }
 
 static int keep_outputs(struct lowering *l, const struct plan_spec *spec)
@@ -119,10 +124,11 @@ int plan_lower(struct plan *p, const struct graph *g, const struct plan_spec *sp
     int status = -1;
     if (scratch) {
         l.needed = arena_array(scratch, n, sizeof *l.needed);
+        l.plain = arena_array(scratch, n, sizeof *l.plain);
         l.copy = arena_array(scratch, n, sizeof *l.copy);
         l.other = arena_array(scratch, n, sizeof *l.other);
     }
-    if (l.needed && l.copy && l.other) {
+    if (l.needed && l.plain && l.copy && l.other) {
         mark_needed(&l, g, spec);
         status = 0;
         for (size_t i = 0; i < n && !status; i++)

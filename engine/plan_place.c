@@ -74,15 +74,15 @@ static bool in_wrt(const struct plan *p, const struct node *n)
     return false;
 }
 
-/* A gradient is wanted where a wanted leaf is behind the node and the loss before it. */
+/* A gradient is wanted where a wanted leaf or node is behind the node, or is the node, and the loss
+ * before it. */
 static void find_wanted(struct placing *pl, bool *reaches)
 {
     struct plan *p = pl->p;
     for (int i = 0; i < pl->n; i++) {
         const struct node *n = node_at(pl, i);
-        bool wanted =
-            is_leaf(n) &&
-            (in_wrt(p, n) || (p->params_wrt && n->param && !n->param->buffer && !n->param->frozen));
+        bool wanted = in_wrt(p, n) || (is_leaf(n) && p->params_wrt && n->param &&
+                                       !n->param->buffer && !n->param->frozen);
         for (int j = 0; n->op->backward && j < n->n_in; j++)
             wanted |= n->in[j] && p->wanted[n->in[j]->id];
         p->wanted[i] = wanted;
@@ -197,14 +197,20 @@ static void place_gradients(struct placing *pl)
                                  is_leaf(p->loss) ? FOREVER : time_backward(pl, loss));
     for (int i = pl->n - 1; i >= 0; i--) {
         const struct node *n = node_at(pl, i);
+        bool writes = false;
         for (int j = 0; p->wanted[i] && j < n->n_in; j++)
-            if (n->in[j] && p->wanted[n->in[j]->id])
+            if (n->in[j] && p->wanted[n->in[j]->id]) {
                 p->grad_in[p->first_in[i] + j] = place_write(pl, i, n->in[j]->id);
+                writes = true;
+            }
+        p->skip_backward[i] |= !writes;
     }
-    /* Asked for, but the loss does not depend on it: a slot for its zeros. */
-    for (int i = 0; i < p->n_wrt; i++)
-        if (p->grad[p->wrt[i]->id] == SLOT_NONE)
-            p->grad[p->wrt[i]->id] = slot_add(pl, p->wrt[i]->size, sizeof(real), pl->n, FOREVER);
+    for (int i = 0; i < p->n_wrt; i++) {
+        int *grad = &p->grad[p->wrt[i]->id];
+        if (*grad == SLOT_NONE) /* the loss does not depend on it: a slot for its zeros */
+            *grad = slot_add(pl, p->wrt[i]->size, sizeof(real), pl->n, FOREVER);
+        slot_extend(pl, *grad, FOREVER); /* to be read after the run */
+    }
 }
 
 /* ---- the arena ------------------------------------------------------------------------------- */

@@ -215,6 +215,8 @@ static int forward(struct run *r, bool check)
             return -1;
         if (check && n->dtype == DTYPE_REAL && !all_finite(r->value[i], run_count(r, n)))
             return explain(r, n, "forward");
+        if (r->args.observe && n->dtype == DTYPE_REAL)
+            r->args.observe(r->args.observe_arg, n, r->value[i], run_count(r, n));
     }
     return 0;
 }
@@ -294,6 +296,7 @@ int run_explain_nonfinite(struct run *r, const struct run_args *args, struct err
 {
     struct run_args quiet = *args;
     quiet.buffers_out = NULL;
+    quiet.observe = NULL;
     if (execute(r, &quiet, true, e))
         return -1;
     return error_set(e, ERROR_NOT_FINITE, "not finite: the gradients' norm overflows");

@@ -101,6 +101,7 @@ int api_optim_step(struct request *q);
 int api_zero_grad(struct request *q);
 int api_augment(struct request *q);          /* api_augment.c */
 int api_gradients(struct request *q);        /* api_gradients.c */
+int api_gradcheck(struct request *q);        /* api_gradcheck.c */
 int api_autograd(struct request *q);         /* api_autograd.c */
 int api_evaluation_start(struct request *q); /* api_evaluations.c */
 int api_evaluation_add(struct request *q);
@@ -108,6 +109,7 @@ int api_evaluation_finish(struct request *q);
 int api_evaluation_delete(struct request *q);
 int api_detection_evaluate(struct request *q); /* api_detection.c */
 int api_metrics(struct request *q);            /* api_metrics.c */
+int api_signals(struct request *q);            /* api_signals.c */
 int api_alias_list(struct request *q);         /* api_aliases.c */
 int api_alias_get(struct request *q);
 int api_alias_put(struct request *q);

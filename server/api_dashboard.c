@@ -24,6 +24,9 @@
     X(predict, "predict.js", SCRIPT, PAGE "predict.js")                                            \
     X(pad, "pad.js", SCRIPT, PAGE "pad.js")                                                        \
     X(versions, "versions.js", SCRIPT, PAGE "versions.js")                                         \
+    X(signals, "signals.js", SCRIPT, PAGE "signals.js")                                            \
+    X(heat, "heat.js", SCRIPT, PAGE "heat.js")                                                     \
+    X(histogram, "histogram.js", SCRIPT, PAGE "histogram.js")                                      \
     X(layers, "layers.js", SCRIPT, PAGE "layers.js")                                               \
     X(chart, "chart.js", SCRIPT, CHART_JS)
 

@@ -305,6 +305,7 @@ static const struct field patch_fields[] = {
     {"frozen", IS_LIST | IS_NULL, "a list of globs", false},
     {"ema", IS_OBJECT | IS_NULL, "an object", false},
     {"labels", IS_LIST | IS_NULL, "a list of strings", false},
+    {"signals", IS_OBJECT | IS_NULL, "an object, {\"every\":50}", false},
     {"durability", IS_STRING | IS_NULL, "\"process\", \"power\" or \"none\"", false},
     {0},
 };

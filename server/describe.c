@@ -21,6 +21,7 @@ static const struct field description_fields[] = {
     {"labels", IS_LIST, "a list of strings", false},
     {"frozen", IS_LIST, "a list of globs of parameter names", false},
     {"ema", IS_OBJECT, "an object", false},
+    {"signals", IS_OBJECT, "an object, {\"every\":50}", false},
     {"durability", IS_STRING, "\"process\", \"power\" or \"none\"", false},
     {0},
 };

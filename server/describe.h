@@ -26,6 +26,8 @@
  *   augment    list of {op, attributes} or operators' names, or an object with Ultralytics' names;
  *              what training batches go through. With mixup or cutmix the target of cross_entropy
  *              is probabilities [N, C].
+ *   signals    {every}: training records what each layer's gradients and activations are like at
+ *              steps that `every` divides.
  *   clip_grad_norm, clip_grad_value, seed, labels, frozen (globs of names of parameters)
  *
  * A field that is null is one that is left out. Errors name the place ("layers[3].kernel_size"):

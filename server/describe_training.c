@@ -176,11 +176,29 @@ static int durability_read(struct describe *d)
                      given);
 }
 
+/* ---- signals --------------------------------------------------------------------------------- */
+
+/* {"every": N}: at which steps training records the signals of its layers; 0: at none. */
+static int signals_read(struct describe *d)
+{
+    static const struct field fields[] = {{"every", IS_INT, "a whole number", true}, {0}};
+    const json_t *given = describe_get(d->given, "signals");
+    if (!given)
+        return 0;
+    if (describe_check_fields(given, "signals", fields, false, d->e))
+        return -1;
+    json_int_t every = json_integer_value(describe_get(given, "every"));
+    if (every < 0 || every > (json_int_t)1 << 53)
+        return error_set(d->e, ERROR_BAD_VALUE, "signals.every: expected 0 to 2^53, found %lld",
+                         (long long)every);
+    return describe_put(d->expanded, "signals", json_deep_copy(given), d->e);
+}
+
 int describe_settings(struct describe *d)
 {
     if (clip_read(d, "clip_grad_norm", &d->net->clip_grad_norm) ||
         clip_read(d, "clip_grad_value", &d->net->clip_grad_value) || seed_read(d) ||
-        strings_read(d, "labels") || durability_read(d) || ema_read(d))
+        strings_read(d, "labels") || durability_read(d) || ema_read(d) || signals_read(d))
         return -1;
     return describe_frozen(d);
 }

@@ -92,6 +92,7 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     m->given = json_incref(given);
     m->settings = json_incref(settings);
     m->durability = model_durability(given, settings);
+    m->signals_every = model_signals_every(given, settings);
     m->answers = answers_create();
     m->program = model_compile(ms, given, settings, e);
     m->queue =
@@ -110,6 +111,7 @@ void model_release(struct model **model)
     if (m->queue)
         work_queue_destroy(&m->queue);
     evaluations_destroy(m);
+    model_signals_drop(m);
     model_kept_drop(m, 0);
     generation_unref(&m->live);
     generation_unref(&m->spare);

@@ -99,8 +99,10 @@ struct model {
     struct answers *answers;
     struct redo *redo;
     enum durability durability;
-    bool replaying;      /* at start: nothing is logged */
-    double redo_seconds; /* that the steps since the last checkpoint took */
+    uint64_t signals_every;      /* steps; 0: none are recorded */
+    struct recording *recording; /* of the step under way, when it is one of them */
+    bool replaying;              /* at start: nothing is logged */
+    double redo_seconds;         /* that the steps since the last checkpoint took */
     uint64_t replayed, replayed_other_engine, torn_bytes; /* at start */
     bool saving;                     /* atomic: a checkpoint is being made in the background */
     pthread_mutex_t checkpoint_lock; /* one at a time, never an older over a newer */
@@ -195,11 +197,30 @@ typedef int predictions_fn(void *arg, const struct network *net, const struct ba
 int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct batch *b,
                       predictions_fn *f, void *arg, struct step_result *r, struct error *e);
 
-/* What train_step would compute: the lease holds the gradients of the inputs until it is released;
- * those of the parameters are written to `grads`. `training` false: by evaluation rules. */
+/* What is asked of gradients besides those of the parameters. */
+struct gradients_wish {
+    bool training; /* false: by evaluation rules */
+    bool inputs;   /* gradients of the real inputs */
+    struct node *const *layers;
+    int n_layers;            /* and of these nodes' values */
+    run_observe_fn *observe; /* sees each value of the forward; NULL: nobody */
+    void *observe_arg;
+};
+/* What train_step would compute: the lease holds the gradients of the inputs, then of the layers,
+ * until it is released; those of the parameters are written to `grads`. */
 int snapshot_gradients(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                       bool training, bool inputs, real *grads, struct program_lease *l,
+                       const struct gradients_wish *wish, real *grads, struct program_lease *l,
                        struct step_result *r, struct error *e);
+
+/* The norm of the gradients (into the block `grads`) that each sample of the batch would have as a
+ * batch of its own, with the same draw. BAD_VALUE where statistics of the batch go into a sample's
+ * numbers: they would be others for one alone. */
+int snapshot_sample_norms(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                          bool training, real *grads, double *norms_r, struct error *e);
+
+/* The parameters that train_step would make of these gradients, which clipping may change. */
+int snapshot_apply(const struct snapshot *s, struct pool *pool, real *grads, double grad_norm,
+                   struct generation *to, struct error *e);
 
 /* Runs inference slice by slice; `f` gets the outputs of each: out[i] for the i-th bit of
  * `outputs`, for samples [begin, begin + n). */

@@ -111,6 +111,7 @@ void model_swap_program(struct model *m, struct program *program, json_t *settin
     m->program = program;
     m->settings = settings;
     m->durability = model_durability(m->given, settings);
+    m->signals_every = model_signals_every(m->given, settings);
     pthread_mutex_unlock(&m->lock);
     generation_unref(&m->spare); /* of the old one's size */
     program_unref(&old);

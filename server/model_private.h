@@ -54,6 +54,16 @@ void model_totals_add(struct model *m, const struct commit *c, const struct logg
 void model_count_refused(struct model *m, const struct error *e);
 void model_count_checkpoint(struct model *m);
 
+/* model_signals.c: what a step that is recorded says of each layer. At every other step none of
+ * them does anything. In this order: before the forward of the step that will be number `step`;
+ * with the gradients, before they are clipped; with the generation that it makes; after it. */
+void model_signals_begin(struct model *m, uint64_t step);
+void model_signals_observe(const struct model *m, struct run_args *args); /* of its forward */
+void model_signals_gradients(struct model *m, const real *grads);
+void model_signals_updates(struct model *m, const struct generation *next);
+void model_signals_save(struct model *m, const struct step_result *r, int64_t time_ms);
+void model_signals_drop(struct model *m); /* instead: the step was refused */
+
 /* Appends to the log; model_redo.c. */
 int model_redo_append(struct model *m, const struct logged *l, const struct commit *c,
                       struct error *e);

@@ -162,6 +162,7 @@ static int replay_one(void *arg, const struct redo_record *record, struct error 
         return error_prefix(e, "model '%s': replaying revision %llu", m->name,
                             (unsigned long long)record->revision);
     metrics_record_at(m, &head->answered, head->time_ms);
+    model_signals_save(m, &head->answered, head->time_ms);
     if (head->key[0])
         answers_add(m->answers, head->key, head->request, &head->answered);
     p->count++;

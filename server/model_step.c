@@ -78,9 +78,22 @@ static int model_gradients(struct model *m, const struct batch *b, real *buffers
     memcpy(buffers_out, args.buffers, buffers_bytes(net));
     args.buffers_out = buffers_out;
     args.grads = m->grads;
+    model_signals_observe(m, &args);
     int status = gradients_run(net, lease.run, &args, b, r, e);
     program_release(&lease);
     return status;
+}
+
+/* Writes the next generation by m->grads; `lr` of the base and of each group. */
+static int model_apply(struct model *m, const struct step_result *r, const double *lr,
+                       struct generation *next, struct error *e)
+{
+    const struct network *net = program_network(m->program);
+    model_signals_gradients(m, m->grads);
+    if (network_apply(net, m->models->pool, m->live, m->grads, r->grad_norm, lr, next, e))
+        return -1;
+    model_signals_updates(m, next);
+    return 0;
 }
 
 static int train_step(struct model *m, const struct batch *b, const struct step_options *o,
@@ -102,8 +115,8 @@ static int train_step(struct model *m, const struct batch *b, const struct step_
     r->lr = lr[0];
     c.at = (struct counters){c.at.step + 1, c.at.revision + 1, c.at.draw + 1};
     c.moved = false;
-    if (model_gradients(m, b, next->buffers, r, e) ||
-        network_apply(net, m->models->pool, m->live, m->grads, r->grad_norm, lr, next, e)) {
+    model_signals_begin(m, c.at.step);
+    if (model_gradients(m, b, next->buffers, r, e) || model_apply(m, r, lr, next, e)) {
         model_keep_spare(m, &next);
         return -1;
     }
@@ -172,8 +185,8 @@ static int optim_step(struct model *m, const struct step_options *o, struct step
     c.at.revision++;
     c.pending = o->keep_gradients;
     c.moved = false;
-    int status = isfinite(r->grad_norm) ? network_apply(net, m->models->pool, m->live, m->grads,
-                                                        r->grad_norm, lr, next, e)
+    model_signals_begin(m, c.at.step);
+    int status = isfinite(r->grad_norm) ? model_apply(m, r, lr, next, e)
                                         : error_set(e, ERROR_NOT_FINITE,
                                                     "the sum of the pending gradients is not "
                                                     "finite; zero_grad clears it");
@@ -217,11 +230,15 @@ static int model_end_step(struct model *m, int status, struct step_result *r, do
 {
     r->at = m->at;
     pthread_mutex_unlock(&m->writing);
-    if (status)
+    if (status) {
         model_count_refused(m, e);
+        model_signals_drop(m);
+    }
     if (status || m->replaying)
         return status;
-    metrics_record_at(m, r, metrics_now_ms());
+    int64_t now = metrics_now_ms();
+    metrics_record_at(m, r, now);
+    model_signals_save(m, r, now);
     model_checkpoint_when_due(m, seconds_now() - begun);
     return 0;
 }

@@ -84,6 +84,7 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
 json_t *description_effective(const json_t *given, const json_t *settings);
 const char *durability_name(enum durability d);
 enum durability model_durability(const json_t *given, const json_t *settings);
+uint64_t model_signals_every(const json_t *given, const json_t *settings);
 json_t *description_settings(const json_t *given, const json_t *effective);
 
 #endif

@@ -16,6 +16,7 @@ struct entry {
     struct plan *plan;
     struct run *idle[MAX_IDLE];
     int n_idle, leased;
+    bool kept; /* in the list */
 };
 
 struct program {
@@ -60,7 +61,7 @@ int program_output_place(unsigned outputs, unsigned bit)
 static struct plan *compile(const struct program *p, const struct program_use *use, struct error *e)
 {
     const struct network *net = p->net;
-    struct node *outputs[NETWORK_MAX_IO + 2], *wrt[NETWORK_MAX_IO];
+    struct node *outputs[NETWORK_MAX_IO + 2], *wrt[NETWORK_MAX_IO + use->n_layers];
     struct plan_spec spec = {.training = use->training,
                              .outputs = outputs,
                              .n_outputs = collect_outputs(net, use->outputs, outputs),
@@ -72,14 +73,16 @@ static struct plan *compile(const struct program *p, const struct program_use *u
     for (int i = 0; use->inputs_wrt && i < net->n_inputs; i++)
         if (node_dtype(net->inputs[i]) == DTYPE_REAL)
             wrt[spec.n_wrt++] = net->inputs[i];
+    for (int i = 0; i < use->n_layers; i++)
+        wrt[spec.n_wrt++] = use->layers[i];
     return plan_create(net->graph, &spec, e);
 }
 
 static bool same_use(const struct program_use *a, const struct program_use *b)
 {
     return a->training == b->training && a->loss == b->loss && a->params_wrt == b->params_wrt &&
-           a->inputs_wrt == b->inputs_wrt && a->outputs == b->outputs &&
-           capacity_for(a->n) == capacity_for(b->n);
+           a->inputs_wrt == b->inputs_wrt && a->outputs == b->outputs && !a->n_layers &&
+           !b->n_layers && capacity_for(a->n) == capacity_for(b->n);
 }
 
 /* ---- the cache, under the lock --------------------------------------------------------------- */
@@ -110,8 +113,8 @@ static void entry_destroy(struct program *p, struct entry *en)
 {
     entry_drop_idle(p, en);
     plan_destroy(&en->plan);
+    p->n_entries -= en->kept;
     free(en);
-    p->n_entries--;
 }
 
 /* Drops the least recently used entries that nobody uses, until few enough are left. */
@@ -148,7 +151,11 @@ static struct entry *entry_lease(struct program *p, const struct program_use *us
         plan_destroy(&plan);
         return NULL;
     }
-    *fresh = (struct entry){.use = *use, .plan = plan};
+    *fresh = (struct entry){.use = *use, .plan = plan, .leased = 1};
+    if (use->n_layers)
+        return fresh;
+    fresh->kept = true;
+    fresh->leased = 0;
     pthread_mutex_lock(&p->lock);
     en = entry_find(p, use); /* somebody else may have made it meanwhile */
     if (!en) {
@@ -168,6 +175,10 @@ static struct entry *entry_lease(struct program *p, const struct program_use *us
 
 static void entry_unlease(struct program *p, struct entry *en)
 {
+    if (!en->kept) {
+        entry_destroy(p, en);
+        return;
+    }
     pthread_mutex_lock(&p->lock);
     en->leased--;
     entries_trim(p);

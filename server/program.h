@@ -15,6 +15,10 @@ struct program_use {
     bool inputs_wrt;  /* gradients of the real inputs */
     unsigned outputs; /* bit i: network.outputs[i]; OUTPUT_ of the others */
     int64_t n;        /* batch: rounded up to a capacity */
+    /* Gradients of these nodes too, behind those of the inputs. A plan with some is made for one
+     * lease and not kept. */
+    struct node *const *layers;
+    int n_layers;
 };
 enum {
     OUTPUT_PROBABILITIES = 1 << (NETWORK_MAX_IO),

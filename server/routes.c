@@ -82,6 +82,8 @@ const struct route routes[] = {
      "clear the pending gradients"},
     {"POST", MODEL "/gradients", api_gradients, READS, ROLE_READ, "Gradients", "GradientsAnswer",
      "the gradients that train_step would compute now; changes nothing"},
+    {"POST", MODEL "/gradcheck", api_gradcheck, READS, ROLE_READ, "Gradcheck", "GradcheckAnswer",
+     "the gradients against central differences of the loss, in double precision"},
     {"POST", MODEL "/augment", api_augment, READS, ROLE_READ, "Augment", "AugmentAnswer",
      "a batch as the next training step would see it: tensors, or a sheet of pictures"},
     {"POST", MODEL "/evaluate", api_evaluate, READS, ROLE_READ, "Evaluate", "EvaluateAnswer",
@@ -98,6 +100,9 @@ const struct route routes[] = {
      NULL, NULL, "give an evaluation up"},
     {"GET", MODEL "/metrics", api_metrics, ROUTE_MODEL, ROLE_READ, NULL, "Metrics",
      "series by name: ?names= &since= &until= &max_points="},
+    {"GET", MODEL "/signals", api_signals, ROUTE_MODEL, ROLE_READ, NULL, "Signals",
+     "what training steps said of each layer, and a diagnosis: ?since= &until= &max_points= "
+     "&histograms=1"},
     {"GET", MODEL "/events", api_events, ROUTE_MODEL | ROUTE_QUICK, ROLE_READ, NULL, NULL,
      "the same rows as server-sent events as they come: ?since=, or Last-Event-ID"},
 

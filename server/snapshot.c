@@ -33,22 +33,26 @@ int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct 
 }
 
 int snapshot_gradients(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                       bool training, bool inputs, real *grads, struct program_lease *l,
+                       const struct gradients_wish *wish, real *grads, struct program_lease *l,
                        struct step_result *r, struct error *e)
 {
     const struct network *net = program_network(s->program);
-    struct program_use use = {.training = training,
+    struct program_use use = {.training = wish->training,
                               .loss = true,
                               .params_wrt = true,
-                              .inputs_wrt = inputs,
+                              .inputs_wrt = wish->inputs,
                               .outputs = OUTPUT_PREDICTIONS,
-                              .n = b->n};
+                              .n = b->n,
+                              .layers = wish->layers,
+                              .n_layers = wish->n_layers};
     if (!net->loss)
         return error_set(e, ERROR_CONFLICT, "the model was created without a loss");
     if (program_acquire(s->program, &use, l, e))
         return -1;
     struct run_args args = model_run_args(net, pool, b, s->generation, s->at.draw);
     args.grads = grads;
+    args.observe = wish->observe;
+    args.observe_arg = wish->observe_arg;
     r->at = s->at;
     r->lr = NAN;
     if (gradients_run(net, l->run, &args, b, r, e)) {
@@ -58,19 +62,62 @@ int snapshot_gradients(const struct snapshot *s, struct pool *pool, const struct
     return 0;
 }
 
-/* The batch from its sample `begin` on. */
+/* The batch from its sample `begin` on; leaves that are NULL stay so. */
 static struct batch batch_from(const struct network *net, const struct batch *b, int64_t begin,
                                int64_t n)
 {
     struct batch part = {.n = n};
-    for (int i = 0; i < net->n_inputs; i++) {
-        const struct shape *s = node_shape(net->inputs[i]);
+    for (int i = 0; i < net->n_inputs + net->n_targets; i++) {
+        const struct node *leaf =
+            i < net->n_inputs ? net->inputs[i] : net->targets[i - net->n_inputs];
         int64_t sample;
-        shape_count(s, 1, &sample);
-        size_t skip = (size_t)(begin * sample) * dtype_size(node_dtype(net->inputs[i]));
-        part.data[i] = (const char *)b->data[i] + (shape_batched(s) ? skip : 0);
+        shape_count(node_shape(leaf), 1, &sample);
+        size_t skip = (size_t)(begin * sample) * dtype_size(node_dtype(leaf));
+        if (b->data[i])
+            part.data[i] = (const char *)b->data[i] + (shape_batched(node_shape(leaf)) ? skip : 0);
     }
     return part;
+}
+
+/* The first layer whose numbers for a sample depend on the others; NULL: none. */
+static const struct node *mixing_layer(const struct network *net, bool training)
+{
+    for (int i = 0; i < graph_node_count(net->graph); i++)
+        if (node_batch_statistics(graph_node(net->graph, i), training))
+            return graph_node(net->graph, i);
+    return NULL;
+}
+
+int snapshot_sample_norms(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                          bool training, real *grads, double *norms_r, struct error *e)
+{
+    const struct network *net = program_network(s->program);
+    const struct node *mixes = mixing_layer(net, training);
+    struct gradients_wish wish = {.training = training};
+    struct step_result r = {0};
+    if (mixes)
+        return error_set(e, ERROR_BAD_VALUE,
+                         "per_sample_norms: layer '%.60s' (%s) computes with statistics of the "
+                         "whole batch%s: a sample has no gradient of its own",
+                         node_name(mixes), node_op(mixes), training ? " in mode \"train\"" : "");
+    for (int64_t i = 0; i < b->n; i++) {
+        struct batch one = batch_from(net, b, i, 1);
+        struct program_lease lease = {0};
+        if (snapshot_gradients(s, pool, &one, &wish, grads, &lease, &r, e))
+            return error_prefix(e, "sample %lld alone", (long long)i);
+        norms_r[i] = r.grad_norm;
+        program_release(&lease);
+    }
+    return 0;
+}
+
+int snapshot_apply(const struct snapshot *s, struct pool *pool, real *grads, double grad_norm,
+                   struct generation *to, struct error *e)
+{
+    const struct network *net = program_network(s->program);
+    double lr[NETWORK_MAX_GROUPS + 1];
+    network_rates(net, s->generation, NAN, s->at.step, lr);
+    return network_apply(net, pool, s->generation, grads, grad_norm, lr, to, e);
 }
 
 int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,

@@ -272,11 +272,55 @@ typedef int store_series_fn(void *arg, const struct store_series *series);
 int store_metrics_names(struct store *s, int64_t model_id, store_series_fn *f, void *arg,
                         struct error *e);
 
-/* The highest revision that has a row; 0 when there is none. */
+/* The highest revision that has a row of metrics or signals; 0 when there is none. */
 int store_metrics_max_revision(struct store *s, int64_t model_id, uint64_t *revision_r,
                                struct error *e);
 
-/* Removes the rows above `revision`: at start, those of steps that were lost with the process. */
+/* Removes the rows of metrics and signals above `revision`: at start, those of steps that were lost
+ * with the process. */
 int store_metrics_trim(struct store *s, int64_t model_id, uint64_t revision, struct error *e);
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+/* What one step said of each layer, in the order of the network. */
+struct store_signals {
+    int64_t model_id;
+    uint64_t revision, step;
+    int64_t time_ms; /* Unix time */
+    const struct layer_signals *layers;
+    int n;
+    const struct store_histogram *histograms; /* of some parameters */
+    int n_histograms;
+};
+struct store_histogram {
+    const char *name;
+    const char *weights, *gradients; /* JSON; gradients NULL: there are none */
+};
+enum { STORE_HISTOGRAM_STEPS = 8 }; /* the newest of a model keep theirs */
+/* Writes them, replacing those of the same revision. They survive the process when this returns.
+ * Of a model that is gone nothing is written. */
+int store_signals_save(struct store *s, const struct store_signals *x, struct error *e);
+
+struct store_signal {
+    uint64_t revision, step;
+    int64_t time_ms;
+    int place;                  /* of the layer */
+    struct layer_signals layer; /* its `layer` is NULL */
+};
+struct store_signals_query {
+    int64_t model_id;
+    uint64_t since, until; /* as in store_metrics_query */
+    int max_points;        /* steps, at least 1 */
+};
+/* Calls f for each layer of each step, by revision, then by place. More steps than max_points are
+ * sampled as metrics are. A result other than 0 ends it. */
+typedef int store_signal_fn(void *arg, const struct store_signal *row);
+int store_signals_query(struct store *s, const struct store_signals_query *q, store_signal_fn *f,
+                        void *arg, struct error *e);
+/* Calls f for each histogram of the newest step that has some, in the order of the network. */
+typedef int store_histogram_fn(void *arg, uint64_t revision, uint64_t step,
+                               const struct store_histogram *row);
+int store_histograms_query(struct store *s, int64_t model_id, store_histogram_fn *f, void *arg,
+                           struct error *e);
 
 #endif

@@ -200,6 +200,9 @@ int store_metrics_trim(struct store *s, int64_t model_id, uint64_t revision, str
                         "DELETE FROM metrics WHERE model_id = ?1 AND revision > ?2"
                         " AND series_id IN (SELECT id FROM series WHERE model_id = ?1)",
                         "iu", model_id, revision);
+        result = result ||
+                 db_run(&s->db, e, "DELETE FROM signal_steps WHERE model_id = ?1 AND revision > ?2",
+                        "iu", model_id, revision);
         result = db_end(&s->db, result, e);
     }
     db_unlock(&s->db);

@@ -191,9 +191,11 @@ int store_metrics_max_revision(struct store *s, int64_t model_id, uint64_t *revi
         return -1;
     db_lock(&s->reader, "reading metrics");
     int found = db_integer(&s->reader, e, &revision,
-                           "SELECT max((SELECT max(revision) FROM metrics"
-                           " WHERE model_id = ?1 AND series_id = series.id))"
-                           " FROM series WHERE model_id = ?1",
+                           "SELECT max(revision) FROM ("
+                           " SELECT (SELECT max(revision) FROM metrics"
+                           "  WHERE model_id = ?1 AND series_id = series.id) AS revision"
+                           "  FROM series WHERE model_id = ?1"
+                           " UNION ALL SELECT max(revision) FROM signal_steps WHERE model_id = ?1)",
                            "i", model_id);
     db_unlock(&s->reader);
     *revision_r = (uint64_t)revision;

@@ -14,7 +14,7 @@
     X(002, "002_answers.sql")                                                                      \
     X(003, "003_aliases.sql")                                                                      \
     X(004, "004_late_metrics.sql")                                                                 \
-    X(005, "005_reserved.sql")                                                                     \
+    X(005, "005_signals.sql")                                                                      \
     X(006, "006_who.sql")
 
 #define MIGRATION_EMBED(number, file)                                                              \

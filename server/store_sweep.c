@@ -64,6 +64,8 @@ static const char *const model_steps[] = {
     "UPDATE versions SET state = 'dropped' WHERE model_id = ?1 AND state = 'complete'",
     "DELETE FROM metrics WHERE (model_id, series_id, revision) IN"
     " (SELECT model_id, series_id, revision FROM metrics WHERE model_id = ?1 LIMIT 8192)",
+    "DELETE FROM signal_steps WHERE (model_id, revision) IN"
+    " (SELECT model_id, revision FROM signal_steps WHERE model_id = ?1 LIMIT 256)",
     "DELETE FROM models WHERE id = ?1 AND NOT EXISTS"
     " (SELECT 1 FROM versions WHERE model_id = ?1)",
 };

@@ -5,9 +5,10 @@ import {byId, h, short, bytes, say} from "./dom.js";
 import * as curves from "./curves.js";
 import * as predict from "./predict.js";
 import * as versions from "./versions.js";
+import * as signals from "./signals.js";
 import * as layers from "./layers.js";
 
-const panels = {curves, predict, versions, layers};
+const panels = {curves, predict, versions, signals, layers};
 const LIST_MS = 2000, SERVER_MS = 5000;
 
 const page = {
@@ -164,6 +165,7 @@ function setTheme(theme) {
   if (theme)
     document.documentElement.dataset.theme = theme;
   curves.restyle();
+  signals.restyle();
   drawList();
 }
 function switchTheme() {
@@ -192,6 +194,7 @@ for (const key of Object.keys(panels))
 addEventListener("hashchange", readAddress);
 addEventListener("unhandledrejection", event => say(event.reason?.message || "That failed.", true));
 curves.start();
+signals.start();
 setTheme(localStorage.getItem(THEME));
 refresh();
 refreshServer();

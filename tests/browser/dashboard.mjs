@@ -192,6 +192,90 @@ async function showsTheArchitecture() {
   await shot("layers-light");
 }
 
+/* Twelve sigmoids without help: its gradients vanish, and the page says so. */
+const deep = {
+  inputs: [{name: "image", datatype: "FP32", shape: [-1, 1, 8, 8]}],
+  layers: [{op: "flatten"}, ...Array.from({length: 12}, (_, i) => [
+    {name: `fc${i}`, op: "linear", out_features: 32}, {name: `act${i}`, op: "sigmoid"}]).flat(),
+    {name: "head", op: "linear", out_features: 10}],
+  loss: {op: "cross_entropy"}, optimizer: {op: "sgd", lr: 0.1}, seed: 1
+};
+
+const heat = "#heat canvas.heat";
+const heatPicture = () => page.locator(heat).evaluate(c => c.toDataURL());
+
+async function showsSignals() {
+  await open("digits", "signals");
+  await page.waitForSelector("#no-signals:not([hidden])");
+  await page.fill("#signals-every", "2");
+  await page.click("#panel-signals form button");
+  training = train(daemon, "digits", all);
+  await page.waitForSelector("#heat:not([hidden])");
+  await page.waitForFunction(() => /over ([4-9]|\d\d+) steps/.test(document.querySelector("#heat canvas.heat").getAttribute("aria-label")));
+  await training.stop();
+  const {every, step, layers, signals, diagnosis} = await daemon.call("GET", "/v2/models/digits/signals");
+  assert.equal(every, 2);
+  assert.ok(step.every(s => s % 2 === 0));
+  const rows = layers.filter((_, i) => signals.gradient_norm[i]).length;
+  await sleep(2500); /* the last steps come */
+  assert.match(await page.getAttribute(heat, "aria-label"), new RegExp(`gradient norm of ${rows} layers over ${step.length} steps`));
+  await page.waitForSelector("#histograms:not([hidden])");
+  const found = await page.locator(".finding").evaluateAll(list => list.map(f => f.dataset.problem));
+  assert.deepEqual(found, diagnosis.map(f => f.problem));
+  assert.equal(await page.isVisible("#panel-signals .healthy"), !diagnosis.length);
+  await shot("signals-light");
+}
+
+/* Under the pointer and under the cursor of the keyboard, what the daemon has. */
+async function readsTheHeatMap() {
+  const {step, layers, signals} = await daemon.call("GET", "/v2/models/digits/signals?max_points=300");
+  const first = layers.findIndex((_, i) => signals.gradient_norm[i]), value = signals.gradient_norm[first].at(-1);
+  const box = await page.locator(heat).boundingBox();
+  await page.locator(heat).hover({position: {x: box.width - 2, y: 4}});
+  const said = await page.textContent("#heat .said");
+  assert.ok(said.startsWith(`${layers[first].name} at step ${step.at(-1).toLocaleString("en-US")}: gradient norm`), said);
+  assert.ok(Math.abs(Number(said.split(" ").at(-1)) / value - 1) < 1e-3, `${said}, expected ${value}`);
+  await page.focus(heat);
+  await page.keyboard.press("ArrowLeft");
+  assert.match(await page.textContent("#heat .said"), new RegExp(`at step ${step.at(-2).toLocaleString("en-US")}:`));
+  const before = await heatPicture();
+  await page.selectOption("#heat select", "dead_share");
+  assert.notEqual(await heatPicture(), before);
+  assert.match(await page.textContent("#heat .legend"), /^01$/);
+  await page.selectOption("#heat select", "saturated_share");
+  await page.waitForSelector("#heat .empty:not([hidden])");
+  await page.selectOption("#heat select", "gradient_norm");
+  await page.selectOption("#histograms select", "fc.weight");
+  assert.match(await page.locator("#histograms canvas").first().getAttribute("aria-label"), /^weights: 2560 numbers/);
+  assert.match(await page.locator("#histograms canvas").last().getAttribute("aria-label"), /^gradients: 2560 numbers/);
+}
+
+async function showsTheDiagnosis() {
+  await daemon.call("PUT", "/v2/models/sigmoids", {...deep, signals: {every: 1}});
+  const other = train(daemon, "sigmoids", all);
+  await sleep(1200);
+  await other.stop();
+  await open("sigmoids", "signals");
+  await page.waitForSelector('[data-problem="vanishing_gradients"]');
+  assert.match(await page.textContent('[data-problem="vanishing_gradients"]'), /layer 'fc0'.*residual connections/s);
+  assert.match(await page.textContent("#heat .legend"), /log/);
+  await shot("diagnosis-light");
+  await page.emulateMedia({colorScheme: "dark"});
+  await sleep(300);
+  await shot("diagnosis-dark");
+  await page.setViewportSize({width: 390, height: 844});
+  await sleep(300);
+  await shot("phone-signals-dark");
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, `signals is ${wide} pixels too wide for a phone`);
+  await page.emulateMedia({colorScheme: "light"});
+  await sleep(300);
+  await shot("phone-signals-light");
+  await page.setViewportSize({width: 1280, height: 860});
+  await daemon.call("DELETE", "/v2/models/sigmoids");
+  await page.waitForFunction(() => !document.querySelector('[data-name="sigmoids"]'));
+}
+
 async function worksByKeyboard() {
   await open("digits", "curves");
   await page.focus("#tab-curves");
@@ -286,6 +370,9 @@ const failed = await runTests([
   ["asks in JSON, shows gradients and refusals", asksInJson],
   ["takes images", takesImages],
   ["shows the architecture", showsTheArchitecture],
+  ["shows signals of layers as training records them", showsSignals],
+  ["reads the heat map by pointer and by keyboard, and the histograms", readsTheHeatMap],
+  ["shows the diagnosis, light and dark, wide and narrow", showsTheDiagnosis],
   ["works by keyboard, everything has a name", worksByKeyboard],
   ["dark and narrow", darkAndNarrow],
   ["goes on after a restart of the daemon", survivesARestart],

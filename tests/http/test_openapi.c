@@ -168,6 +168,13 @@ static void required_fields(struct daemon *d)
         {"POST", "/v2/models/m/train_step", "{\"inputs\":[[1]],\"targets\":[[1]]}", "StepAnswer"},
         {"POST", "/v2/models/m/gradients", "{\"inputs\":[[1]],\"targets\":[[1]]}",
          "GradientsAnswer"},
+        {"POST", "/v2/models/m/gradients",
+         "{\"inputs\":[[1]],\"targets\":[[1]],\"parameters\":{\"signals\":true,"
+         "\"histograms\":{},\"per_sample_norms\":true}}",
+         "GradientsAnswer"},
+        {"POST", "/v2/models/m/gradcheck", "{\"inputs\":[[1]],\"targets\":[[1]]}",
+         "GradcheckAnswer"},
+        {"GET", "/v2/models/m/signals?histograms=1", NULL, "Signals"},
         {"POST", "/v2/autograd", "{\"expression\":\"1+1\"}", "AutogradAnswer"},
         {"POST", "/v2/models/m/versions/1/restore", NULL, "Restored"},
         {"GET", "/v2/keys", NULL, "KeyList"},
@@ -176,6 +183,7 @@ static void required_fields(struct daemon *d)
     json_t *root = json_incref(answer_json(client_get(c, "/openapi.json")));
     json_t *schemas = json_object_get(json_object_get(root, "components"), "schemas");
     remote_create(c, "m", remote_scalar);
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"signals\":{\"every\":1}}"), 200);
     answer_expect(remote_call(c, "POST", "m", "/versions", NULL), 201);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct answer *a = client_json(c, rows[i].method, rows[i].path, rows[i].body);

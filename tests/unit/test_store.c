@@ -302,6 +302,64 @@ static void models_keep(void **state)
     assert_int_equal(f->e.code, ERROR_UNKNOWN_MODEL);
 }
 
+/* Signals of one layer at revisions 1 to n. */
+static void signals_add(struct fixture *f, int64_t model, int n)
+{
+    struct graph *g = graph_create(&f->e);
+    struct node *in = graph_input(g, "x", DTYPE_REAL, &SHAPE(BATCH, 2), &f->e);
+    struct layer_signals l = {.layer = graph_add(g, "relu", "act", &in, 1, NULL, 0, &f->e),
+                              .gradient_norm = NAN,
+                              .dead_share = 0.5,
+                              .unit_numbers = 3};
+    for (int i = 1; i <= n; i++) {
+        l.activation_mean = i;
+        struct store_histogram h = {"w", "{}", NULL};
+        struct store_signals x = {model, (uint64_t)i, (uint64_t)i, 1, &l, 1, &h, 1};
+        check(f, store_signals_save(f->s, &x, &f->e));
+    }
+    graph_destroy(&g);
+}
+
+static int signal_seen(void *arg, const struct store_signal *row)
+{
+    struct rows *rows = arg;
+    assert_true(row->place == 0 && isnan(row->layer.gradient_norm));
+    assert_true(row->layer.dead_share == 0.5 && row->layer.unit_numbers == 3);
+    rows->revision[rows->n] = row->revision;
+    rows->value[rows->n++] = row->layer.activation_mean;
+    return 0;
+}
+
+/* Once each, sampled, trimmed with the metrics, and counted among the revisions that have rows. */
+static void signals_keep(void **state)
+{
+    struct fixture *f = *state;
+    struct rows *rows = calloc(1, sizeof *rows);
+    store_up(f);
+    struct store_model m = model_add(f, "m");
+    signals_add(f, m.id, 20);
+    signals_add(f, m.id, 20);
+    store_again(f);
+    struct store_signals_query q = {m.id, 0, 0, 100};
+    check(f, store_signals_query(f->s, &q, signal_seen, rows, &f->e));
+    assert_int_equal(rows->n, 20);
+    assert_int_equal(number(f, "SELECT count(*) FROM signal_histograms"), STORE_HISTOGRAM_STEPS);
+    assert_int_equal(number(f, "SELECT min(revision) FROM signal_histograms"), 13);
+    q.max_points = 4;
+    rows->n = 0;
+    check(f, store_signals_query(f->s, &q, signal_seen, rows, &f->e));
+    assert_int_equal(rows->n, 4);
+    assert_true(rows->revision[0] == 1 && rows->revision[3] == 20 && rows->value[3] == 20);
+    uint64_t last;
+    check(f, store_metrics_max_revision(f->s, m.id, &last, &f->e));
+    assert_int_equal(last, 20);
+    check(f, store_metrics_trim(f->s, m.id, 7, &f->e));
+    assert_int_equal(number(f, "SELECT count(*) FROM signals"), 7);
+    check(f, store_metrics_max_revision(f->s, m.id, &last, &f->e));
+    assert_int_equal(last, 7);
+    free(rows);
+}
+
 static void model_delete_removes_all(void **state)
 {
     struct fixture *f = *state;
@@ -317,7 +375,10 @@ static void model_delete_removes_all(void **state)
                                       &f->e));
     check(f, store_metrics_append(f->s, &(struct store_metric){other.id, "loss", 1, 1, 1, 1, 0}, 1,
                                   &f->e));
+    signals_add(f, m.id, 300);
+    signals_add(f, other.id, 2);
     check(f, store_model_delete(f->s, m.id, &f->e));
+    signals_add(f, m.id, 1); /* of a model that is gone: not written */
     assert_int_equal(store_model_delete(f->s, m.id, &f->e), -1);
     assert_int_equal(f->e.code, ERROR_UNKNOWN_MODEL);
     struct store_model next = model_add(f, "m"); /* the name is free at once, the id is new */
@@ -331,6 +392,10 @@ static void model_delete_removes_all(void **state)
     assert_int_equal(number(f, "SELECT count(*) FROM parts"), 1);
     assert_int_equal(number(f, "SELECT count(*) FROM metrics"), 1);
     assert_int_equal(number(f, "SELECT count(*) FROM series"), 1);
+    assert_int_equal(number(f, "SELECT count(*) FROM signals"), 2);
+    assert_int_equal(number(f, "SELECT count(*) FROM signal_steps"), 2);
+    assert_int_equal(number(f, "SELECT count(*) FROM signal_layers"), 1);
+    assert_int_equal(number(f, "SELECT count(*) FROM signal_histograms"), 2);
     assert_int_equal(number(f, "PRAGMA freelist_count"), 0);
 }
 
@@ -403,14 +468,23 @@ static void threads_share(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(digest_is_sha256),         TEST(fresh_and_again),
-        TEST(newer_is_refused),         TEST(foreign_is_refused),
-        TEST(rubbish_is_refused),       TEST(empty_file_is_new),
-        TEST(second_is_refused),        TEST(bad_folder_is_refused),
-        TEST(read_only_is_refused),     TEST(migration_is_whole),
-        TEST(migrations_are_numbered),  TEST(every_older_version_comes_up),
-        TEST(answers_are_kept),         TEST(models_keep),
-        TEST(model_delete_removes_all), TEST(threads_share),
+        TEST(digest_is_sha256),
+        TEST(fresh_and_again),
+        TEST(newer_is_refused),
+        TEST(foreign_is_refused),
+        TEST(rubbish_is_refused),
+        TEST(empty_file_is_new),
+        TEST(second_is_refused),
+        TEST(bad_folder_is_refused),
+        TEST(read_only_is_refused),
+        TEST(migration_is_whole),
+        TEST(migrations_are_numbered),
+        TEST(every_older_version_comes_up),
+        TEST(answers_are_kept),
+        TEST(models_keep),
+        TEST(signals_keep),
+        TEST(model_delete_removes_all),
+        TEST(threads_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

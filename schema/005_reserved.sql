@@ -1,1 +1,0 @@
--- 005_reserved.sql: changes nothing; the number belongs to a change that is made at the same time.
