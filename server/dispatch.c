@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "dispatch.h"
 
+#include "describe_fields.h"
 #include "encoding.h"
 #include "form.h"
 
@@ -274,9 +275,19 @@ static int read_body(struct request *q)
         return status;
     if (json_in_read(&q->json, q->arena, q->body, q->json_size, flags & ROUTE_BINARY, &e))
         return reply_error(q, &e);
-    return json_is_object(q->json.root)
-               ? 0
-               : reply_errorf(q, ERROR_BAD_TYPE, "the body is a JSON array, expected an object");
+    if (describe_check_type(q->json.root, "the body", IS_OBJECT, "a JSON object", &e))
+        return reply_error(q, &e);
+    return 0;
+}
+
+/* A body that is not JSON is told so, whatever its reader stumbled over first: that may have been a
+ * shape, before it came to the numbers. */
+static void check_refused(struct request *q)
+{
+    struct error e;
+    if (q->status >= 400 && q->status < 500 && q->error && q->error != ERROR_BAD_JSON &&
+        json_in_check(&q->json, &e))
+        reply_error(q, &e);
 }
 
 int dispatch_run(struct request *q)
@@ -284,6 +295,7 @@ int dispatch_run(struct request *q)
     int status = read_body(q);
     if (!status)
         q->status = q->route->handle(q);
+    check_refused(q);
     encoding_forget(q);
     encoding_pack(q);
     return q->status;
