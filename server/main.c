@@ -119,15 +119,17 @@ int main(int argc, char **argv)
     signals_block(&stop);
     int64_t begun = metrics_now_ms();
     struct server s = {.config = &config,
-                       .log = {config.log_level, STDERR_FILENO, config.log_format},
+                       .log = {config.log_level, STDERR_FILENO, config.log_format, NULL},
                        .routes = routes,
                        .find_model = api_find_model,
                        .release_model = api_release_model,
                        .observe = stats_observe,
                        .started = time(NULL)};
+    s.log.buffer = log_buffer_create(STDERR_FILENO); /* without it every line is a write */
     if (server_start(&s, &e)) {
         fprintf(stderr, "backpropd: %s\n", e.text);
         server_stop(&s, NULL);
+        log_buffer_destroy(&s.log.buffer);
         config_free(&config);
         return 1;
     }
@@ -139,6 +141,7 @@ int main(int argc, char **argv)
     if (status)
         log_line(&s.log, LOG_ERROR, "not saved", LOG_STR("error", e.text));
     log_line(&s.log, LOG_INFO, "stopped");
+    log_buffer_destroy(&s.log.buffer);
     config_free(&config);
     return status ? 1 : 0;
 }
