@@ -21,6 +21,7 @@ static inline struct models *request_models(const struct request *q)
 /* Hooks for struct server. */
 int api_find_model(struct request *q, struct error *e);
 void api_release_model(struct request *q);
+bool api_infer_small(const struct request *q); /* infer_small.c */
 
 /* Checks the fields of the body, which is an object. */
 int api_check_body(const struct request *q, const struct field *fields, struct error *e);

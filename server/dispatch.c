@@ -27,15 +27,17 @@ static bool path_match(const char *pattern, const char *path, struct segment *pa
 {
     int n = 0;
     while (*pattern == '/' && *path == '/') {
-        size_t want = strcspn(++pattern, "/"), size = strcspn(++path, "/");
-        if (*pattern != '{') {
-            if (want != size || memcmp(pattern, path, size))
+        if (*++pattern != '{') { /* most rows differ in the first few characters */
+            for (path++; *pattern && *pattern != '/' && *pattern == *path; path++)
+                pattern++;
+            if ((*pattern && *pattern != '/') || (*path && *path != '/'))
                 return false;
-        } else if (!size || n == REQUEST_MAX_PARAMS) {
-            return false;
-        } else {
-            params[n++] = (struct segment){pattern + 1, path, want - 2, size};
+            continue;
         }
+        size_t want = strcspn(pattern, "/"), size = strcspn(++path, "/");
+        if (!size || n == REQUEST_MAX_PARAMS)
+            return false;
+        params[n++] = (struct segment){pattern + 1, path, want - 2, size};
         pattern += want;
         path += size;
     }

@@ -71,14 +71,6 @@ static void read_lengths(struct request *q)
         q->content_length = strtoll(length, NULL, 10);
 }
 
-static bool stopping(struct http *h)
-{
-    pthread_mutex_lock(&h->mutex);
-    bool s = h->stopping;
-    pthread_mutex_unlock(&h->mutex);
-    return s;
-}
-
 /* Letters that need no quoting anywhere. */
 static bool id_valid(const char *id)
 {
@@ -88,13 +80,21 @@ static bool id_valid(const char *id)
                n;
 }
 
+/* 16 hexadecimal digits. NULL: out of memory. */
+static const char *id_text(struct arena *a, uint64_t number)
+{
+    char *text = arena_alloc(a, 17);
+    for (int i = 16; text && i-- > 0; number >>= 4)
+        text[i] = "0123456789abcdef"[number & 15];
+    return text;
+}
+
 /* The client's, or one that this process gives to one request only. */
 static void give_id(struct exchange *x)
 {
     const char *given = request_header(x->q, "X-Request-Id");
     bool own = !given || !id_valid(given);
-    x->q->id =
-        own ? arena_printf(x->q->arena, "%016llx", (unsigned long long)x->http->next_id) : given;
+    x->q->id = own ? id_text(x->q->arena, x->http->next_id) : given;
     /* An odd step reaches every number before one comes again; this one spreads them. */
     x->http->next_id += own ? 0x9E3779B97F4A7C15u : 0;
 }
@@ -109,7 +109,7 @@ bool exchange_begin(struct exchange *x, const char *method)
         return false;
     read_lengths(q);
     give_id(x);
-    if (stopping(x->http))
+    if (atomic_load(&x->http->stopping))
         reply_errorf(q, ERROR_NOT_READY, "the server is stopping");
     else
         dispatch_begin(q);

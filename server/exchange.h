@@ -26,9 +26,9 @@ struct http {
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool stopping;            /* these by the mutex */
-    int waiting;              /* exchanges that a worker has */
-    int open;                 /* complete requests whose answer is not out */
+    atomic_bool stopping;
+    atomic_int open;          /* complete requests whose answer is not out */
+    int waiting;              /* exchanges that a worker has; these by the mutex */
     struct exchange *streams; /* whose answer is a BODY_STREAM */
 };
 

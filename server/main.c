@@ -123,6 +123,7 @@ int main(int argc, char **argv)
                        .routes = routes,
                        .find_model = api_find_model,
                        .release_model = api_release_model,
+                       .small = api_infer_small,
                        .observe = stats_observe,
                        .started = time(NULL)};
     s.log.buffer = log_buffer_create(STDERR_FILENO); /* without it every line is a write */
