@@ -8,6 +8,9 @@
 #include "stats.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +18,18 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+/* glibc would raise both limits with the largest block that was ever freed, and keep the memory of
+ * models that are gone. Larger blocks than the first come from the system and go back to it, which
+ * costs a page fault for each of their pages; of smaller ones, such as bodies of a few megabytes,
+ * the second limit says how much is kept for the next. */
+static void memory_limits(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
+#endif
+}
 
 /* To the main thread, where it waits until it is asked for. */
 static void signal_pass_on(int number)
@@ -117,6 +132,7 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     signals_block(&stop);
+    memory_limits();
     int64_t begun = metrics_now_ms();
     struct server s = {.config = &config,
                        .log = {config.log_level, STDERR_FILENO, config.log_format, NULL},
