@@ -15,6 +15,8 @@
 enum {
     REQUEST_ID_MAX = 128,
     FIRST_CAP = 64 << 10,
+    SPARE_MIN = 256 << 10, /* large bodies, whose block is kept */
+    SPARE_MAX = 8 << 20,
     DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
 };
 
@@ -38,10 +40,25 @@ struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const
     return x;
 }
 
+/* Keeps the block of a large body for the next: a new one costs a page fault for each page. */
+static void body_keep(struct exchange *x)
+{
+    struct http *h = x->http;
+    struct request *q = x->q;
+    if (!q || !q->body || q->unpacked || x->cap < SPARE_MIN || x->cap > SPARE_MAX ||
+        x->cap <= h->spare_cap)
+        return;
+    free(h->spare);
+    h->spare = q->body;
+    h->spare_cap = x->cap;
+    q->body = NULL;
+}
+
 void exchange_destroy(struct exchange **x)
 {
     if (!*x)
         return;
+    body_keep(*x);
     atomic_fetch_sub(&(*x)->http->body_bytes, (*x)->cap);
     request_destroy(&(*x)->q);
     free(*x);
@@ -157,11 +174,27 @@ static size_t next_cap(const struct exchange *x, size_t need)
                                                                              : cap;
 }
 
+/* Whether a body begins that announces itself as large, and there is room enough for it. */
+static bool spare_fits(const struct exchange *x)
+{
+    int64_t length = x->q->content_length;
+    return !x->cap && length > SPARE_MIN && (size_t)length < x->http->spare_cap;
+}
+
+static char *spare_take(struct http *h)
+{
+    char *block = h->spare;
+    h->spare = NULL;
+    h->spare_cap = 0;
+    return block;
+}
+
 /* Room for `need` bytes; false with a response. */
 static bool body_grow(struct exchange *x, size_t need)
 {
     struct http *h = x->http;
-    size_t cap = next_cap(x, need), more = cap - x->cap;
+    bool spare = spare_fits(x);
+    size_t cap = spare ? h->spare_cap : next_cap(x, need), more = cap - x->cap;
     if (atomic_fetch_add(&h->body_bytes, more) + more > h->body_limit) {
         atomic_fetch_sub(&h->body_bytes, more);
         reply_errorf(x->q, ERROR_QUEUE_FULL,
@@ -169,7 +202,7 @@ static bool body_grow(struct exchange *x, size_t need)
                      h->body_limit);
         return false;
     }
-    char *body = realloc(x->q->body, cap);
+    char *body = spare ? spare_take(h) : realloc(x->q->body, cap);
     if (!body) {
         atomic_fetch_sub(&h->body_bytes, more);
         reply_errorf(x->q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);

@@ -22,7 +22,9 @@ struct http {
     int port;
     char address[300];
     atomic_size_t body_bytes; /* of all bodies that are held */
-    uint64_t next_id;         /* of requests without one; of the HTTP thread */
+    uint64_t next_id;         /* of requests without one; these three of the HTTP thread */
+    char *spare;              /* the block of an earlier body, for the next large one; or NULL */
+    size_t spare_cap;
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;

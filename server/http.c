@@ -293,6 +293,7 @@ static void http_free(struct http *h)
 {
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->mutex);
+    free(h->spare);
     free(h);
 }
 

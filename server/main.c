@@ -20,14 +20,14 @@
 #include <unistd.h>
 
 /* glibc would raise both limits with the largest block that was ever freed, and keep the memory of
- * models that are gone. Larger blocks than the first come from the system and go back to it, which
- * costs a page fault for each of their pages; of smaller ones, such as bodies of a few megabytes,
- * the second limit says how much is kept for the next. */
+ * models that are gone. Blocks of a megabyte come from the system and go back to it, which costs a
+ * page fault for each of their pages; of smaller ones two megabytes a thread are kept for the next.
+ */
 static void memory_limits(void)
 {
 #ifdef __GLIBC__
-    mallopt(M_MMAP_THRESHOLD, 4 << 20);
-    mallopt(M_TRIM_THRESHOLD, 16 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 2 << 20);
 #endif
 }
 
