@@ -79,6 +79,27 @@ static enum MHD_Result add_header(void *arg, enum MHD_ValueKind kind, const char
     return request_add_header(arg, name, value) ? MHD_NO : MHD_YES;
 }
 
+/* Where the body ends must be beyond doubt: a proxy in front of us that reads it otherwise would
+ * take part of one request for another (RFC 9112, 6.3). libmicrohttpd takes the first of several
+ * lengths and waits for the end of the connection when it does not know an encoding. */
+static int check_framing(struct request *q)
+{
+    const char *length = request_header(q, "Content-Length");
+    const char *encoding = request_header(q, "Transfer-Encoding");
+    if (encoding && strcasecmp(encoding, "chunked") != 0)
+        return reply_errorf(q, ERROR_BAD_HEADER, "Transfer-Encoding is '%.40s', expected chunked",
+                            encoding);
+    if (encoding && length)
+        return reply_errorf(q, ERROR_BAD_HEADER,
+                            "both Transfer-Encoding and Content-Length, expected one of them");
+    for (const struct header *h = q->headers; length && h; h = h->next)
+        if (!strcasecmp(h->name, "Content-Length") && strcmp(h->value, length) != 0)
+            return reply_errorf(q, ERROR_BAD_HEADER,
+                                "Content-Length is %.20s and %.20s, expected one length", length,
+                                h->value);
+    return 0;
+}
+
 /* libmicrohttpd has checked both headers and refuses what is no number. */
 static void read_lengths(struct request *q)
 {
@@ -128,6 +149,8 @@ bool exchange_begin(struct exchange *x, const char *method)
     give_id(x);
     if (atomic_load(&x->http->stopping))
         reply_errorf(q, ERROR_NOT_READY, "the server is stopping");
+    else if (check_framing(q))
+        reply_header(q, "Connection", "close");
     else
         dispatch_begin(q);
     if (q->status)
@@ -151,8 +174,9 @@ bool exchange_early(const struct exchange *x)
     const char *expect = request_header(q, "Expect");
     if (x->state != EXCHANGE_REFUSED || (q->content_length <= 0 && !q->chunked))
         return false;
-    return q->status == error_status(ERROR_BODY_TOO_LARGE) || q->content_length > DISCARD_MAX ||
-           q->chunked || (expect && !strcasecmp(expect, "100-continue"));
+    return q->error == ERROR_BODY_TOO_LARGE || q->error == ERROR_BAD_HEADER ||
+           q->content_length > DISCARD_MAX || q->chunked ||
+           (expect && !strcasecmp(expect, "100-continue"));
 }
 
 /* ---- body ------------------------------------------------------------------------------------ */
