@@ -12,6 +12,7 @@ import os
 import platform
 import random
 import resource
+import shutil
 import socket
 import statistics
 import subprocess
@@ -329,10 +330,13 @@ def main():
     benches = {"hello": bench_hello, "body": bench_body, "peer": bench_peer, "busy": bench_busy,
                "idle": bench_idle, "models": bench_models}
     chosen = sys.argv[1:] or list(benches)
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is not there (Debian: apt-get install wrk)")
     random.seed(1)
     before = os.getloadavg()[0]
     for name in chosen:
         benches[name]()
+    shutil.rmtree(FOLDER)
     if chosen == list(benches):
         write_report((before, os.getloadavg()[0]))
     print("%d of %d met" % (sum(r[3] == "yes" for r in rows), sum(bool(r[3]) for r in rows)))
