@@ -159,7 +159,7 @@ tests: $(TEST_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-browser test-crash test-prometheus test-valgrind analyze install demo demo-detect run bench format clean help
+.PHONY: deps test-deps test test-browser test-crash test-prometheus test-valgrind analyze install demo demo-detect run bench bench-http format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -199,6 +199,11 @@ run: all ## run the daemon on 127.0.0.1:8080 with its data in ./build/data
 bench: $(BUILD)/tests/bench/bench_train $(BUILD)/tests/bench/bench_augment ## training steps of some nets, beside PyTorch where it is there
 	@BUILD=$(BUILD) bash tests/bench/run.sh
 	@$(BUILD)/tests/bench/bench_augment
+$(BUILD)/tests/bench/hello: tests/bench/hello.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(shell pkg-config --libs libmicrohttpd)
+bench-http: $(BUILD)/backpropd $(BUILD)/tests/bench/hello ## speed of the wire (needs wrk), beside a FastAPI + PyTorch server where it is there
+	@BUILD=$(BUILD) python3 tests/bench/wire.py
 format: ## clang-format the tree
 	clang-format -i $$(git ls-files '*.c' '*.h')
 clean: ## remove what was built

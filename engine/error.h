@@ -14,6 +14,7 @@
     X(ERROR_BAD_TYPE, 400, "bad_type", "a field has the wrong JSON type")                          \
     X(ERROR_UNKNOWN_FIELD, 400, "unknown_field", "a field that is not known here")                 \
     X(ERROR_MISSING_FIELD, 400, "missing_field", "a field that is needed is not there")            \
+    X(ERROR_DUPLICATE_FIELD, 400, "duplicate_field", "a field that is given twice")                \
     X(ERROR_BAD_NAME, 400, "bad_name", "a name with characters that names cannot have")            \
     X(ERROR_BAD_QUERY, 400, "bad_query", "a query parameter that cannot be read")                  \
     X(ERROR_BAD_HEADER, 400, "bad_header", "a request header that cannot be read")                 \

@@ -28,6 +28,7 @@ static inline const char *request_who(const struct request *q)
 /* Hooks for struct server. */
 int api_find_model(struct request *q, struct error *e);
 void api_release_model(struct request *q);
+bool api_infer_small(const struct request *q); /* infer_small.c */
 
 /* models_each, of those that the request's key may see. */
 void api_models_each(struct request *q, models_fn *f, void *arg);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "dispatch.h"
 
+#include "describe_fields.h"
 #include "encoding.h"
 #include "form.h"
 #include "origin.h"
@@ -27,15 +28,17 @@ static bool path_match(const char *pattern, const char *path, struct segment *pa
 {
     int n = 0;
     while (*pattern == '/' && *path == '/') {
-        size_t want = strcspn(++pattern, "/"), size = strcspn(++path, "/");
-        if (*pattern != '{') {
-            if (want != size || memcmp(pattern, path, size))
+        if (*++pattern != '{') { /* most rows differ in the first few characters */
+            for (path++; *pattern && *pattern != '/' && *pattern == *path; path++)
+                pattern++;
+            if ((*pattern && *pattern != '/') || (*path && *path != '/'))
                 return false;
-        } else if (!size || n == REQUEST_MAX_PARAMS) {
-            return false;
-        } else {
-            params[n++] = (struct segment){pattern + 1, path, want - 2, size};
+            continue;
         }
+        size_t want = strcspn(pattern, "/"), size = strcspn(++path, "/");
+        if (!size || n == REQUEST_MAX_PARAMS)
+            return false;
+        params[n++] = (struct segment){pattern + 1, path, want - 2, size};
         pattern += want;
         path += size;
     }
@@ -279,9 +282,19 @@ static int read_body(struct request *q)
         return status;
     if (json_in_read(&q->json, q->arena, q->body, q->json_size, flags & ROUTE_BINARY, &e))
         return reply_error(q, &e);
-    return json_is_object(q->json.root)
-               ? 0
-               : reply_errorf(q, ERROR_BAD_TYPE, "the body is a JSON array, expected an object");
+    if (describe_check_type(q->json.root, "the body", IS_OBJECT, "a JSON object", &e))
+        return reply_error(q, &e);
+    return 0;
+}
+
+/* A body that is not JSON is told so, whatever its reader stumbled over first: that may have been a
+ * shape, before it came to the numbers. */
+static void check_refused(struct request *q)
+{
+    struct error e;
+    if (q->status >= 400 && q->status < 500 && q->error && q->error != ERROR_BAD_JSON &&
+        json_in_check(&q->json, &e))
+        reply_error(q, &e);
 }
 
 int dispatch_run(struct request *q)
@@ -289,6 +302,7 @@ int dispatch_run(struct request *q)
     int status = read_body(q);
     if (!status)
         q->status = q->route->handle(q);
+    check_refused(q);
     encoding_forget(q);
     encoding_pack(q);
     return q->status;

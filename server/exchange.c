@@ -15,6 +15,8 @@
 enum {
     REQUEST_ID_MAX = 128,
     FIRST_CAP = 64 << 10,
+    SPARE_MIN = 256 << 10, /* large bodies, whose block is kept */
+    SPARE_MAX = 8 << 20,
     DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
 };
 
@@ -39,10 +41,25 @@ struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const
     return x;
 }
 
+/* Keeps the block of a large body for the next: a new one costs a page fault for each page. */
+static void body_keep(struct exchange *x)
+{
+    struct http *h = x->http;
+    struct request *q = x->q;
+    if (!q || !q->body || q->unpacked || x->cap < SPARE_MIN || x->cap > SPARE_MAX ||
+        x->cap <= h->spare_cap)
+        return;
+    free(h->spare);
+    h->spare = q->body;
+    h->spare_cap = x->cap;
+    q->body = NULL;
+}
+
 void exchange_destroy(struct exchange **x)
 {
     if (!*x)
         return;
+    body_keep(*x);
     atomic_fetch_sub(&(*x)->http->body_bytes, (*x)->cap);
     request_destroy(&(*x)->q);
     free(*x);
@@ -122,14 +139,6 @@ static void read_lengths(struct request *q)
         refuse_framing(q, mistake);
 }
 
-static bool stopping(struct http *h)
-{
-    pthread_mutex_lock(&h->mutex);
-    bool s = h->stopping;
-    pthread_mutex_unlock(&h->mutex);
-    return s;
-}
-
 /* Letters that need no quoting anywhere. */
 static bool id_valid(const char *id)
 {
@@ -139,13 +148,21 @@ static bool id_valid(const char *id)
                n;
 }
 
+/* 16 hexadecimal digits. NULL: out of memory. */
+static const char *id_text(struct arena *a, uint64_t number)
+{
+    char *text = arena_alloc(a, 17);
+    for (int i = 16; text && i-- > 0; number >>= 4)
+        text[i] = "0123456789abcdef"[number & 15];
+    return text;
+}
+
 /* The client's, or one that this process gives to one request only. */
 static void give_id(struct exchange *x)
 {
     const char *given = request_header(x->q, "X-Request-Id");
     bool own = !given || !id_valid(given);
-    x->q->id =
-        own ? arena_printf(x->q->arena, "%016llx", (unsigned long long)x->http->next_id) : given;
+    x->q->id = own ? id_text(x->q->arena, x->http->next_id) : given;
     /* An odd step reaches every number before one comes again; this one spreads them. */
     x->http->next_id += own ? 0x9E3779B97F4A7C15u : 0;
 }
@@ -163,7 +180,7 @@ bool exchange_begin(struct exchange *x, const char *method)
     q->client = info ? info->client_addr : NULL;
     read_lengths(q);
     give_id(x);
-    if (!q->status && stopping(x->http))
+    if (!q->status && atomic_load(&x->http->stopping))
         reply_errorf(q, ERROR_NOT_READY, "the server is stopping");
     if (!q->status)
         dispatch_begin(q);
@@ -188,8 +205,9 @@ bool exchange_early(const struct exchange *x)
     const char *expect = request_header(q, "Expect");
     if (x->state != EXCHANGE_REFUSED || (q->content_length <= 0 && !q->chunked))
         return false;
-    return q->status == error_status(ERROR_BODY_TOO_LARGE) || q->content_length > DISCARD_MAX ||
-           q->chunked || (expect && !strcasecmp(expect, "100-continue"));
+    return q->error == ERROR_BODY_TOO_LARGE || q->error == ERROR_BAD_HEADER ||
+           q->content_length > DISCARD_MAX || q->chunked ||
+           (expect && !strcasecmp(expect, "100-continue"));
 }
 
 /* ---- body ------------------------------------------------------------------------------------ */
@@ -211,11 +229,27 @@ static size_t next_cap(const struct exchange *x, size_t need)
                                                                              : cap;
 }
 
+/* Whether a body begins that announces itself as large, and there is room enough for it. */
+static bool spare_fits(const struct exchange *x)
+{
+    int64_t length = x->q->content_length;
+    return !x->cap && length > SPARE_MIN && (size_t)length < x->http->spare_cap;
+}
+
+static char *spare_take(struct http *h)
+{
+    char *block = h->spare;
+    h->spare = NULL;
+    h->spare_cap = 0;
+    return block;
+}
+
 /* Room for `need` bytes; false with a response. */
 static bool body_grow(struct exchange *x, size_t need)
 {
     struct http *h = x->http;
-    size_t cap = next_cap(x, need), more = cap - x->cap;
+    bool spare = spare_fits(x);
+    size_t cap = spare ? h->spare_cap : next_cap(x, need), more = cap - x->cap;
     if (atomic_fetch_add(&h->body_bytes, more) + more > h->body_limit) {
         atomic_fetch_sub(&h->body_bytes, more);
         reply_errorf(x->q, ERROR_QUEUE_FULL,
@@ -223,7 +257,7 @@ static bool body_grow(struct exchange *x, size_t need)
                      h->body_limit);
         return false;
     }
-    char *body = realloc(x->q->body, cap);
+    char *body = spare ? spare_take(h) : realloc(x->q->body, cap);
     if (!body) {
         atomic_fetch_sub(&h->body_bytes, more);
         reply_errorf(x->q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);

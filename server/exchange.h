@@ -22,13 +22,15 @@ struct http {
     struct MHD_Daemon *daemon;
     struct peers *peers;
     atomic_size_t body_bytes; /* of all bodies that are held */
-    uint64_t next_id;         /* of requests without one; of the HTTP thread */
+    uint64_t next_id;         /* of requests without one; these three of the HTTP thread */
+    char *spare;              /* the block of an earlier body, for the next large one; or NULL */
+    size_t spare_cap;
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool stopping;            /* these by the mutex */
-    int waiting;              /* exchanges that a worker has */
-    int open;                 /* complete requests whose answer is not out */
+    atomic_bool stopping;
+    atomic_int open;          /* complete requests whose answer is not out */
+    int waiting;              /* exchanges that a worker has; these by the mutex */
     struct exchange *streams; /* whose answer is a BODY_STREAM */
 };
 

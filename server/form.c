@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include "form.h"
 
+#include "describe_fields.h"
+
 #include "preprocess.h"
 
 #include <string.h>
@@ -208,10 +210,10 @@ static int finish(struct form *f)
         return error_prefix(f->e, "the form's JSON");
     if (!f->json)
         q->json.root = json_object();
-    if (!json_is_object(q->json.root))
-        return error_set(f->e, f->json ? ERROR_BAD_TYPE : ERROR_OUT_OF_MEMORY,
-                         f->json ? "the form's JSON is an array, expected an object"
-                                 : "out of memory");
+    if (!q->json.root)
+        return error_set(f->e, ERROR_OUT_OF_MEMORY, "out of memory");
+    if (describe_check_type(q->json.root, "the form's JSON", IS_OBJECT, "an object", f->e))
+        return -1;
     if (!json_object_get(q->json.root, "inputs") &&
         json_object_set_new(q->json.root, "inputs", json_array()))
         return error_set(f->e, ERROR_OUT_OF_MEMORY, "out of memory");

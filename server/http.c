@@ -39,19 +39,15 @@ static void add_headers(struct exchange *x, struct MHD_Response *m)
         MHD_add_response_header(m, r->headers[i].name, r->headers[i].value);
     if (x->q->id)
         MHD_add_response_header(m, "X-Request-Id", x->q->id);
-    pthread_mutex_lock(&x->http->mutex);
-    bool closing = x->http->stopping;
-    pthread_mutex_unlock(&x->http->mutex);
-    if (closing)
+    if (atomic_load(&x->http->stopping))
         MHD_add_response_header(m, "Connection", "close");
 }
 
 /* From here on the request is waited for when the server stops. */
 static void count_open(struct exchange *x)
 {
-    pthread_mutex_lock(&x->http->mutex);
-    x->http->open += !x->counted;
-    pthread_mutex_unlock(&x->http->mutex);
+    if (!x->counted)
+        atomic_fetch_add(&x->http->open, 1);
     x->counted = true;
 }
 
@@ -139,13 +135,9 @@ static void job_run(struct work_job *job, bool cancelled)
 {
     struct exchange *x = (struct exchange *)job; /* its first member */
     struct http *h = x->http;
-    pthread_mutex_lock(&h->mutex);
-    bool stopping = h->stopping;
-    pthread_mutex_unlock(&h->mutex);
-    x->q->queue_seconds = exchange_seconds(x) - x->submitted;
     if (!cancelled)
         handle(x);
-    else if (stopping)
+    else if (atomic_load(&h->stopping))
         reply_errorf(x->q, ERROR_NOT_READY, "the server is stopping");
     else
         reply_errorf(x->q, ERROR_CONFLICT, "the model was deleted while the request was waiting");
@@ -164,7 +156,6 @@ static void wait_begin(struct exchange *x)
     h->waiting++;
     pthread_mutex_unlock(&h->mutex);
     MHD_suspend_connection(x->connection);
-    x->submitted = exchange_seconds(x);
     x->job.run = job_run;
     x->submitted = exchange_seconds(x);
     if (work_submit(h->server->work, flags & ROUTE_WRITES ? q->queue : NULL, &x->job,
@@ -174,16 +165,26 @@ static void wait_begin(struct exchange *x)
     }
 }
 
+/* Whether it may run in this thread. */
+static bool quick(const struct request *q)
+{
+    unsigned flags = q->route->flags;
+    return flags & ROUTE_QUICK || (flags & ROUTE_FIRST && q->server->small && q->server->small(q));
+}
+
 /* All of the request is there. */
 static enum MHD_Result complete(struct exchange *x)
 {
     count_open(x);
-    if (x->state == EXCHANGE_READING && !(x->q->route->flags & ROUTE_QUICK)) {
+    if (x->state == EXCHANGE_READING && !quick(x->q)) {
         wait_begin(x);
         return MHD_YES;
     }
-    if (x->state == EXCHANGE_READING)
+    if (x->state == EXCHANGE_READING) {
+        double begun = exchange_seconds(x);
         dispatch_run(x->q);
+        x->q->compute_seconds = exchange_seconds(x) - begun;
+    }
     return send_response(x);
 }
 
@@ -249,8 +250,11 @@ static void completed(void *arg, struct MHD_Connection *c, void **context,
     http_stream_forget(x);
     exchange_destroy(&x);
     *context = NULL;
+    if (counted)
+        atomic_fetch_sub(&h->open, 1);
+    if (!atomic_load(&h->stopping)) /* else wait_idle counts, or will after it is set */
+        return;
     pthread_mutex_lock(&h->mutex);
-    h->open -= counted;
     pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->mutex);
 }
@@ -308,6 +312,7 @@ static void http_free(struct http *h)
     peers_destroy(&h->peers);
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->mutex);
+    free(h->spare);
     free(h);
 }
 
@@ -362,7 +367,7 @@ static void wait_idle(struct http *h)
     pthread_mutex_lock(&h->mutex);
     while (h->waiting)
         pthread_cond_wait(&h->changed, &h->mutex);
-    while (h->open && !late)
+    while (atomic_load(&h->open) && !late)
         late = pthread_cond_timedwait(&h->changed, &h->mutex, &until);
     pthread_mutex_unlock(&h->mutex);
 }
@@ -372,8 +377,8 @@ void http_destroy(struct http **http)
     struct http *h = *http;
     if (!h)
         return;
-    pthread_mutex_lock(&h->mutex);
-    h->stopping = true;
+    pthread_mutex_lock(&h->mutex); /* with http_streams_end: a stream that begins sees it */
+    atomic_store(&h->stopping, true);
     pthread_mutex_unlock(&h->mutex);
     /* Closed only when its thread has ended: that may still take the socket out of its epoll set.
      */

@@ -1,5 +1,6 @@
 /* http.h: HTTP on libmicrohttpd. One thread reads and writes all connections; handlers that are not
- * ROUTE_QUICK run on the workers while their connection is suspended. */
+ * ROUTE_QUICK, nor predictions that server.small knows to be, run on the workers while their
+ * connection is suspended. */
 #ifndef BACKPROPD_HTTP_H
 #define BACKPROPD_HTTP_H
 

@@ -93,6 +93,8 @@ struct MHD_Response *http_stream_response(struct exchange *x)
 
 void http_stream_forget(struct exchange *x)
 {
+    if (!x->link) /* only the HTTP thread, where we are, sets it */
+        return;
     pthread_mutex_lock(&x->http->mutex);
     if (x->link) {
         *x->link = x->next;

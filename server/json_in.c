@@ -104,6 +104,24 @@ static void plain_text(char *text)
             *text = ' ';
 }
 
+/* Texts that are JSON, but not what we take. */
+static enum error_code error_of(const json_error_t *je)
+{
+    static const struct {
+        enum json_error_code given;
+        enum error_code code;
+    } rows[] = {
+        {json_error_duplicate_key, ERROR_DUPLICATE_FIELD},
+        {json_error_null_byte_in_key, ERROR_BAD_NAME},
+        {json_error_null_character, ERROR_BAD_VALUE}, /* of a string: it would end there */
+        {json_error_numeric_overflow, ERROR_BAD_VALUE},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].given == json_error_code(je))
+            return rows[i].code;
+    return ERROR_BAD_JSON;
+}
+
 static int report(const struct json_in *in, const char *text, size_t size, json_error_t *je,
                   struct error *e)
 {
@@ -113,8 +131,9 @@ static int report(const struct json_in *in, const char *text, size_t size, json_
     if (at > text + size)
         at = text + size;
     json_position(text, at, &line, &column);
+    enum error_code code = error_of(je);
     plain_text(je->text);
-    return error_set(e, ERROR_BAD_JSON, "line %ld, column %ld: %s", line, column, je->text);
+    return error_set(e, code, "line %ld, column %ld: %s", line, column, je->text);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -122,13 +141,18 @@ static int report(const struct json_in *in, const char *text, size_t size, json_
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
                  struct error *e)
 {
-    *in = (struct json_in){0};
+    json_error_t je;
+    *in = (struct json_in){.text = text, .size = size};
     if (json_scan(in, a, text, size, spans, e))
         return -1;
-    json_error_t je;
     struct feed feed = {.in = in, .p = text, .end = text + size};
-    in->root = json_load_callback(feed_read, &feed, JSON_REJECT_DUPLICATES, &je);
+    in->root = json_load_callback(feed_read, &feed, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
     return in->root ? 0 : report(in, text, size, &je, e);
+}
+
+int json_in_check(const struct json_in *in, struct error *e)
+{
+    return in->text ? json_check(in->text, in->text, in->text + in->size, e) : 0;
 }
 
 void json_in_free(struct json_in *in)

@@ -27,12 +27,21 @@ struct json_in {
     json_t *root; /* NULL: nothing was read */
     struct json_span *spans;
     size_t n_spans;
+    const char *text; /* that was read; NULL: none was */
+    size_t size;
 };
 
-/* Reads an object or array. `text` must stay in place while spans are used; the list of spans is in
- * `a`. `spans` false: everything goes to jansson. ERROR_BAD_JSON with line and column. */
+/* Reads any JSON value. `text` must stay in place while spans are used; the list of spans is in
+ * `a`. `spans` false: everything goes to jansson. With line and column: ERROR_BAD_JSON         what
+ * RFC 8259 forbids, and nesting deeper than JSON_IN_MAX_DEPTH ERROR_DUPLICATE_FIELD,
+ * ERROR_BAD_NAME, ERROR_BAD_VALUE JSON that we do not take: a key twice, NUL in a key or string
+ * (they would end there for us), integers beyond 64 bits ERROR_BAD_TYPE         a string or object
+ * among the numbers of a span */
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
                  struct error *e);
+/* Whether all of the text is JSON: for bodies that are refused, whose spans may not have been read.
+ * ERROR_BAD_JSON with the first mistake; 0 when there is none, or no text. */
+int json_in_check(const struct json_in *in, struct error *e);
 void json_in_free(struct json_in *in);
 
 /* The span that stands for `value`, which is the value of one of the three keys; NULL when it is an

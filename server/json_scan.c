@@ -14,6 +14,8 @@ struct scan {
     size_t cap; /* of in->spans */
     bool spans;
     int depth;
+    int parameters; /* depth of the key that we are under the value of, 0: under none. What stands
+                     * there may be read by nobody: its spans are checked here */
     int64_t values;
     struct error *error;
 };
@@ -35,13 +37,6 @@ static const char *string_end(const char *p, const char *end)
     return p < end ? p + 1 : NULL;
 }
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'                 ? c - '0'
-           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-                                                : -1;
-}
-
 /* The character of an escape after its backslash, 0 for those that no key of ours has. */
 static char escape_value(const char **p, const char *end)
 {
@@ -49,7 +44,7 @@ static char escape_value(const char **p, const char *end)
         return 0;
     int v = 0;
     for (int i = 1; i <= 4; i++) {
-        int h = hex_value((*p)[i]);
+        int h = json_hex_value((*p)[i]);
         if (h < 0)
             return 0;
         v = v * 16 + h;
@@ -58,16 +53,24 @@ static char escape_value(const char **p, const char *end)
     return (char)(v < 128 ? v : 0);
 }
 
-/* Whether the key between its quotes is one whose arrays become spans. */
-static bool span_key(const char *p, const char *end)
+enum key { KEY_OTHER, KEY_SPAN, KEY_PARAMETERS };
+
+/* What the key between its quotes means here. */
+static enum key key_find(const char *p, const char *end)
 {
-    static const char *const keys[] = {"data", "inputs", "targets"};
-    enum { LONGEST = 7 };
+    static const struct {
+        const char *name;
+        enum key key;
+    } rows[] = {{"data", KEY_SPAN},
+                {"inputs", KEY_SPAN},
+                {"targets", KEY_SPAN},
+                {"parameters", KEY_PARAMETERS}};
+    enum { LONGEST = 10 };
     char text[LONGEST + 1];
     size_t n = 0;
     for (; p < end; p++) {
         if (n == LONGEST)
-            return false;
+            return KEY_OTHER;
         char c = *p;
         if (c == '\\') {
             p++;
@@ -76,10 +79,10 @@ static bool span_key(const char *p, const char *end)
         text[n++] = c;
     }
     text[n] = 0;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (strlen(keys[i]) == n && !memcmp(keys[i], text, n))
-            return true;
-    return false;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strlen(rows[i].name) == n && !memcmp(rows[i].name, text, n))
+            return rows[i].key;
+    return KEY_OTHER;
 }
 
 /* ---- spans ----------------------------------------------------------------------------------- */
@@ -170,13 +173,20 @@ static const char *scan_string(struct scan *s, const char *p)
     if (!after)
         return s->end;
     value = json_skip_space(after, s->end);
-    if (!s->spans || value == s->end || *value != ':' || !span_key(p + 1, after - 1))
+    if (!s->spans || value == s->end || *value != ':')
         return after;
+    enum key key = key_find(p + 1, after - 1);
+    if (s->depth <= s->parameters)
+        s->parameters = 0;
+    if (key == KEY_PARAMETERS && !s->parameters)
+        s->parameters = s->depth;
     value = json_skip_space(value + 1, s->end);
-    if (value == s->end || *value != '[' || !begins_numbers(value, s->end))
+    if (key != KEY_SPAN || value == s->end || *value != '[' || !begins_numbers(value, s->end))
         return value;
     const char *end = span_end(s, value);
-    return end && !span_add(s, value, end) ? end : NULL;
+    if (!end || (s->parameters && json_check(s->text, value, end, s->error)))
+        return NULL;
+    return span_add(s, value, end) ? NULL : end;
 }
 
 /* Everything else: counts. */
@@ -185,6 +195,8 @@ static int scan_char(struct scan *s, const char *p)
     bool opens = *p == '[' || *p == '{', closes = *p == ']' || *p == '}';
     s->depth += opens - closes;
     s->values += opens || *p == ',';
+    if (!*p) /* jansson may pass over one */
+        return scan_error(s, p, ERROR_BAD_JSON, "a NUL byte");
     if (s->depth > JSON_IN_MAX_DEPTH)
         return scan_error(s, p, ERROR_BAD_JSON, "values are nested more than 64 deep");
     if (s->values > JSON_IN_MAX_VALUES)
@@ -196,7 +208,7 @@ static int scan_char(struct scan *s, const char *p)
 int json_scan(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
               struct error *e)
 {
-    struct scan s = {in, a, text, text + size, 0, spans, 0, 0, e};
+    struct scan s = {in, a, text, text + size, 0, spans, 0, 0, 0, e};
     for (const char *p = text; p < s.end;) {
         if (*p == '"') {
             if (!(p = scan_string(&s, p)))

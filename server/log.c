@@ -3,31 +3,66 @@
 #include "log.h"
 
 #include "json_out.h"
+#include "number.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 
-static void write_all(const struct log *log, const char *text, size_t size)
+static void write_line(const struct log *log, enum log_level level, const char *text, size_t size)
 {
-    while (write(log->fd, text, size) < 0 && errno == EINTR)
-        ;
+    if (log->buffer)
+        log_buffer_put(log->buffer, text, size, level >= LOG_WARN);
+    else
+        log_write_all(log->fd, text, size);
 }
 
-/* "2024-01-31T12:00:00.123Z" */
-static void time_text(char text[64])
+/* `digits` digits with zeros before them; the place behind. */
+static char *put_digits(char *out, int64_t value, int digits)
+{
+    for (int i = digits; i-- > 0; value /= 10)
+        out[i] = (char)('0' + value % 10);
+    return out + digits;
+}
+
+/* The days are counted in years that begin in March, so that the day
+ * that some years have more is their last: 146097 days are 400 years, and the months before the
+ * m-th have (153 m + 2) / 5 days. */
+void log_time_text(const struct timespec *now, char text[LOG_TIME_TEXT])
+{
+    int64_t seconds = now->tv_sec, days = seconds / 86400 + 719468, clock = seconds % 86400;
+    int64_t era = days / 146097, of_era = days % 146097;
+    int64_t years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int64_t of_year = of_era - (365 * years + years / 4 - years / 100);
+    int64_t m = (5 * of_year + 2) / 153, month = m < 10 ? m + 3 : m - 9;
+    const struct {
+        int64_t value;
+        int digits;
+        char after;
+    } parts[] = {
+        {era * 400 + years + (month <= 2), 4, '-'},
+        {month, 2, '-'},
+        {of_year - (153 * m + 2) / 5 + 1, 2, 'T'},
+        {clock / 3600, 2, ':'},
+        {clock / 60 % 60, 2, ':'},
+        {clock % 60, 2, '.'},
+        {now->tv_nsec / 1000000, 3, 'Z'},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        text = put_digits(text, parts[i].value, parts[i].digits);
+        *text++ = parts[i].after;
+    }
+    *text = 0;
+}
+
+static void time_now(char text[LOG_TIME_TEXT])
 {
     struct timespec now;
-    struct tm utc;
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    size_t n = strftime(text, 64, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(text + n, 64 - n, ".%03ldZ", now.tv_nsec / 1000000);
+    log_time_text(&now, text);
 }
 
 /* ---- logfmt ---------------------------------------------------------------------------------- */
@@ -80,9 +115,23 @@ static void put_value(struct line *l, const char *value)
     put(l, "\"", 1);
 }
 
+/* Three decimals. */
+static size_t real_text(char *out, double value)
+{
+    if (!(fabs(value) < 1e12)) /* NaN too */
+        return (size_t)snprintf(out, 32, "%.3g", value);
+    int64_t thousandths = llround(fabs(value) * 1000);
+    char *p = out;
+    if (value < 0)
+        *p++ = '-';
+    p += number_write_int(p, thousandths / 1000);
+    *p++ = '.';
+    return (size_t)(put_digits(p, thousandths % 1000, 3) - out);
+}
+
 static void put_field(struct line *l, const struct log_field *f)
 {
-    char number[48];
+    char number[NUMBER_INT_MAX + 32];
     put(l, " ", 1);
     put_text(l, f->key);
     put(l, "=", 1);
@@ -90,19 +139,16 @@ static void put_field(struct line *l, const struct log_field *f)
         put_value(l, f->s);
         return;
     }
-    if (f->kind == LOG_IS_INT)
-        snprintf(number, sizeof number, "%lld", (long long)f->i);
-    else
-        snprintf(number, sizeof number, "%.3f", f->d);
-    put_text(l, number);
+    put(l, number,
+        f->kind == LOG_IS_INT ? number_write_int(number, f->i) : real_text(number, f->d));
 }
 
 static void write_logfmt(const struct log *log, enum log_level level, const char *event,
                          const struct log_field *fields, size_t n)
 {
     struct line l = {.size = 0};
-    char now[64];
-    time_text(now);
+    char now[LOG_TIME_TEXT];
+    time_now(now);
     put_text(&l, "time=");
     put_text(&l, now);
     put_text(&l, " level=");
@@ -113,7 +159,7 @@ static void write_logfmt(const struct log *log, enum log_level level, const char
         if (fields[i].kind != LOG_IS_STR || fields[i].s)
             put_field(&l, &fields[i]);
     l.text[l.size++] = '\n';
-    write_all(log, l.text, l.size);
+    write_line(log, level, l.text, l.size);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -133,8 +179,8 @@ static void write_json(const struct log *log, enum log_level level, const char *
                        const struct log_field *fields, size_t n)
 {
     struct json_out w = JSON_OUT_INIT;
-    char now[64];
-    time_text(now);
+    char now[LOG_TIME_TEXT];
+    time_now(now);
     out_open_object(&w);
     out_put_string(&w, "time", now);
     out_put_string(&w, "level", level_names[level]);
@@ -144,7 +190,7 @@ static void write_json(const struct log *log, enum log_level level, const char *
     out_close(&w);
     out_append_bytes(&w, "\n", 1);
     if (!w.failed)
-        write_all(log, w.data, w.size);
+        write_line(log, level, w.data, w.size);
     out_free(&w);
 }
 

@@ -16,11 +16,26 @@
 #include "tls.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* glibc would raise both limits with the largest block that was ever freed, and keep the memory of
+ * models that are gone. Blocks of a megabyte come from the system and go back to it, which costs a
+ * page fault for each of their pages; of smaller ones two megabytes a thread are kept for the next.
+ */
+static void memory_limits(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 2 << 20);
+#endif
+}
 
 /* ---- starting -------------------------------------------------------------------------------- */
 
@@ -69,6 +84,8 @@ static int server_prepare(struct server *s, struct http_listener *l, char **port
 static int server_open(struct server *s, struct error *e)
 {
     const struct config *c = s->config;
+    /* It has a thread, so not before the sandbox; without it every line is a write. */
+    s->log.buffer = log_buffer_create(STDERR_FILENO);
     s->pool = pool_create((int)c->threads, e);
     if (!s->pool)
         return -1;
@@ -227,7 +244,7 @@ static int wait_for_stop(struct life *l, const struct process_task *t)
 /* What was answered is in the log or in the store: nothing is lost when the process ends here. */
 __attribute__((noreturn)) static void end_now(const struct server *s, const char *why, int status)
 {
-    log_line(&s->log, LOG_WARN, "ended", LOG_STR("why", why));
+    log_line(&s->log, LOG_WARN, "ended", LOG_STR("why", why)); /* a warning does not wait */
     _exit(status);
 }
 
@@ -295,16 +312,19 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     process_signals_block();
+    memory_limits();
     struct server s = {.config = &config,
-                       .log = {config.log_level, STDERR_FILENO, config.log_format},
+                       .log = {config.log_level, STDERR_FILENO, config.log_format, NULL},
                        .routes = routes,
                        .find_model = api_find_model,
                        .release_model = api_release_model,
                        .authorize = access_authorize,
+                       .small = api_infer_small,
                        .observe = stats_observe,
                        .started = time(NULL)};
     struct life l = {.server = &s, .argc = argc, .argv = argv};
     status = live(&l);
+    log_buffer_destroy(&s.log.buffer);
     config_free(&config);
     return status;
 }

@@ -8,6 +8,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string.h>
 
 /* The published generation, the one that is being written, one that readers may still hold,
@@ -129,6 +132,9 @@ void model_release(struct model **model)
     redo_close(&m->redo);
     answers_destroy(&m->answers);
     free(m);
+#ifdef __GLIBC__
+    malloc_trim(0); /* what lay between others' blocks goes back to the system, too */
+#endif
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------- */

@@ -8,6 +8,8 @@
 
 json_t *description_effective(const json_t *given, const json_t *settings)
 {
+    if (!json_object_size(settings)) /* of each prediction: no copy */
+        return json_incref((json_t *)given);
     json_t *d = json_copy((json_t *)given);
     const char *key;
     json_t *value;

@@ -39,6 +39,7 @@ int reply_bytes(struct request *q, int status, const char *content_type, const v
     r->body = bytes;
     r->size = size;
     r->kind = kind;
+    q->error = ERROR_NONE;
     return q->status = status;
 }
 
@@ -94,7 +95,9 @@ int reply_error(struct request *q, const struct error *e)
     out_close(&w);
     if (error_status(e->code) == 429 && !has_header(&q->response, "Retry-After"))
         reply_header(q, "Retry-After", "1");
-    return reply_json(q, error_status(e->code), &w);
+    int status = reply_json(q, error_status(e->code), &w);
+    q->error = e->code;
+    return status;
 }
 
 int reply_errorf(struct request *q, enum error_code code, const char *format, ...)

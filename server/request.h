@@ -116,7 +116,8 @@ struct request {
     double queue_seconds;   /* that it waited for a worker */
     double compute_seconds; /* that its handler took */
 
-    int status; /* of the response; 0: not answered yet */
+    int status;            /* of the response; 0: not answered yet */
+    enum error_code error; /* that it tells; ERROR_NONE: none */
     struct response response;
 };
 

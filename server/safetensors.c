@@ -217,7 +217,7 @@ int safetensors_read(struct safetensors *s_r, struct arena *a, const void *bytes
         return -1;
     at += LENGTH_BYTES;
     if (json_in_read(&in, a, (const char *)at, length, false, e)) {
-        if (e && e->code == ERROR_BAD_JSON)
+        if (e && e->code != ERROR_OUT_OF_MEMORY)
             e->code = ERROR_BAD_SAFETENSORS;
         return error_prefix(e, "safetensors: the header");
     }

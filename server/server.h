@@ -44,6 +44,10 @@ struct server {
     int (*find_model)(struct request *q, struct error *e);
     void (*release_model)(struct request *q); /* request.model is not NULL */
 
+    /* Called in the HTTP thread with the body there, for routes that are ROUTE_FIRST: whether the
+     * handler takes microseconds and never waits, so that it may run there. NULL: none does. */
+    bool (*small)(const struct request *q);
+
     /* Called in the HTTP thread once the route is known. -1: ERROR_UNAUTHORIZED, ERROR_FORBIDDEN.
      * NULL: everybody may do everything. */
     int (*authorize)(struct request *q, struct error *e);

@@ -95,14 +95,15 @@ static void test_broken_bodies(void **state)
         const char *text, *place;
         enum error_code code;
     } rows[] = {
-        {"", "line 1, column 1: '[' or '{' expected", ERROR_BAD_JSON},
+        {"", "line 1, column 1: unexpected token near end", ERROR_BAD_JSON},
         {"nope", "line 1, column 1:", ERROR_BAD_JSON},
         {"{\"data\":[1,2],\n  \"b\" 1}", "line 2, column 7: ':' expected", ERROR_BAD_JSON},
         {"{\"data\":[1,2,3,4,5,6,7,8,9,10,11,12], \"b\":x}", "line 1, column 43:", ERROR_BAD_JSON},
         {"{\"data\":[], \"b\":x}", "line 1, column 17:", ERROR_BAD_JSON},
         {"{\"data\":[1],\n\n\"b\":[1 2]}", "line 3, column 8:", ERROR_BAD_JSON},
-        {"{\"a\":1,\"a\":2}", "line 1, column 8: duplicate object key", ERROR_BAD_JSON},
-        {"{\"data\":[1],\"d\\u0061ta\":[2]}", "line 1, column 13: duplicate", ERROR_BAD_JSON},
+        {"{\"a\":1,\"a\":2}", "line 1, column 8: duplicate object key", ERROR_DUPLICATE_FIELD},
+        {"{\"data\":[1],\"d\\u0061ta\":[2]}", "line 1, column 13: duplicate",
+         ERROR_DUPLICATE_FIELD},
         {"{\"data\":[1,2", "line 1, column 9: the list that begins here does not end",
          ERROR_BAD_JSON},
         {"{\"data\":[1,\"x\"]}", "line 1, column 12: a string", ERROR_BAD_TYPE},
@@ -111,6 +112,12 @@ static void test_broken_bodies(void **state)
         {"{\"\xc3\xa9\":\"\xc3\xa9\", y}", "line 1, column 11:", ERROR_BAD_JSON},
         {"{\"a\":\"", "line 1, column 6:", ERROR_BAD_JSON},
         {"{\"a\":[NaN]}", "line 1, column 7:", ERROR_BAD_JSON},
+        {"{\"a\":\"\\u0000\"}", "line 1, column 6:", ERROR_BAD_VALUE},
+        {"{\"\\u0000\":1}", "line 1, column 2:", ERROR_BAD_NAME},
+        /* Nobody may read what is in parameters: it is checked at once. */
+        {"{\"parameters\":{\"data\":[1,,2]}}", "line 1, column 26: expected a value",
+         ERROR_BAD_JSON},
+        {"{\"parameters\":{\"a\":[{\"inputs\":[[01]]}]}}", "line 1, column 34:", ERROR_BAD_JSON},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!read_text(f, rows[i].text))
@@ -266,6 +273,60 @@ static void test_nested_errors(void **state)
     }
 }
 
+/* json_in_check finds what jansson finds, and nothing else. */
+static void check_agrees(struct fixture *f, const char *text, size_t size)
+{
+    json_t *root = json_loadb(text, size, JSON_DECODE_ANY, NULL);
+    struct json_in in = {.text = text, .size = size};
+    f->e = (struct error){0};
+    if (!root != !!json_in_check(&in, &f->e))
+        fail_msg("%.*s: %s", (int)size, text, root ? f->e.text : "passes for JSON");
+    json_decref(root);
+}
+
+/* Places of mistakes that no reader has seen. */
+static void test_check(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *text, *error; /* NULL: it is JSON */
+    } rows[] = {
+        {" [1, -0.5e+7, \"\\ud83d\\u00e9\\n\", true, {}, [], {\"a\":null}]\n", NULL},
+        {"7", NULL},
+        {"{\"data\":[1,2,,3]}", "line 1, column 14: expected a value"},
+        {"[1,\n2 3]", "line 2, column 3: expected ',' or ']'"},
+        {"{\"a\":1 2}", "line 1, column 8: expected ',' or '}'"},
+        {"{\"a\" 1}", "line 1, column 6: expected ':'"},
+        {"{1:2}", "line 1, column 2: expected a string"},
+        {"[\"\\x\"]", "line 1, column 4: an escape"},
+        {"[\"\\u12g4\"]", "line 1, column 7: \\u without"},
+        {"[\"\t\"]", "line 1, column 3: a control character"},
+        {"[\"\xed\xa0\x80\"]", "line 1, column 3: bytes that are not UTF-8"},
+        {"[\"a", "line 1, column 4: a string that does not end"},
+        {"[-]", "line 1, column 3: not a JSON number"},
+        {"[01]", "line 1, column 3: expected ',' or ']'"},
+        {"{}}", "line 1, column 3: expected the end"},
+        {"[[]", "line 1, column 4: expected ',' or ']'"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct json_in in = {.text = rows[i].text, .size = strlen(rows[i].text)};
+        f->e = (struct error){0};
+        bool bad = json_in_check(&in, &f->e);
+        if (bad != !!rows[i].error ||
+            (bad && strncmp(f->e.text, rows[i].error, strlen(rows[i].error)) != 0))
+            fail_msg("%s: %s", rows[i].text, f->e.text);
+        if (strstr(rows[i].text, "ud83d") == NULL) /* jansson takes no lone surrogates */
+            check_agrees(f, rows[i].text, strlen(rows[i].text));
+    }
+    char deep[2 * JSON_IN_MAX_DEPTH + 2];
+    memset(deep, '[', JSON_IN_MAX_DEPTH + 1);
+    memset(deep + JSON_IN_MAX_DEPTH + 1, ']', JSON_IN_MAX_DEPTH + 1);
+    struct json_in in = {.text = deep, .size = sizeof deep};
+    assert_int_equal(json_in_check(&in, &f->e), -1);
+    in = (struct json_in){.text = deep + 1, .size = sizeof deep - 2};
+    assert_int_equal(json_in_check(&in, &f->e), 0);
+}
+
 /* Bodies cut short, with single bytes changed: no crash, no read beyond the end (sanitizers tell).
  */
 static void test_mutations(void **state)
@@ -282,6 +343,7 @@ static void test_mutations(void **state)
             memcpy(copy, body, size);
             copy[at] = bytes[b];
             size_t n = b + 1 == sizeof bytes ? at : size;
+            check_agrees(f, copy, n);
             arena_reset(f->arena);
             json_in_free(&f->in);
             if (!json_in_read(&f->in, f->arena, copy, n, true, &f->e))
@@ -332,7 +394,7 @@ int main(void)
         TEST(test_envelope),      TEST(test_forged_marks),  TEST(test_broken_bodies),
         TEST(test_depth),         TEST(test_shapes),        TEST(test_values),
         TEST(test_broken_values), TEST(test_nested_errors), TEST(test_mutations),
-        TEST(test_time),
+        TEST(test_check),         TEST(test_time),
     };
     return cmocka_run_group_tests_name("json_in", tests, NULL, NULL);
 }
