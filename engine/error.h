@@ -23,6 +23,7 @@
     X(ERROR_BAD_ENCODING, 400, "bad_encoding", "a compressed body that cannot be unpacked")        \
     X(ERROR_BAD_IMAGE, 400, "bad_image", "an image that cannot be decoded")                        \
     X(ERROR_BAD_SAFETENSORS, 400, "bad_safetensors", "a file that is no safetensors")              \
+    X(ERROR_BATCH_TOO_LARGE, 400, "batch_too_large", "more samples than max_batch_size")           \
     X(ERROR_UNAUTHORIZED, 401, "unauthorized", "no valid key")                                     \
     X(ERROR_FORBIDDEN, 403, "forbidden", "the key does not allow this")                            \
     X(ERROR_UNKNOWN_PATH, 404, "unknown_path", "no such path")                                     \

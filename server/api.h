@@ -78,7 +78,6 @@ int api_model_clone(struct request *q);
 int api_model_ready(struct request *q);
 int api_model_config(struct request *q);
 int api_infer(struct request *q); /* api_infer.c */
-int api_version_infer(struct request *q);
 int api_stats(struct request *q); /* api_stats.c */
 int api_model_stats(struct request *q);
 int api_evaluate(struct request *q);   /* api_evaluate.c */

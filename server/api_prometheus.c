@@ -237,7 +237,7 @@ static void model_read(struct model *m, struct model_reading *v)
     v->predictions = (double)t.predictions;
     v->non_finite = (double)t.non_finite;
     v->checkpoints = (double)t.checkpoints;
-    v->queue = (double)work_queue_waiting(m->queue);
+    v->queue = (double)work_queue_waiting(m->queue[WORK_WRITES]);
     v->redo = (double)redo_bytes(m->redo);
 }
 

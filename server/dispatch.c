@@ -279,13 +279,29 @@ static int read_body(struct request *q)
                : reply_errorf(q, ERROR_BAD_TYPE, "the body is a JSON array, expected an object");
 }
 
-int dispatch_run(struct request *q)
+static void finish(struct request *q)
 {
-    int status = read_body(q);
-    if (!status)
-        q->status = q->route->handle(q);
     encoding_forget(q);
     encoding_pack(q);
+}
+
+int dispatch_run(struct request *q)
+{
+    struct request *ready = NULL, **last = &ready;
+    for (struct request *r = q, *next; r; r = next) {
+        next = r->together;
+        r->together = NULL;
+        if (read_body(r)) {
+            finish(r);
+            continue;
+        }
+        *last = r;
+        last = &r->together;
+    }
+    if (ready)
+        ready->status = ready->route->handle(ready);
+    for (struct request *r = ready; r; r = r->together)
+        finish(r);
     return q->status;
 }
 

@@ -73,6 +73,17 @@ struct program *model_compile(struct models *ms, const json_t *given, const json
     return net ? program_create(net, &ms->budget, pool_threads(ms->pool), e) : NULL;
 }
 
+static int model_queues(struct model *m, struct error *e)
+{
+    const struct models *ms = m->models;
+    for (int i = 0; i < WORK_KINDS; i++) {
+        m->queue[i] = work_queue_create(ms->work, (enum work_kind)i, (size_t)ms->max_queue, e);
+        if (!m->queue[i])
+            return -1;
+    }
+    return 0;
+}
+
 struct model *model_create(struct models *ms, const char *name, json_t *given, json_t *settings,
                            struct error *e)
 {
@@ -94,9 +105,7 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     m->durability = model_durability(given, settings);
     m->answers = answers_create();
     m->program = model_compile(ms, given, settings, e);
-    m->queue =
-        m->program && m->answers ? work_queue_create(ms->work, (size_t)ms->max_queue, e) : NULL;
-    if (!m->queue || model_allocate(m, e))
+    if (!m->program || !m->answers || model_queues(m, e) || model_allocate(m, e))
         model_release(&m);
     return m;
 }
@@ -107,8 +116,8 @@ void model_release(struct model **model)
     *model = NULL;
     if (!m || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
-    if (m->queue)
-        work_queue_destroy(&m->queue);
+    for (int i = 0; i < WORK_KINDS; i++)
+        work_queue_destroy(&m->queue[i]);
     evaluations_destroy(m);
     model_kept_drop(m, 0);
     generation_unref(&m->live);
@@ -138,7 +147,8 @@ int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e)
                              .generation = generation_ref(m->live),
                              .at = m->at,
                              .pending = m->pending,
-                             .last_loss = m->last_loss};
+                             .last_loss = m->last_loss,
+                             .max_batch_size = m->batching.max_batch_size};
     json_t *settings = json_incref(m->settings);
     pthread_mutex_unlock(&m->lock);
     s_r->description = description_effective(m->given, settings);

@@ -40,6 +40,12 @@ struct answers;
 enum durability { DURABILITY_PROCESS, DURABILITY_POWER, DURABILITY_NONE };
 #define DURABILITY_CHOICES "process|power|none"
 
+/* How predictions that wait are put together, by Triton's names. */
+struct batching {
+    int64_t max_batch_size; /* samples; 0: as many as pay, and a request may bring more */
+    int64_t max_queue_delay_microseconds;
+};
+
 struct counters {
     uint64_t step, revision, draw;
 };
@@ -67,7 +73,7 @@ struct model {
     char name[MODEL_MAX_NAME + 1];
     int64_t id, created_ms;
     int refs; /* atomic */
-    struct work_queue *queue;
+    struct work_queue *queue[WORK_KINDS];
 
     pthread_mutex_t lock; /* guards the next group: held for moments only */
     struct program *program;
@@ -97,6 +103,7 @@ struct model {
     struct answers *answers;
     struct redo *redo;
     enum durability durability;
+    struct batching batching;
     bool replaying;      /* at start: nothing is logged */
     double redo_seconds; /* that the steps since the last checkpoint took */
     uint64_t replayed, replayed_other_engine, torn_bytes; /* at start */
@@ -166,6 +173,7 @@ struct snapshot {
     bool pending;
     double last_loss;
     json_t *description; /* effective */
+    int64_t max_batch_size;
 };
 int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e);
 void snapshot_release(struct snapshot *s);
@@ -201,6 +209,11 @@ int snapshot_gradients(const struct snapshot *s, struct pool *pool, const struct
 typedef void infer_fn(void *arg, int64_t begin, int64_t n, const real *const *out);
 int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
                    unsigned outputs, infer_fn *f, void *arg, struct error *e);
+
+/* The same for an `f` that may end it: -1 of it is that of the whole, with *e left alone. */
+typedef int infer_slice_fn(void *arg, int64_t begin, int64_t n, const real *const *out);
+int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                          unsigned outputs, infer_slice_fn *f, void *arg, struct error *e);
 
 /* Deletes a version. UNKNOWN_VERSION. */
 int model_version_delete(struct model *m, int64_t version, struct error *e);

@@ -103,9 +103,14 @@ struct request {
     const struct image_fit *fits; /* of the images that were read, one a sample; NULL: none were */
     size_t reserved;              /* bytes of the models' budget, given back with the model */
 
-    void *model;              /* of server.find_model */
-    struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */
-    const char *once_key;     /* Idempotency-Key that is under way; NULL: none */
+    void *model;                      /* of server.find_model */
+    struct work_queue *const *queues; /* of server.find_model: by enum work_kind; NULL: none */
+    struct request *together;         /* the next of those that are handled together */
+    const char *once_key;             /* Idempotency-Key that is under way; NULL: none */
+
+    /* Whether nobody waits for the answer any more, for what takes long; NULL: not known. */
+    bool (*gone)(const struct request *q);
+    void *connection; /* of http.c, for `gone` */
 
     double queue_seconds;   /* that it waited for a worker */
     double compute_seconds; /* that its handler took */

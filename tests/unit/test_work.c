@@ -111,10 +111,10 @@ static void test_writes_keep_order(void **state)
     struct job *jobs = calloc(N * QUEUES, sizeof *jobs);
     assert_non_null(w);
     for (int k = 0; k < QUEUES; k++)
-        q[k] = work_queue_create(w, N, &e);
+        q[k] = work_queue_create(w, WORK_WRITES, N, &e);
     for (int i = 0; i < N * QUEUES; i++) {
-        jobs[i] = (struct job){{write_run, NULL}, &r[i % QUEUES], NULL, NULL, i};
-        assert_int_equal(work_submit(w, q[i % QUEUES], &jobs[i].job, WORK_FIRST, &e), 0);
+        jobs[i] = (struct job){{.run = write_run}, &r[i % QUEUES], NULL, NULL, i};
+        assert_int_equal(work_submit(w, q[i % QUEUES], &jobs[i].job, &e), 0);
     }
     for (int k = 0; k < QUEUES; k++) {
         wait_done(&r[k], N);
@@ -142,14 +142,14 @@ static void test_reads_pass_writes(void **state)
     struct work_queue *q[4];
     struct job writes[4], jobs[50];
     for (int i = 0; i < 4; i++) {
-        q[i] = work_queue_create(w, 10, &e);
-        writes[i] = (struct job){{job_run, NULL}, r, &gate, NULL, i};
-        assert_int_equal(work_submit(w, q[i], &writes[i].job, WORK_FIRST, &e), 0);
+        q[i] = work_queue_create(w, WORK_WRITES, 10, &e);
+        writes[i] = (struct job){{.run = job_run}, r, &gate, NULL, i};
+        assert_int_equal(work_submit(w, q[i], &writes[i].job, &e), 0);
     }
     gate_wait(&gate, 2);
     for (int i = 0; i < 50; i++) {
-        jobs[i] = (struct job){{job_run, NULL}, reads, NULL, NULL, i};
-        assert_int_equal(work_submit(w, NULL, &jobs[i].job, i % 2, &e), 0);
+        jobs[i] = (struct job){{.run = job_run}, reads, NULL, NULL, i};
+        assert_int_equal(work_submit(w, NULL, &jobs[i].job, &e), 0);
     }
     wait_done(reads, 50);
     struct work_stats stats;
@@ -173,21 +173,21 @@ static void test_limits(void **state)
     struct work *w = work_create(2, 3, &e);
     struct gate gate = GATE_INIT;
     struct record *r = calloc(1, sizeof *r);
-    struct work_queue *q = work_queue_create(w, 2, &e);
+    struct work_queue *q = work_queue_create(w, WORK_WRITES, 2, &e);
     struct job jobs[20];
     for (int i = 0; i < 20; i++)
-        jobs[i] = (struct job){{job_run, NULL}, r, &gate, NULL, i};
-    assert_int_equal(work_submit(w, q, &jobs[0].job, 0, &e), 0);
-    assert_int_equal(work_submit(w, NULL, &jobs[1].job, 0, &e), 0);
+        jobs[i] = (struct job){{.run = job_run}, r, &gate, NULL, i};
+    assert_int_equal(work_submit(w, q, &jobs[0].job, &e), 0);
+    assert_int_equal(work_submit(w, NULL, &jobs[1].job, &e), 0);
     gate_wait(&gate, 2); /* both workers are taken */
     for (int i = 2; i < 4; i++)
-        assert_int_equal(work_submit(w, q, &jobs[i].job, 0, &e), 0);
+        assert_int_equal(work_submit(w, q, &jobs[i].job, &e), 0);
     assert_int_equal(work_queue_waiting(q), 2);
-    assert_int_equal(work_submit(w, q, &jobs[4].job, 0, &e), -1);
+    assert_int_equal(work_submit(w, q, &jobs[4].job, &e), -1);
     assert_int_equal(e.code, ERROR_QUEUE_FULL);
     for (int i = 5; i < 8; i++)
-        assert_int_equal(work_submit(w, NULL, &jobs[i].job, i % 2, &e), 0);
-    assert_int_equal(work_submit(w, NULL, &jobs[8].job, 0, &e), -1);
+        assert_int_equal(work_submit(w, NULL, &jobs[i].job, &e), 0);
+    assert_int_equal(work_submit(w, NULL, &jobs[8].job, &e), -1);
     assert_int_equal(e.code, ERROR_QUEUE_FULL);
     gate_open(&gate);
     wait_done(r, 7);
@@ -211,11 +211,11 @@ static void test_queue_destroy(void **state)
     struct work *w = work_create(2, 100, &e);
     struct gate gate = GATE_INIT;
     struct record *r = calloc(1, sizeof *r);
-    struct work_queue *q = work_queue_create(w, 100, &e);
+    struct work_queue *q = work_queue_create(w, WORK_WRITES, 100, &e);
     struct job jobs[10];
     for (int i = 0; i < 10; i++) {
-        jobs[i] = (struct job){{job_run, NULL}, r, &gate, NULL, i};
-        assert_int_equal(work_submit(w, q, &jobs[i].job, 0, &e), 0);
+        jobs[i] = (struct job){{.run = job_run}, r, &gate, NULL, i};
+        assert_int_equal(work_submit(w, q, &jobs[i].job, &e), 0);
     }
     gate_wait(&gate, 1);
     pthread_t thread;
@@ -237,13 +237,13 @@ static void test_queue_destroys_itself(void **state)
     struct gate gate = GATE_INIT;
     for (int round = 0; round < 50; round++) {
         struct record *r = calloc(1, sizeof *r);
-        struct work_queue *q = work_queue_create(w, 100, &e);
+        struct work_queue *q = work_queue_create(w, WORK_WRITES, 100, &e);
         struct job jobs[5];
         gate.open = false;
         gate.inside = 0;
         for (int i = 0; i < 5; i++) {
-            jobs[i] = (struct job){{job_run, NULL}, r, &gate, i ? NULL : &q, i};
-            assert_int_equal(work_submit(w, q, &jobs[i].job, 0, &e), 0);
+            jobs[i] = (struct job){{.run = job_run}, r, &gate, i ? NULL : &q, i};
+            assert_int_equal(work_submit(w, q, &jobs[i].job, &e), 0);
         }
         gate_wait(&gate, 1);
         gate_open(&gate);
@@ -266,11 +266,11 @@ static void test_stop(void **state)
     struct work *w = work_create(3, 100, &e);
     struct gate gate = GATE_INIT;
     struct record *r = calloc(1, sizeof *r);
-    struct work_queue *q = work_queue_create(w, 100, &e);
+    struct work_queue *q = work_queue_create(w, WORK_WRITES, 100, &e);
     struct job jobs[41];
     for (int i = 0; i < 40; i++) {
-        jobs[i] = (struct job){{job_run, NULL}, r, &gate, NULL, i};
-        assert_int_equal(work_submit(w, i % 2 ? q : NULL, &jobs[i].job, 0, &e), 0);
+        jobs[i] = (struct job){{.run = job_run}, r, &gate, NULL, i};
+        assert_int_equal(work_submit(w, i % 2 ? q : NULL, &jobs[i].job, &e), 0);
     }
     gate_wait(&gate, 3);
     pthread_t thread;
@@ -278,7 +278,7 @@ static void test_stop(void **state)
     work_stop(w);
     assert_int_equal(r->done, 3);
     assert_int_equal(r->cancelled, 37);
-    assert_int_equal(work_submit(w, NULL, &jobs[40].job, 0, &e), -1);
+    assert_int_equal(work_submit(w, NULL, &jobs[40].job, &e), -1);
     assert_int_equal(e.code, ERROR_NOT_READY);
     pthread_join(thread, NULL);
     work_queue_destroy(&q);
@@ -295,19 +295,19 @@ static void test_writes_get_a_turn(void **state)
     struct work *w = work_create(2, READS, &e);
     struct gate gate = GATE_INIT;
     struct record *r = calloc(1, sizeof *r), *reads = calloc(1, sizeof *r);
-    struct work_queue *q = work_queue_create(w, 100, &e);
+    struct work_queue *q = work_queue_create(w, WORK_WRITES, 100, &e);
     struct job *jobs = calloc(READS, sizeof *jobs), hold[2];
-    struct job write = {{job_run, NULL}, r, NULL, NULL, 0};
+    struct job write = {{.run = job_run}, r, NULL, NULL, 0};
     for (int i = 0; i < 2; i++) {
-        hold[i] = (struct job){{job_run, NULL}, r, &gate, NULL, i};
-        work_submit(w, NULL, &hold[i].job, 0, &e);
+        hold[i] = (struct job){{.run = job_run}, r, &gate, NULL, i};
+        work_submit(w, NULL, &hold[i].job, &e);
     }
     gate_wait(&gate, 2);
     for (int i = 0; i < READS; i++) {
-        jobs[i] = (struct job){{job_run, NULL}, reads, NULL, NULL, i};
-        assert_int_equal(work_submit(w, NULL, &jobs[i].job, 0, &e), 0);
+        jobs[i] = (struct job){{.run = job_run}, reads, NULL, NULL, i};
+        assert_int_equal(work_submit(w, NULL, &jobs[i].job, &e), 0);
     }
-    assert_int_equal(work_submit(w, q, &write.job, 0, &e), 0);
+    assert_int_equal(work_submit(w, q, &write.job, &e), 0);
     gate_open(&gate);
     while (r->done < 3)
         usleep(10);
