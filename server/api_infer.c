@@ -207,11 +207,11 @@ static int asked_prepare(struct asked *a, const struct network *net, struct erro
 /* As Triton does. Without a limit of the model's own, large requests are cut. */
 static int check_size(const struct snapshot *s, int64_t n, struct error *e)
 {
-    if (!s->max_batch_size || n <= s->max_batch_size)
+    if (!s->batching.max_batch_size || n <= s->batching.max_batch_size)
         return 0;
     return error_set(e, ERROR_BATCH_TOO_LARGE,
                      "the request has %lld samples, the model's max_batch_size is %lld",
-                     (long long)n, (long long)s->max_batch_size);
+                     (long long)n, (long long)s->batching.max_batch_size);
 }
 
 static int asked_read(struct asked *a, const struct snapshot *s, const struct detector *detector,
@@ -276,6 +276,7 @@ enum { TOGETHER_MAX = 64 }; /* requests in a run, at most */
 struct group {
     struct asked *asked[TOGETHER_MAX];
     int n;
+    struct infer_stats *stats[2]; /* of the model, of the version or NULL */
 };
 
 /* Runs those that were read and want the same outputs as the first that has not been run. */
@@ -295,9 +296,8 @@ static bool run_some(const struct snapshot *s, struct group *g)
     }
     if (!first)
         return false;
-    struct model *m = request_model(first->q);
-    infer_parts_run(s, pool_first(first->q->server->pool), first->bits, parts, n, s->max_batch_size,
-                    &m->infer_stats);
+    infer_parts_run(s, pool_first(first->q->server->pool), first->bits, parts, n,
+                    s->batching.max_batch_size, g->stats);
     return true;
 }
 
@@ -319,7 +319,9 @@ static void group_answer(const struct snapshot *s, struct group *g)
         struct asked *a = g->asked[i];
         if (!a->q->status)
             asked_answer(a, s);
-        infer_stats_add(&request_model(a->q)->infer_stats, &a->t, a->q->status);
+        for (int k = 0; k < 2; k++)
+            if (g->stats[k])
+                infer_stats_add(g->stats[k], &a->t, a->q->status);
     }
 }
 
@@ -349,6 +351,8 @@ static void group_run(struct group *g, int64_t version)
         group_refuse(g, &e);
         return;
     }
+    g->stats[0] = &m->infer_stats;
+    g->stats[1] = version ? model_version_stats(m, version, true) : NULL;
     group_answer(&s, g);
     snapshot_release(&s);
 }

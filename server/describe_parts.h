@@ -59,6 +59,7 @@ int describe_augment(struct describe *d);       /* describe_augment.c: before th
 int describe_augment_check(struct describe *d); /* and whether it fits, after them */
 int describe_optimizer(struct describe *d);     /* describe_training.c: and schedule */
 int describe_settings(struct describe *d);      /* describe_training.c: clipping, seed, labels... */
+int describe_batching(struct describe *d);      /* describe_batching.c: of predictions */
 
 /* The list of the expanded description that is called `field`, made when it is not there. NULL:
  * out of memory. */

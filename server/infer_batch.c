@@ -12,8 +12,15 @@ struct joint {
     const struct snapshot *s;
     struct pool *pool;
     unsigned outputs;
-    struct infer_stats *stats;
+    struct infer_stats *const *stats;
 };
+
+static void count_run(const struct joint *j, int64_t samples, uint64_t ns)
+{
+    for (int i = 0; i < 2; i++)
+        if (j->stats[i])
+            infer_stats_run(j->stats[i], samples, ns);
+}
 
 /* ---- one alone ------------------------------------------------------------------------------- */
 
@@ -29,7 +36,7 @@ static int alone_slice(void *arg, int64_t begin, int64_t n, const real *const *o
     struct alone *a = arg;
     struct infer_part *p = a->part;
     uint64_t now = infer_stats_now();
-    infer_stats_run(a->j->stats, n, now - a->begun);
+    count_run(a->j, n, now - a->begun);
     a->begun = now;
     p->run = n;
     p->f(p->arg, begin, n, out);
@@ -125,7 +132,7 @@ static int run_together(const struct joint *j, struct infer_part *const *parts, 
     free(memory);
     if (status)
         return -1;
-    infer_stats_run(j->stats, sum, end - start);
+    count_run(j, sum, end - start);
     for (int k = 0; k < n; k++) {
         parts[k]->start = start;
         parts[k]->computed = end;
@@ -137,7 +144,7 @@ static int run_together(const struct joint *j, struct infer_part *const *parts, 
 
 void infer_parts_run(const struct snapshot *s, struct pool *pool, unsigned outputs,
                      struct infer_part *const *parts, int n, int64_t max_batch,
-                     struct infer_stats *stats)
+                     struct infer_stats *const stats[2])
 {
     struct joint j = {s, pool, outputs, stats};
     int64_t most = program_slice(s->program);

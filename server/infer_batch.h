@@ -23,9 +23,10 @@ struct infer_part {
 };
 
 /* Runs all of them, as many as fit into `max_batch` samples at a time; 0: as many as pay. A larger
- * part is cut. Each run is counted in `stats`. */
+ * part is cut. Each run is counted in both `stats`, which may be
+ * NULL. */
 void infer_parts_run(const struct snapshot *s, struct pool *pool, unsigned outputs,
                      struct infer_part *const *parts, int n, int64_t max_batch,
-                     struct infer_stats *stats);
+                     struct infer_stats *const stats[2]);
 
 #endif

@@ -36,6 +36,14 @@ void infer_stats_run(struct infer_stats *s, int64_t samples, uint64_t ns)
     pair_add(&batch_of(s, samples)->infer, ns);
 }
 
+uint64_t infer_stats_runs(const struct infer_stats *s)
+{
+    uint64_t n = 0;
+    for (int i = 0; i <= INFER_MAX_BATCH; i++)
+        n += __atomic_load_n(&s->batches[i].infer.count, __ATOMIC_RELAXED);
+    return n;
+}
+
 void infer_stats_add(struct infer_stats *s, const struct infer_times *t, int status)
 {
     uint64_t end = infer_stats_now(), queue = (uint64_t)(t->queue_seconds * 1e9);

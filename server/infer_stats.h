@@ -38,6 +38,8 @@ struct infer_times {
 uint64_t infer_stats_now(void); /* nanoseconds, monotonic */
 /* After a run of so many samples. */
 void infer_stats_run(struct infer_stats *s, int64_t samples, uint64_t ns);
+/* Runs so far. */
+uint64_t infer_stats_runs(const struct infer_stats *s);
 /* When its answer is written. */
 void infer_stats_add(struct infer_stats *s, const struct infer_times *t, int status);
 

@@ -102,11 +102,12 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     strncpy(m->name, name, MODEL_MAX_NAME);
     m->given = json_incref(given);
     m->settings = json_incref(settings);
-    m->durability = model_durability(given, settings);
     m->answers = answers_create();
     m->program = model_compile(ms, given, settings, e);
     if (!m->program || !m->answers || model_queues(m, e) || model_allocate(m, e))
         model_release(&m);
+    else
+        model_settings_apply(m);
     return m;
 }
 
@@ -122,6 +123,10 @@ void model_release(struct model **model)
     model_kept_drop(m, 0);
     generation_unref(&m->live);
     generation_unref(&m->spare);
+    for (struct version_stats *v = m->versions_stats, *next; v; v = next) {
+        next = v->next;
+        free(v);
+    }
     free(m->grads);
     free(m->sum);
     free(m->buffers[0]);
@@ -148,7 +153,7 @@ int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e)
                              .at = m->at,
                              .pending = m->pending,
                              .last_loss = m->last_loss,
-                             .max_batch_size = m->batching.max_batch_size};
+                             .batching = m->batching};
     json_t *settings = json_incref(m->settings);
     pthread_mutex_unlock(&m->lock);
     s_r->description = description_effective(m->given, settings);
@@ -194,8 +199,10 @@ void model_keep_spare(struct model *m, struct generation **g)
 
 int model_check_there(const struct model *m, struct error *e)
 {
-    if (m->gone)
+    if (m->presence == MODEL_DELETED)
         return error_set(e, ERROR_UNKNOWN_MODEL, "model '%s' was deleted", m->name);
+    if (m->presence == MODEL_UNLOADED)
+        return error_set(e, ERROR_NOT_READY, "model '%s' was unloaded", m->name);
     return 0;
 }
 

@@ -58,6 +58,16 @@ struct kept_version {
     size_t bytes; /* of the budget */
 };
 
+/* Of the requests that named a version. A number is never used again, so these need no removal. */
+struct version_stats {
+    struct version_stats *next;
+    int64_t version;
+    struct infer_stats stats;
+};
+
+/* Of one that is not there, changes are refused. */
+enum model_presence { MODEL_THERE, MODEL_DELETED, MODEL_UNLOADED };
+
 /* What happened since the daemon began, for GET /metrics: model_totals.c. */
 struct model_totals {
     uint64_t steps, samples; /* optimiser steps, and samples that were trained on */
@@ -84,7 +94,7 @@ struct model {
     bool pending;     /* gradients are pending */
     struct kept_version kept[MODEL_KEPT_VERSIONS];
     unsigned kept_next;
-    bool gone;        /* deleted: steps are refused */
+    enum model_presence presence;
     bool dirty;       /* changed since the last checkpoint */
     double last_loss; /* of the last training forward; NaN: none yet */
     struct model_totals totals;
@@ -99,7 +109,8 @@ struct model {
     bool moved;               /* this is set; [1] is where the next forward writes */
     size_t reserved;          /* bytes taken from the budget: model_bytes of its network */
 
-    struct infer_stats infer_stats;
+    struct infer_stats infer_stats;       /* of all predictions */
+    struct version_stats *versions_stats; /* by version; entries stay as long as the model */
     struct answers *answers;
     struct redo *redo;
     enum durability durability;
@@ -173,7 +184,7 @@ struct snapshot {
     bool pending;
     double last_loss;
     json_t *description; /* effective */
-    int64_t max_batch_size;
+    struct batching batching;
 };
 int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e);
 void snapshot_release(struct snapshot *s);
@@ -219,6 +230,11 @@ int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const str
 int model_version_delete(struct model *m, int64_t version, struct error *e);
 /* Lets go of a version that is kept in memory; 0: of all. */
 void model_kept_drop(struct model *m, int64_t version);
+
+/* What predictions with a version took. NULL: there were none, unless `make`, or out of memory. */
+struct infer_stats *model_version_stats(struct model *m, int64_t version, bool make);
+/* Bytes that a version takes in memory for predictions; 0: it is not there. */
+size_t model_kept_bytes(struct model *m, int64_t version);
 
 /* A version of the model as a snapshot, from memory or the store. UNKNOWN_VERSION. */
 int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e);

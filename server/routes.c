@@ -45,6 +45,12 @@ const struct route routes[] = {
      "what predictions took since the start, by model"},
     {"POST", "/v2/repository/index", api_repository_index, ROUTE_BODY_OPTIONAL, ROLE_READ, NULL,
      "RepositoryIndex", "all models and their states"},
+    {"POST", "/v2/repository/models/{model}/load", api_repository_load,
+     ROUTE_MODEL | ROUTE_CREATES | ROUTE_BODY_OPTIONAL, ROLE_ADMIN, "RepositoryLoad", "ModelState",
+     "bring a model back that was unloaded"},
+    {"POST", "/v2/repository/models/{model}/unload", api_repository_unload, BARE, ROLE_ADMIN,
+     "RepositoryUnload", "ModelState",
+     "free the memory of a model; it stays in the store, with all that it was"},
 
     {"PUT", MODEL, api_model_put, ROUTE_MODEL | ROUTE_CREATES | ROUTE_BODY, ROLE_ADMIN,
      "Description", "Model", "create a model; the same description again changes nothing"},
@@ -60,6 +66,8 @@ const struct route routes[] = {
      "whether the model answers"},
     {"GET", MODEL "/stats", api_model_stats, ROUTE_MODEL, ROLE_READ, NULL, "Stats",
      "what predictions with the model took since the start"},
+    {"GET", VERSION "/stats", api_version_stats, ROUTE_MODEL, ROLE_READ, NULL, "Stats",
+     "what those with a version took"},
     {"GET", MODEL "/config", api_model_config, ROUTE_MODEL, ROLE_READ, NULL, "ModelConfig",
      "the description in force, layers and parameters with their shapes"},
 

@@ -377,13 +377,6 @@ static void queue_cancel(struct work *w, struct work_queue *q)
     pthread_mutex_lock(&w->mutex);
 }
 
-void work_queue_cancel(struct work_queue *q)
-{
-    pthread_mutex_lock(&q->work->mutex);
-    queue_cancel(q->work, q);
-    pthread_mutex_unlock(&q->work->mutex);
-}
-
 void work_queue_destroy(struct work_queue **queue)
 {
     struct work_queue *q = *queue;

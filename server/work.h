@@ -72,9 +72,6 @@ void work_queue_together(struct work_queue *q, size_t jobs, uint64_t delay_ns);
  * Nobody may submit to the queue during or after this call. */
 void work_queue_destroy(struct work_queue **q);
 
-/* Answers what waits, with cancelled, in the caller's thread; the queue goes on. */
-void work_queue_cancel(struct work_queue *q);
-
 /* 0: `job->run` will be called exactly once, from a worker, or the job be part of the chain of one
  * that is. -1: it will not; ERROR_QUEUE_FULL when as many wait as may, ERROR_CONFLICT when the
  * queue and ERROR_NOT_READY when the daemon stops. */
