@@ -259,6 +259,15 @@ int pool_threads(const struct pool *p);
 typedef void pool_fn(void *arg, int64_t begin, int64_t end, int worker);
 void pool_for(struct pool *p, int64_t count, int64_t grain, pool_fn *f, void *arg);
 
+/* The same threads for calls that go before those of `p`, as pool_for's first argument. It is a
+ * part of `p`, and not to be destroyed. */
+struct pool *pool_first(struct pool *p);
+/* Announces (1) and takes back (-1) work that goes first, from the moment on that it waits for a
+ * thread: as long as threads would be short, calls of `p` leave one of its threads free for each,
+ * between two ranges; but they go on, slowly, however much goes first. Any thread; p may be NULL.
+ */
+void pool_hurry(struct pool *p, int change);
+
 /* What results depend on besides their inputs: our build, BLAS and its kernels, instruction set. */
 const char *engine_fingerprint(void);
 /* Call once, before any other thread: picks the kernels, makes BLAS single-threaded. */

@@ -25,6 +25,7 @@
     X(ERROR_TLS_REQUIRED, 400, "tls_required", "plain HTTP on a port that speaks TLS")             \
     X(ERROR_BAD_IMAGE, 400, "bad_image", "an image that cannot be decoded")                        \
     X(ERROR_BAD_SAFETENSORS, 400, "bad_safetensors", "a file that is no safetensors")              \
+    X(ERROR_BATCH_TOO_LARGE, 400, "batch_too_large", "more samples than max_batch_size")           \
     X(ERROR_UNAUTHORIZED, 401, "unauthorized", "no valid key")                                     \
     X(ERROR_FORBIDDEN, 403, "forbidden", "the key does not allow this")                            \
     X(ERROR_QUOTA, 403, "quota_exceeded", "more than the key's quota allows")                      \

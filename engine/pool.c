@@ -1,47 +1,117 @@
 /* pool.c: worker threads that many callers share.
  *
- * A call of pool_for is a task on its caller's stack, linked into the pool's list while it has
+ * A call of pool_for is a task on its caller's stack, linked into the crew's list while it has
  * ranges to give away. The caller works on it too; helpers take the first task in the list that
  * has ranges left. Ranges are handed out by one atomic counter, so nobody waits while there is
  * work. The caller leaves when no range is left and no helper is inside its task; helpers enter
- * and leave a task under the pool's mutex, and do not touch it once they have left, which is what
+ * and leave a task under the crew's mutex, and do not touch it once they have left, which is what
  * makes the stack safe. Both sides wait a moment before they sleep: the next operator of a step, or
  * the end of the last range, is mostly nearer than the price of sleeping.
  *
- * Invariant: what a range computes depends on (begin, end) alone; which thread runs it is chance.
+ * Some work goes first: its tasks stand before the others in the list, and between two ranges of
+ * any other task a thread looks whether it is one too many: whether what goes first (announced by
+ * pool_hurry, and helpers inside its tasks) and the threads on other ranges together are more than
+ * the crew has. Then a helper leaves for a task that goes first, or to sleep, and a caller waits;
+ * but after PAUSE_NS it does one range, so that it gets on however much goes first.
+ *
+ * Invariant: what a range computes depends on (begin, end) alone; which thread runs it, and when,
+ * is chance.
  */
 #include "backprop.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
-enum { SPINS = 2000, MAX_THREADS = 256 };
+enum { SPINS = 2000, MAX_THREADS = 256, PAUSE_NS = 5000000 };
 
 struct task {
     pool_fn *f;
     void *arg;
     int64_t count, grain, ranges;
+    bool first;
     _Atomic int64_t next; /* range to hand out */
     _Atomic int inside;   /* helpers working on it; changed under the mutex */
     struct task *link;
 };
 
 struct helper {
-    struct pool *pool;
+    struct crew *crew;
     int worker; /* 1 and up; 0 is every caller */
     pthread_t thread;
 };
 
+/* How a caller sees the crew. */
 struct pool {
+    struct crew *crew;
+    bool first;
+};
+
+struct crew {
+    struct pool pools[2]; /* by `first` */
     pthread_mutex_t mutex;
-    pthread_cond_t work, left; /* a task was added; a helper left a task */
-    struct task *tasks;
-    _Atomic int pending; /* tasks in the list, for the spin before sleeping */
+    pthread_cond_t work, left, resume; /* a task was added; a helper left a task; less goes first */
+    struct task *tasks;                /* those that go first before the others */
+    _Atomic int pending;               /* tasks in the list, for the spin before sleeping */
+    _Atomic int pending_first;         /* of them those that go first */
+    _Atomic int first;                 /* that are announced, and helpers inside tasks of them */
+    _Atomic int rest;                  /* threads inside other tasks */
+    _Atomic int waiting;               /* callers that paused, and helpers that left tasks alone */
     bool stop;
     int threads;
     struct helper helpers[];
 };
+
+/* ---- who goes first -------------------------------------------------------------------------- */
+
+/* Whether so many more threads on ranges that do not go first were too many. */
+static bool too_many(const struct crew *c, int more)
+{
+    return atomic_load(&c->first) &&
+           atomic_load(&c->first) + atomic_load(&c->rest) + more > c->threads;
+}
+
+static void wake_waiting(struct crew *c)
+{
+    if (!atomic_load(&c->waiting))
+        return;
+    pthread_mutex_lock(&c->mutex);
+    pthread_cond_broadcast(&c->resume);
+    pthread_cond_broadcast(&c->work);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void pool_hurry(struct pool *p, int change)
+{
+    if (!p)
+        return;
+    atomic_fetch_add(&p->crew->first, change);
+    if (change < 0)
+        wake_waiting(p->crew);
+}
+
+/* A caller is one too many: it waits, but not for long. */
+static void caller_pause(struct crew *c)
+{
+    struct timespec until;
+    int status = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PAUSE_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    atomic_fetch_sub(&c->rest, 1);
+    pthread_mutex_lock(&c->mutex);
+    atomic_fetch_add(&c->waiting, 1);
+    while (status != ETIMEDOUT && too_many(c, 1))
+        status = pthread_cond_timedwait(&c->resume, &c->mutex, &until);
+    atomic_fetch_sub(&c->waiting, 1);
+    atomic_fetch_add(&c->rest, 1);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 static bool task_run_one(struct task *t, int worker)
 {
@@ -53,11 +123,17 @@ static bool task_run_one(struct task *t, int worker)
     return true;
 }
 
-static struct task *task_with_ranges(struct pool *p)
+/* What a helper may do now; *denied_r: there is more, but it would be one too many. */
+static struct task *task_choose(const struct crew *c, bool *denied_r)
 {
-    for (struct task *t = p->tasks; t; t = t->link)
-        if (atomic_load_explicit(&t->next, memory_order_relaxed) < t->ranges)
+    *denied_r = false;
+    for (struct task *t = c->tasks; t; t = t->link) {
+        if (atomic_load_explicit(&t->next, memory_order_relaxed) >= t->ranges)
+            continue;
+        if (t->first || !too_many(c, 1))
             return t;
+        *denied_r = true;
+    }
     return NULL;
 }
 
@@ -70,9 +146,9 @@ static inline void cpu_relax(void)
 #endif
 }
 
-static void spin_for_work(struct pool *p)
+static void spin_for_work(struct crew *c)
 {
-    for (int i = 0; i < SPINS && !atomic_load_explicit(&p->pending, memory_order_relaxed); i++)
+    for (int i = 0; i < SPINS && !atomic_load_explicit(&c->pending, memory_order_relaxed); i++)
         cpu_relax();
 }
 
@@ -82,76 +158,138 @@ static void spin_until_left(struct task *t)
         cpu_relax();
 }
 
+/* Inside a task, which it leaves when there are no ranges or when it should do something else. */
+static void helper_work(struct crew *c, struct task *t, int worker)
+{
+    _Atomic int *count = t->first ? &c->first : &c->rest;
+    atomic_fetch_add(count, 1);
+    t->inside++;
+    pthread_mutex_unlock(&c->mutex);
+    while (task_run_one(t, worker) &&
+           (t->first || (!too_many(c, 0) && !atomic_load(&c->pending_first))))
+        continue;
+    pthread_mutex_lock(&c->mutex);
+    atomic_fetch_sub(count, 1);
+    if (--t->inside == 0)
+        pthread_cond_broadcast(&c->left);
+    if (atomic_load(&c->waiting)) {
+        pthread_cond_broadcast(&c->resume);
+        pthread_cond_broadcast(&c->work);
+    }
+}
+
+static void helper_sleep(struct crew *c, bool denied)
+{
+    atomic_fetch_add(&c->waiting, denied);
+    /* What went first may have ended before it could see that somebody waits. */
+    if (!denied || too_many(c, 1))
+        pthread_cond_wait(&c->work, &c->mutex);
+    atomic_fetch_sub(&c->waiting, denied);
+}
+
 static void *helper_main(void *arg)
 {
     struct helper *h = arg;
-    struct pool *p = h->pool;
-    pthread_mutex_lock(&p->mutex);
-    while (!p->stop) {
-        struct task *t = task_with_ranges(p);
+    struct crew *c = h->crew;
+    bool denied;
+    pthread_mutex_lock(&c->mutex);
+    while (!c->stop) {
+        struct task *t = task_choose(c, &denied);
         if (!t) {
-            pthread_cond_wait(&p->work, &p->mutex);
+            helper_sleep(c, denied);
             continue;
         }
-        t->inside++;
-        pthread_mutex_unlock(&p->mutex);
-        while (task_run_one(t, h->worker)) {
-        }
-        pthread_mutex_lock(&p->mutex);
-        if (--t->inside == 0)
-            pthread_cond_broadcast(&p->left);
-        pthread_mutex_unlock(&p->mutex);
-        spin_for_work(p);
-        pthread_mutex_lock(&p->mutex);
+        helper_work(c, t, h->worker);
+        pthread_mutex_unlock(&c->mutex);
+        spin_for_work(c);
+        pthread_mutex_lock(&c->mutex);
     }
-    pthread_mutex_unlock(&p->mutex);
+    pthread_mutex_unlock(&c->mutex);
     return NULL;
 }
 
-static void task_add(struct pool *p, struct task *t)
+/* ---- callers --------------------------------------------------------------------------------- */
+
+static void task_add(struct crew *c, struct task *t)
 {
-    pthread_mutex_lock(&p->mutex);
-    struct task **end = &p->tasks;
-    while (*end)
-        end = &(*end)->link;
-    *end = t;
-    atomic_fetch_add_explicit(&p->pending, 1, memory_order_relaxed);
+    pthread_mutex_lock(&c->mutex);
+    struct task **at = &c->tasks;
+    while (*at && (!t->first || (*at)->first))
+        at = &(*at)->link;
+    t->link = *at;
+    *at = t;
+    atomic_fetch_add_explicit(&c->pending, 1, memory_order_relaxed);
+    atomic_fetch_add(&c->pending_first, t->first);
     if (t->ranges == 2)
-        pthread_cond_signal(&p->work);
+        pthread_cond_signal(&c->work);
     else
-        pthread_cond_broadcast(&p->work);
-    pthread_mutex_unlock(&p->mutex);
+        pthread_cond_broadcast(&c->work);
+    pthread_mutex_unlock(&c->mutex);
 }
 
-static void task_remove(struct pool *p, struct task *t)
+static void task_remove(struct crew *c, struct task *t)
 {
-    pthread_mutex_lock(&p->mutex);
-    struct task **at = &p->tasks;
+    pthread_mutex_lock(&c->mutex);
+    struct task **at = &c->tasks;
     while (*at != t)
         at = &(*at)->link;
     *at = t->link;
-    atomic_fetch_sub_explicit(&p->pending, 1, memory_order_relaxed);
-    pthread_mutex_unlock(&p->mutex);
+    atomic_fetch_sub_explicit(&c->pending, 1, memory_order_relaxed);
+    atomic_fetch_sub(&c->pending_first, t->first);
+    pthread_mutex_unlock(&c->mutex);
     spin_until_left(t);
     if (atomic_load_explicit(&t->inside, memory_order_acquire) == 0)
         return;
-    pthread_mutex_lock(&p->mutex);
+    pthread_mutex_lock(&c->mutex);
     while (t->inside)
-        pthread_cond_wait(&p->left, &p->mutex);
-    pthread_mutex_unlock(&p->mutex);
+        pthread_cond_wait(&c->left, &c->mutex);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+/* All ranges that nobody else takes. What goes first is counted already: pool_hurry. */
+static void caller_work(struct crew *c, struct task *t)
+{
+    bool gives_way = c && !t->first;
+    if (gives_way)
+        atomic_fetch_add(&c->rest, 1);
+    do
+        if (gives_way && too_many(c, 0))
+            caller_pause(c);
+    while (task_run_one(t, 0));
+    if (!gives_way)
+        return;
+    atomic_fetch_sub(&c->rest, 1);
+    wake_waiting(c);
 }
 
 void pool_for(struct pool *p, int64_t count, int64_t grain, pool_fn *f, void *arg)
 {
+    struct crew *c = p ? p->crew : NULL;
     struct task t = {.f = f, .arg = arg, .count = count, .grain = grain < 1 ? 1 : grain};
     t.ranges = count / t.grain + (count % t.grain > 0);
-    bool shared = p && p->threads > 1 && t.ranges > 1;
+    t.first = p && p->first;
+    bool shared = c && c->threads > 1 && t.ranges > 1;
     if (shared)
-        task_add(p, &t);
-    while (task_run_one(&t, 0)) {
-    }
+        task_add(c, &t);
+    caller_work(c, &t);
     if (shared)
-        task_remove(p, &t);
+        task_remove(c, &t);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static void crew_init(struct crew *c)
+{
+    pthread_condattr_t monotonic;
+    c->pools[0] = (struct pool){c, false};
+    c->pools[1] = (struct pool){c, true};
+    pthread_mutex_init(&c->mutex, NULL);
+    pthread_cond_init(&c->work, NULL);
+    pthread_cond_init(&c->left, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->resume, &monotonic);
+    pthread_condattr_destroy(&monotonic);
 }
 
 struct pool *pool_create(int threads, struct error *e)
@@ -161,19 +299,18 @@ struct pool *pool_create(int threads, struct error *e)
                   threads);
         return NULL;
     }
-    struct pool *p = calloc(1, sizeof *p + (size_t)threads * sizeof p->helpers[0]);
-    if (!p) {
+    struct crew *c = calloc(1, sizeof *c + (size_t)threads * sizeof c->helpers[0]);
+    if (!c) {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %d threads", threads);
         return NULL;
     }
-    pthread_mutex_init(&p->mutex, NULL);
-    pthread_cond_init(&p->work, NULL);
-    pthread_cond_init(&p->left, NULL);
-    for (p->threads = 1; p->threads < threads; p->threads++) {
-        struct helper *h = &p->helpers[p->threads];
-        *h = (struct helper){.pool = p, .worker = p->threads};
+    crew_init(c);
+    struct pool *p = &c->pools[0];
+    for (c->threads = 1; c->threads < threads; c->threads++) {
+        struct helper *h = &c->helpers[c->threads];
+        *h = (struct helper){.crew = c, .worker = c->threads};
         if (pthread_create(&h->thread, NULL, helper_main, h)) {
-            error_set(e, ERROR_INTERNAL, "cannot start thread %d of %d", p->threads + 1, threads);
+            error_set(e, ERROR_INTERNAL, "cannot start thread %d of %d", c->threads + 1, threads);
             pool_destroy(&p);
             return NULL;
         }
@@ -181,25 +318,31 @@ struct pool *pool_create(int threads, struct error *e)
     return p;
 }
 
+struct pool *pool_first(struct pool *p)
+{
+    return p ? &p->crew->pools[1] : NULL;
+}
+
 void pool_destroy(struct pool **pool)
 {
-    struct pool *p = *pool;
-    if (!p)
+    if (!*pool)
         return;
-    pthread_mutex_lock(&p->mutex);
-    p->stop = true;
-    pthread_cond_broadcast(&p->work);
-    pthread_mutex_unlock(&p->mutex);
-    for (int i = 1; i < p->threads; i++)
-        pthread_join(p->helpers[i].thread, NULL);
-    pthread_cond_destroy(&p->left);
-    pthread_cond_destroy(&p->work);
-    pthread_mutex_destroy(&p->mutex);
-    free(p);
+    struct crew *c = (*pool)->crew;
+    pthread_mutex_lock(&c->mutex);
+    c->stop = true;
+    pthread_cond_broadcast(&c->work);
+    pthread_mutex_unlock(&c->mutex);
+    for (int i = 1; i < c->threads; i++)
+        pthread_join(c->helpers[i].thread, NULL);
+    pthread_cond_destroy(&c->resume);
+    pthread_cond_destroy(&c->left);
+    pthread_cond_destroy(&c->work);
+    pthread_mutex_destroy(&c->mutex);
+    free(c);
     *pool = NULL;
 }
 
 int pool_threads(const struct pool *p)
 {
-    return p ? p->threads : 1;
+    return p ? p->crew->threads : 1;
 }

@@ -16,7 +16,7 @@ int api_find_model(struct request *q, struct error *e)
     if (!m)
         return -1;
     q->model = m;
-    q->queue = m->queue;
+    q->queues = m->queue;
     if (!api_once_begin(q, e))
         return 0;
     api_release_model(q);

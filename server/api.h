@@ -82,8 +82,10 @@ int api_ready(struct request *q);
 int api_operators(struct request *q);
 int api_templates(struct request *q);
 int api_openapi(struct request *q);
-int api_model_list(struct request *q); /* api_models.c */
-int api_repository_index(struct request *q);
+int api_model_list(struct request *q);       /* api_models.c */
+int api_repository_index(struct request *q); /* api_repository.c */
+int api_repository_load(struct request *q);
+int api_repository_unload(struct request *q);
 int api_model_put(struct request *q);
 int api_model_get(struct request *q);
 int api_model_patch(struct request *q);
@@ -92,9 +94,9 @@ int api_model_clone(struct request *q);
 int api_model_ready(struct request *q);
 int api_model_config(struct request *q);
 int api_infer(struct request *q); /* api_infer.c */
-int api_version_infer(struct request *q);
 int api_stats(struct request *q); /* api_stats.c */
 int api_model_stats(struct request *q);
+int api_version_stats(struct request *q);
 int api_evaluate(struct request *q);   /* api_evaluate.c */
 int api_train_step(struct request *q); /* api_train.c */
 int api_forward_backward(struct request *q);

@@ -106,8 +106,7 @@ static void find_round(struct finding *f, int64_t n)
     }
 }
 
-/* A slice of inference. */
-static void find_slice(void *arg, int64_t begin, int64_t n, const real *const *out)
+void detections_slice(void *arg, int64_t begin, int64_t n, const real *const *out)
 {
     struct finding *f = arg;
     const struct detector *detector = f->d->detector;
@@ -135,25 +134,42 @@ static void unfit(const struct image_fit *fit, struct detection *b)
     b->y2 = within((b->y2 - fit->dy) / fit->sy, fit->height);
 }
 
-int detections_find(struct request *q, const struct snapshot *s, const struct batch *b,
-                    struct detections *d, struct error *e)
+int detections_begin(struct request *q, int64_t n, struct detections *d, void **arg_r,
+                     struct error *e)
 {
     const int64_t anchors = detect_anchors(&d->detector->spec);
     const int64_t most = anchors < d->options.max_det ? anchors : d->options.max_det;
-    struct finding f = {.d = d, .pool = q->server->pool, .anchors = anchors};
-    d->n = b->n;
-    d->first = arena_array(q->arena, (size_t)b->n + 1, sizeof *d->first);
-    d->at = arena_array(q->arena, (size_t)b->n, (size_t)most * sizeof *d->at);
-    f.room = arena_array(q->arena, b->n < ROUND ? (size_t)b->n : ROUND,
-                         2 * (size_t)anchors * sizeof *f.room);
-    if (!d->first || !d->at || !f.room)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the boxes of %lld images",
-                         (long long)b->n);
-    if (snapshot_infer(s, f.pool, b, d->detector->bits, find_slice, &f, e))
-        return -1;
+    struct finding *f = *arg_r = arena_alloc(q->arena, sizeof *f);
+    d->n = n;
+    d->first = arena_array(q->arena, (size_t)n + 1, sizeof *d->first);
+    d->at = arena_array(q->arena, (size_t)n, (size_t)most * sizeof *d->at);
+    if (f)
+        *f = (struct finding){.d = d,
+                              .pool = q->server->pool,
+                              .anchors = anchors,
+                              .room = arena_array(q->arena, n < ROUND ? (size_t)n : ROUND,
+                                                  2 * (size_t)anchors * sizeof *f->room)};
+    if (f && d->first && d->at && f->room)
+        return 0;
+    return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the boxes of %lld images",
+                     (long long)n);
+}
+
+void detections_end(const struct request *q, struct detections *d)
+{
     for (int64_t i = 0; q->fits && i < d->n; i++)
         for (int64_t k = d->first[i]; k < d->first[i + 1]; k++)
             unfit(&q->fits[i], &d->at[k]);
+}
+
+int detections_find(struct request *q, const struct snapshot *s, const struct batch *b,
+                    struct detections *d, struct error *e)
+{
+    void *arg;
+    if (detections_begin(q, b->n, d, &arg, e) ||
+        snapshot_infer(s, q->server->pool, b, d->detector->bits, detections_slice, arg, e))
+        return -1;
+    detections_end(q, d);
     return 0;
 }
 

@@ -28,7 +28,13 @@ struct detections {
 };
 /* Runs the batch by this state and finds the objects, slice by slice; boxes are in pixels of the
  * images that the request brought, if it did. Detector and options are set before; what is found
- * lies in the request's arena. OUT_OF_MEMORY and those of snapshot_infer. */
+ * lies in the request's arena. OUT_OF_MEMORY and those of snapshot_infer. In three parts, for a run
+ * with others: what comes before it, the infer_fn that gets the outputs with *arg_r, what follows.
+ */
+int detections_begin(struct request *q, int64_t n, struct detections *d, void **arg_r,
+                     struct error *e);
+infer_fn detections_slice;
+void detections_end(const struct request *q, struct detections *d);
 int detections_find(struct request *q, const struct snapshot *s, const struct batch *b,
                     struct detections *d, struct error *e);
 

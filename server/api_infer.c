@@ -1,7 +1,10 @@
 /* api_infer.c: predictions. They take one published state, write nothing to the model, and say
- * which state it was. */
+ * which state it was. Those that waited for a worker together are run together (infer_batch.h):
+ * each is read, those that ask for the same are run, each is answered; what is wrong with one is
+ * nothing to the others. */
 #include "api_detections.h"
 #include "api_images.h"
+#include "infer_batch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -159,92 +162,249 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
     return tensor_reply_end(&r, 200);
 }
 
-/* A detector's answer, unless its maps were asked for by name: the boxes that are in them. */
-static int reply_detections(struct request *q, const struct snapshot *s, const char *version,
-                            const struct batch *b, const struct detector *detector,
-                            struct infer_times *t)
+/* ---- one request ----------------------------------------------------------------------------- */
+
+/* A request on its way, in its own arena. */
+struct asked {
+    struct request *q;
+    const char *version; /* NULL: the live weights */
+    struct output_wishes wishes;
+    struct batch b;
+    unsigned bits; /* of the outputs that are computed */
+    struct gathered g;
+    const struct detector *detector; /* NULL: not asked for what a detector finds */
+    struct detections found;
+    struct infer_part part;
+    struct infer_times t;
+    bool run;
+};
+
+static bool asked_gone(const void *arg)
 {
-    struct detections d = {.detector = detector,
-                           .options = {.conf = 0.25, .iou = 0.7, .max_det = 300}};
-    struct error e;
-    if (detect_options_read(q, &d.options, &e) || detections_find(q, s, b, &d, &e))
-        return reply_error(q, &e);
-    t->computed = infer_stats_now();
-    model_count_predictions(request_model(q), b->n);
-    if (api_wants_png(q))
-        return detections_draw(q, s->description, &d);
+    const struct request *q = arg;
+    return q->gone && q->gone(q);
+}
+
+/* What takes the outputs of the run: a detector's answer has no maps, but the boxes in them, unless
+ * the maps were asked for. */
+static int asked_prepare(struct asked *a, const struct network *net, struct error *e)
+{
+    struct request *q = a->q;
+    a->part = (struct infer_part){
+        .batch = &a->b, .f = gather, .arg = &a->g, .gone = asked_gone, .gone_arg = q};
+    if (!a->detector) {
+        a->bits = a->g.shown | (a->g.top_k ? OUTPUT_PROBABILITIES : 0);
+        return gather_begin(q, net, a->bits, a->b.n, &a->g, e);
+    }
+    a->bits = a->detector->bits;
+    a->found = (struct detections){.detector = a->detector,
+                                   .options = {.conf = 0.25, .iou = 0.7, .max_det = 300}};
+    a->part.f = detections_slice;
+    return detect_options_read(q, &a->found.options, e) ||
+           detections_begin(q, a->b.n, &a->found, &a->part.arg, e);
+}
+
+/* As Triton does. Without a limit of the model's own, large requests are cut. */
+static int check_size(const struct snapshot *s, int64_t n, struct error *e)
+{
+    if (!s->batching.max_batch_size || n <= s->batching.max_batch_size)
+        return 0;
+    return error_set(e, ERROR_BATCH_TOO_LARGE,
+                     "the request has %lld samples, the model's max_batch_size is %lld",
+                     (long long)n, (long long)s->batching.max_batch_size);
+}
+
+static int asked_read(struct asked *a, const struct snapshot *s, const struct detector *detector,
+                      struct error *e)
+{
+    const struct network *net = program_network(s->program);
+    struct request *q = a->q;
+    a->t.begin = infer_stats_now();
+    if (api_check_body(q, infer_fields, e) || output_wishes_read(q, &a->wishes, e) ||
+        wanted_outputs(net, &a->wishes, &a->g.shown, e) ||
+        api_read_batch(q, net, false, &a->b, e) || check_size(s, a->b.n, e) ||
+        api_top_k(q, net, &a->g.top_k, e) || (api_wants_png(q) && api_check_drawable(q, e)))
+        return -1;
+    if (a->wishes.all && !a->wishes.binary)
+        a->detector = detector;
+    if (asked_prepare(a, net, e))
+        return -1;
+    a->t.read = infer_stats_now();
+    a->t.samples = a->b.n;
+    return 0;
+}
+
+static int reply_detections(struct asked *a, const struct snapshot *s)
+{
+    struct request *q = a->q;
     struct json_out w = JSON_OUT_INIT;
+    detections_end(q, &a->found);
+    if (api_wants_png(q))
+        return detections_draw(q, s->description, &a->found);
     out_open_object(&w);
-    write_head(&w, q, s, version);
+    write_head(&w, q, s, a->version);
     out_key(&w, "outputs"); /* the protocol wants them to be there */
     out_open_array(&w);
     out_close(&w);
-    detections_write(&w, s->description, &d);
+    detections_write(&w, s->description, &a->found);
     out_close(&w);
     return reply_json(q, 200, &w);
 }
 
-static int answer(struct request *q, struct snapshot *s, const char *version, struct infer_times *t)
+static int asked_answer(struct asked *a, const struct snapshot *s)
 {
-    const struct network *net = program_network(s->program);
-    struct output_wishes wishes;
-    struct gathered g;
-    struct batch b;
-    struct error e;
-    unsigned bits;
-    bool drawn = api_wants_png(q);
-    struct detector detector;
-    if (api_check_body(q, infer_fields, &e) || api_choose_weights(q, s, &e) ||
-        output_wishes_read(q, &wishes, &e) || wanted_outputs(net, &wishes, &g.shown, &e) ||
-        api_read_batch(q, net, false, &b, &e) || api_top_k(q, net, &g.top_k, &e) ||
-        (drawn && api_check_drawable(q, &e)))
-        return reply_error(q, &e);
-    t->read = infer_stats_now();
-    t->samples = b.n;
-    if (wishes.all && !wishes.binary && detector_find(net, &detector))
-        return reply_detections(q, s, version, &b, &detector, t);
-    bits = g.shown | (g.top_k ? OUTPUT_PROBABILITIES : 0);
-    if (gather_begin(q, net, bits, b.n, &g, &e) ||
-        snapshot_infer(s, q->server->pool, &b, bits, gather, &g, &e))
-        return reply_error(q, &e);
-    t->computed = infer_stats_now();
-    model_count_predictions(request_model(q), b.n);
-    if (drawn)
-        return reply_image(q, s, &g);
-    return reply_outputs(q, s, version, b.n, &g, &wishes);
+    struct request *q = a->q;
+    a->t.start = a->part.start;
+    a->t.computed = a->part.computed;
+    a->t.run = a->part.run;
+    a->t.write = infer_stats_now();
+    if (a->part.failed)
+        return reply_error(q, &a->part.error);
+    model_count_predictions(request_model(q), a->b.n);
+    if (a->detector)
+        return reply_detections(a, s);
+    if (api_wants_png(q))
+        return reply_image(q, s, &a->g);
+    return reply_outputs(q, s, a->version, a->b.n, &a->g, &a->wishes);
 }
 
-static int infer(struct request *q, struct snapshot *s, const char *version)
+/* ---- several --------------------------------------------------------------------------------- */
+
+enum { TOGETHER_MAX = 64 }; /* requests in a run, at most */
+
+/* Those of one state: a list by request.together of which `pick` is true. */
+struct group {
+    struct asked *asked[TOGETHER_MAX];
+    int n;
+    struct infer_stats *stats[2]; /* of the model, of the version or NULL */
+};
+
+/* Runs those that were read and want the same outputs as the first that has not been run. */
+static bool run_some(const struct snapshot *s, struct group *g)
 {
-    struct infer_times t = {.queue_seconds = q->queue_seconds, .begin = infer_stats_now()};
-    int status = answer(q, s, version, &t);
-    infer_stats_add(&request_model(q)->infer_stats, &t, status);
-    return status;
+    struct infer_part *parts[TOGETHER_MAX];
+    const struct asked *first = NULL;
+    int n = 0;
+    for (int i = 0; i < g->n; i++) {
+        struct asked *a = g->asked[i];
+        if (a->run || (first && a->bits != first->bits))
+            continue;
+        if (!first)
+            first = a;
+        a->run = true;
+        parts[n++] = &a->part;
+    }
+    if (!first)
+        return false;
+    infer_parts_run(s, pool_first(first->q->server->pool), first->bits, parts, n,
+                    s->batching.max_batch_size, g->stats);
+    return true;
+}
+
+static void group_answer(const struct snapshot *s, struct group *g)
+{
+    struct error e;
+    struct detector detector;
+    bool detects = detector_find(program_network(s->program), &detector);
+    for (int i = 0; i < g->n; i++) {
+        struct asked *a = g->asked[i];
+        if (asked_read(a, s, detects ? &detector : NULL, &e)) {
+            reply_error(a->q, &e);
+            a->run = true;
+        }
+    }
+    while (run_some(s, g))
+        continue;
+    for (int i = 0; i < g->n; i++) {
+        struct asked *a = g->asked[i];
+        if (!a->q->status)
+            asked_answer(a, s);
+        for (int k = 0; k < 2; k++)
+            if (g->stats[k])
+                infer_stats_add(g->stats[k], &a->t, a->q->status);
+    }
+}
+
+/* The version that a request names, 0 for the live weights; read or reply. */
+static int version_of(struct request *q, int64_t *version_r)
+{
+    *version_r = 0;
+    return request_param(q, "version") ? api_param_version(q, version_r) : 0;
+}
+
+static void group_refuse(struct group *g, const struct error *e)
+{
+    for (int i = 0; i < g->n; i++)
+        reply_error(g->asked[i]->q, e);
+}
+
+static void group_run(struct group *g, int64_t version)
+{
+    struct model *m = request_model(g->asked[0]->q);
+    struct snapshot s;
+    struct error e;
+    char number[24]; /* what an alias stands for */
+    snprintf(number, sizeof number, "%lld", (long long)version);
+    for (int i = 0; version && i < g->n; i++)
+        g->asked[i]->version = number;
+    if (version ? model_version_snapshot(m, version, &s, &e) : model_snapshot(m, &s, &e)) {
+        group_refuse(g, &e);
+        return;
+    }
+    if (api_choose_weights(g->asked[0]->q, &s, &e)) {
+        group_refuse(g, &e);
+        snapshot_release(&s);
+        return;
+    }
+    g->stats[0] = &m->infer_stats;
+    g->stats[1] = version ? model_version_stats(m, version, true) : NULL;
+    group_answer(&s, g);
+    snapshot_release(&s);
+}
+
+/* The request as one that is asked; false with an answer. */
+static bool group_add(struct group *g, struct request *q)
+{
+    struct asked *a = arena_alloc(q->arena, sizeof *a);
+    if (!a) {
+        reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for the request");
+        return false;
+    }
+    a->q = q;
+    a->t.queue_seconds = q->queue_seconds;
+    a->t.taken = infer_stats_now();
+    g->asked[g->n++] = a;
+    return true;
+}
+
+/* Whether both want the same of a version's weights: api_choose_weights. */
+static bool same_weights(const struct request *a, const struct request *b)
+{
+    const json_t *one = api_parameter(a, "weights"), *other = api_parameter(b, "weights");
+    return one && other ? json_equal(one, other) : one == other;
+}
+
+/* Takes from `q` on the first that is not answered and all that ask for the same version and
+ * weights. */
+static bool infer_some(struct request *q)
+{
+    struct group g = {.n = 0};
+    int64_t version, asked = 0;
+    for (; q && g.n < TOGETHER_MAX; q = q->together) {
+        if (q->status || version_of(q, &version) ||
+            (g.n && (version != asked || !same_weights(q, g.asked[0]->q))))
+            continue;
+        if (group_add(&g, q))
+            asked = version;
+    }
+    if (g.n)
+        group_run(&g, asked);
+    return g.n > 0;
 }
 
 int api_infer(struct request *q)
 {
-    struct snapshot s;
-    struct error e;
-    if (model_snapshot(request_model(q), &s, &e))
-        return reply_error(q, &e);
-    int status = infer(q, &s, NULL);
-    snapshot_release(&s);
-    return status;
-}
-
-int api_version_infer(struct request *q)
-{
-    struct snapshot s;
-    struct error e;
-    int64_t version;
-    if (api_param_version(q, &version))
-        return q->status;
-    if (model_version_snapshot(request_model(q), version, &s, &e))
-        return reply_error(q, &e);
-    char number[24];
-    snprintf(number, sizeof number, "%lld", (long long)version); /* what an alias stands for */
-    int status = infer(q, &s, number);
-    snapshot_release(&s);
-    return status;
+    while (infer_some(q))
+        continue;
+    return q->status;
 }

@@ -199,6 +199,17 @@ static void write_parameter(struct json_out *w, const struct param *p)
     out_close(w);
 }
 
+/* As Triton's configuration has them: what is in force. */
+static void write_batching(struct json_out *w, const struct snapshot *s)
+{
+    int64_t slice = program_slice(s->program), max = s->batching.max_batch_size;
+    out_put_int(w, "max_batch_size", max ? max : slice);
+    out_key(w, "dynamic_batching");
+    out_open_object(w);
+    out_put_int(w, "max_queue_delay_microseconds", s->batching.max_queue_delay_microseconds);
+    out_close(w);
+}
+
 int api_model_config(struct request *q)
 {
     struct snapshot s;
@@ -210,6 +221,7 @@ int api_model_config(struct request *q)
     out_open_object(&w);
     out_put_string(&w, "name", request_model(q)->name);
     out_put_string(&w, "platform", platform);
+    write_batching(&w, &s);
     api_put_json(&w, "description", s.description);
     out_key(&w, "layers");
     out_open_array(&w);
@@ -257,29 +269,6 @@ int api_model_list(struct request *q)
     return reply_json(q, 200, &w);
 }
 
-static void write_index_item(void *arg, struct model *m)
-{
-    struct json_out *w = arg;
-    out_open_object(w);
-    out_put_string(w, "name", m->name);
-    out_put_string(w, "state", "READY");
-    out_put_string(w, "reason", "");
-    out_close(w);
-}
-
-int api_repository_index(struct request *q)
-{
-    static const struct field fields[] = {{"ready", IS_BOOL, "true or false", false}, {0}};
-    struct json_out w = JSON_OUT_INIT;
-    struct error e;
-    if (q->json.root && api_check_body(q, fields, &e))
-        return reply_error(q, &e);
-    out_open_array(&w);
-    api_models_each(q, write_index_item, &w);
-    out_close(&w);
-    return reply_json(q, 200, &w);
-}
-
 /* ---- changes --------------------------------------------------------------------------------- */
 
 int api_model_put(struct request *q)
@@ -307,6 +296,8 @@ static const struct field patch_fields[] = {
     {"labels", IS_LIST | IS_NULL, "a list of strings", false},
     {"signals", IS_OBJECT | IS_NULL, "an object, {\"every\":50}", false},
     {"durability", IS_STRING | IS_NULL, "\"process\", \"power\" or \"none\"", false},
+    {"max_batch_size", IS_INT | IS_NULL, "a whole number", false},
+    {"dynamic_batching", IS_OBJECT | IS_NULL, "an object", false},
     {0},
 };
 

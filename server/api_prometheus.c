@@ -191,7 +191,7 @@ static void write_refusals(FILE *out, const struct keyring *r)
 struct model_reading {
     const char *name;
     double step, revision, loss, accuracy, grad_norm, lr, map, map50;
-    double steps, samples, predictions, non_finite, checkpoints;
+    double steps, samples, predictions, prediction_runs, non_finite, checkpoints;
     double queue, memory, redo;
 };
 #define OF(field) offsetof(struct model_reading, field)
@@ -208,6 +208,9 @@ static const struct gauge model_rows[] = {
      OF(non_finite)},
     {{"backpropd_predictions_total", "counter", "Samples predicted since the start."},
      OF(predictions)},
+    {{"backpropd_prediction_runs_total", "counter",
+      "Runs of predictions: samples divided by runs is what is batched."},
+     OF(prediction_runs)},
     {{"backpropd_train_loss", "gauge", "Loss of the last training batch."}, OF(loss)},
     {{"backpropd_train_accuracy", "gauge", "Accuracy on the last training batch, 0 to 1."},
      OF(accuracy)},
@@ -247,9 +250,10 @@ static void model_read(struct model *m, struct model_reading *v)
     v->steps = (double)t.steps;
     v->samples = (double)t.samples;
     v->predictions = (double)t.predictions;
+    v->prediction_runs = (double)infer_stats_runs(&m->infer_stats);
     v->non_finite = (double)t.non_finite;
     v->checkpoints = (double)t.checkpoints;
-    v->queue = (double)work_queue_waiting(m->queue);
+    v->queue = (double)work_queue_waiting(m->queue[WORK_WRITES]);
     v->redo = (double)redo_bytes(m->redo);
 }
 

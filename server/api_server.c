@@ -22,8 +22,8 @@ int api_ready(struct request *q)
 int api_server_metadata(struct request *q)
 {
     static const char *const extensions[] = {
-        "binary_tensor_data", "classification", "model_repository", "training", "gradients",
-        "statistics",         "versions",       "aliases",          "autograd"};
+        "binary_tensor_data", "classification",      "model_repository", "training", "gradients",
+        "statistics",         "model_configuration", "versions",         "aliases",  "autograd"};
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "name", "backpropd");

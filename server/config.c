@@ -33,7 +33,7 @@ const struct flag config_flags[] = {
      "memory for models and requests; % is of what the machine or container has"},
     {"max-models", FLAG_INT, AT(max_models), "1000", 1, MANY, "N", "models that there may be"},
     {"max-queue", FLAG_INT, AT(max_queue), "256", 1, MANY, "N",
-     "requests that may wait, to change one model or to read"},
+     "requests that may wait in each queue; a model has three"},
     {"redo-bytes", FLAG_SIZE, AT(redo_bytes), "256M", 1 << 16, HUGE_SIZE, "BYTES",
      "a checkpoint is made when a model's redo log has grown to this"},
     {"redo-seconds", FLAG_INT, AT(redo_seconds), "10", 1, 86400, "SECONDS",

@@ -23,14 +23,16 @@ static const struct field description_fields[] = {
     {"ema", IS_OBJECT, "an object", false},
     {"signals", IS_OBJECT, "an object, {\"every\":50}", false},
     {"durability", IS_STRING, "\"process\", \"power\" or \"none\"", false},
+    {"max_batch_size", IS_INT, "a whole number", false},
+    {"dynamic_batching", IS_OBJECT, "an object", false},
     {0},
 };
 
 /* In the order in which each needs the ones before. */
 static int (*const parts[])(struct describe *) = {
-    describe_inputs,    describe_preprocess, describe_layers, describe_build,
-    describe_outputs,   describe_augment,    describe_losses, describe_augment_check,
-    describe_optimizer, describe_settings,
+    describe_inputs,    describe_preprocess, describe_layers,   describe_build,
+    describe_outputs,   describe_augment,    describe_losses,   describe_augment_check,
+    describe_optimizer, describe_settings,   describe_batching,
 };
 enum { PARTS = sizeof parts / sizeof parts[0] };
 

@@ -15,12 +15,11 @@
  *   loss       {op, attributes} or the operator's name; or
  *   losses     list of {op, weight, input, target, name, attributes}: their weighted sum is
  *              minimised. A list as `weight` is the operator's own attribute (class weights). A
- *              list as `input` is for losses that take several (yolo_detection); the name of an input of
- *              the network as `target` compares with that (an autoencoder).
- *   template   {name, arguments}: stands for the description that it writes (describe_template.h);
- *              the fields beside it replace its own.
- *   optimizer  {op, attributes}; falls back to {"op":"sgd","lr":0.01}. `groups` gives parameters
- *              their own attributes: [{"params":["*.bias"],"weight_decay":0}]. describe_globs.c
+ *              list as `input` is for losses that take several (yolo_detection); the name of an
+ * input of the network as `target` compares with that (an autoencoder). template   {name,
+ * arguments}: stands for the description that it writes (describe_template.h); the fields beside it
+ * replace its own. optimizer  {op, attributes}; falls back to {"op":"sgd","lr":0.01}. `groups`
+ * gives parameters their own attributes: [{"params":["*.bias"],"weight_decay":0}]. describe_globs.c
  *   ema        {decay}: a moving average of the parameters is kept.
  *   schedule   {op, attributes}
  *   augment    list of {op, attributes} or operators' names, or an object with Ultralytics' names;

@@ -62,6 +62,7 @@ int describe_optimizer(struct describe *d);     /* describe_training.c: and sche
 int describe_groups(struct describe *d, const json_t *optimizer);
 int describe_frozen(struct describe *d);
 int describe_settings(struct describe *d); /* describe_training.c: clipping, seed, labels... */
+int describe_batching(struct describe *d); /* describe_batching.c: of predictions */
 
 /* The list of the expanded description that is called `field`, made when it is not there. NULL:
  * out of memory. */

@@ -297,14 +297,30 @@ static void check_refused(struct request *q)
         reply_error(q, &e);
 }
 
-int dispatch_run(struct request *q)
+static void finish(struct request *q)
 {
-    int status = read_body(q);
-    if (!status)
-        q->status = q->route->handle(q);
     check_refused(q);
     encoding_forget(q);
     encoding_pack(q);
+}
+
+int dispatch_run(struct request *q)
+{
+    struct request *ready = NULL, **last = &ready;
+    for (struct request *r = q, *next; r; r = next) {
+        next = r->together;
+        r->together = NULL;
+        if (read_body(r)) {
+            finish(r);
+            continue;
+        }
+        *last = r;
+        last = &r->together;
+    }
+    if (ready)
+        ready->status = ready->route->handle(ready);
+    for (struct request *r = ready; r; r = r->together)
+        finish(r);
     return q->status;
 }
 

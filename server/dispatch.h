@@ -13,7 +13,8 @@
 int dispatch_begin(struct request *q);
 
 /* When the body is there: splits it (400 bad_binary), reads it (400 bad_json), calls the handler.
- * Always a status with the response filled in. */
+ * Always a status with the response filled in. The same for all of q->together, which their handler
+ * gets at once. */
 int dispatch_run(struct request *q);
 
 /* Both, for callers that have it all. */

@@ -162,7 +162,7 @@ static uint64_t model_revision(struct model *m, bool *gone_r)
 {
     pthread_mutex_lock(&m->lock);
     uint64_t revision = m->at.revision;
-    *gone_r = m->gone;
+    *gone_r = m->presence != MODEL_THERE;
     pthread_mutex_unlock(&m->lock);
     return revision;
 }

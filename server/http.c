@@ -118,38 +118,82 @@ static void wait_end(struct exchange *x)
     pthread_mutex_unlock(&h->mutex);
 }
 
-/* Runs the handler, unless nobody waits for what it would compute. */
-static void handle(struct exchange *x)
+static struct exchange *exchange_of(struct work_job *job)
 {
-    struct request *q = x->q;
-    double begun = exchange_seconds(x);
-    q->queue_seconds = begun - x->submitted;
-    if (exchange_client_gone(x))
-        reply_errorf(q, ERROR_CLIENT_GONE, "the client closed the connection while it waited");
+    return (struct exchange *)job; /* its first member */
+}
+
+static void job_cancel(struct exchange *x)
+{
+    struct http *h = x->http;
+    if (atomic_load(&h->stopping))
+        reply_errorf(x->q, ERROR_NOT_READY, "the server is stopping");
     else
-        dispatch_run(q);
-    q->compute_seconds = exchange_seconds(x) - begun;
+        reply_errorf(x->q, ERROR_CONFLICT, "the model was deleted while the request was waiting");
+}
+
+static bool client_gone(const struct request *q)
+{
+    return exchange_client_gone(q->connection);
+}
+
+/* Runs the handler for all of a chain but those for whose answer nobody waits. */
+static void chain_handle(struct work_job *job)
+{
+    struct request *head = NULL, **last = &head;
+    for (; job; job = job->next) {
+        struct request *q = exchange_of(job)->q;
+        q->connection = exchange_of(job);
+        q->gone = client_gone;
+        if (client_gone(q)) {
+            reply_errorf(q, ERROR_CLIENT_GONE, "the client closed the connection while it waited");
+            continue;
+        }
+        *last = q;
+        last = &q->together;
+    }
+    if (head)
+        dispatch_run(head);
 }
 
 static void job_run(struct work_job *job, bool cancelled)
 {
-    struct exchange *x = (struct exchange *)job; /* its first member */
-    struct http *h = x->http;
-    if (!cancelled)
-        handle(x);
-    else if (atomic_load(&h->stopping))
-        reply_errorf(x->q, ERROR_NOT_READY, "the server is stopping");
+    double begun = exchange_seconds(exchange_of(job)), ended;
+    for (struct work_job *j = job; j; j = j->next) {
+        struct exchange *x = exchange_of(j);
+        x->q->queue_seconds = exchange_seconds(x) - x->submitted;
+    }
+    if (cancelled)
+        job_cancel(exchange_of(job));
     else
-        reply_errorf(x->q, ERROR_CONFLICT, "the model was deleted while the request was waiting");
-    wait_end(x);
+        chain_handle(job);
+    ended = exchange_seconds(exchange_of(job));
+    for (struct work_job *next; job; job = next) {
+        next = job->next;
+        exchange_of(job)->q->compute_seconds = cancelled ? 0 : ended - begun;
+        wait_end(exchange_of(job));
+    }
+}
+
+/* Where the requests of a route wait. */
+static struct work_queue *queue_of(const struct request *q)
+{
+    static const struct {
+        unsigned flag;
+        enum work_kind kind;
+    } rows[] = {{ROUTE_WRITES, WORK_WRITES},
+                {ROUTE_PREDICTS, WORK_PREDICTIONS},
+                {ROUTE_ASKS, WORK_QUESTIONS}};
+    for (size_t i = 0; q->queues && i < sizeof rows / sizeof *rows; i++)
+        if (q->route->flags & rows[i].flag)
+            return q->queues[rows[i].kind];
+    return NULL;
 }
 
 static void wait_begin(struct exchange *x)
 {
     struct http *h = x->http;
     struct error e;
-    const struct request *q = x->q;
-    unsigned flags = q->route->flags;
     x->state = EXCHANGE_WAITING;
     peer_enter(x->peer, PEER_BUSY);
     pthread_mutex_lock(&h->mutex);
@@ -158,8 +202,7 @@ static void wait_begin(struct exchange *x)
     MHD_suspend_connection(x->connection);
     x->job.run = job_run;
     x->submitted = exchange_seconds(x);
-    if (work_submit(h->server->work, flags & ROUTE_WRITES ? q->queue : NULL, &x->job,
-                    flags & ROUTE_FIRST ? WORK_FIRST : WORK_NEXT, &e)) {
+    if (work_submit(h->server->work, queue_of(x->q), &x->job, &e)) {
         reply_error(x->q, &e);
         wait_end(x);
     }
@@ -169,7 +212,8 @@ static void wait_begin(struct exchange *x)
 static bool quick(const struct request *q)
 {
     unsigned flags = q->route->flags;
-    return flags & ROUTE_QUICK || (flags & ROUTE_FIRST && q->server->small && q->server->small(q));
+    return flags & ROUTE_QUICK ||
+           (flags & ROUTE_PREDICTS && q->server->small && q->server->small(q));
 }
 
 /* All of the request is there. */

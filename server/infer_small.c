@@ -3,7 +3,8 @@
  * ten microseconds on each side; a net of a few thousand multiplications needs less than one. Those
  * run in the HTTP thread, which is bounded: the size of the body bounds the samples, the network
  * the work for one. Whatever could cost more than it says (images, compressed bodies, the first
- * prediction of a model, which compiles its plan) is a worker's. */
+ * prediction of a model, which compiles its plan; versions, which may have to be read) is a
+ * worker's, and so is what may wait for others (dynamic_batching). */
 #include "api.h"
 
 enum {
@@ -34,14 +35,14 @@ static bool network_small(const struct network *net, size_t body_size)
 bool api_infer_small(const struct request *q)
 {
     struct model *m = q->model;
-    if (q->route->handle != api_infer || q->body_size > SMALL_BODY ||
+    if (q->route->handle != api_infer || request_param(q, "version") || q->body_size > SMALL_BODY ||
         request_header(q, "Content-Encoding") || json_object_get(m->given, "preprocess"))
         return false;
     pthread_mutex_lock(&m->lock);
     struct program *p = program_ref(m->program);
-    bool compiled = m->totals.predictions > 0;
+    bool ready = m->totals.predictions > 0 && !m->batching.max_queue_delay_microseconds;
     pthread_mutex_unlock(&m->lock);
-    bool small = compiled && network_small(program_network(p), q->body_size);
+    bool small = ready && network_small(program_network(p), q->body_size);
     program_unref(&p);
     return small;
 }

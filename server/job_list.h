@@ -23,15 +23,17 @@ static inline void job_list_push(struct job_list *l, struct work_job *job)
     l->count++;
 }
 
-static inline struct work_job *job_list_pop(struct job_list *l)
+/* Takes the first `n` of at least as many (1 or more), as a chain. */
+static inline struct work_job *job_list_cut(struct job_list *l, size_t n)
 {
-    struct work_job *job = l->first;
-    if (!job)
-        return NULL;
-    l->first = job->next;
+    struct work_job *job = l->first, *last = job;
+    for (size_t i = 1; i < n; i++)
+        last = last->next;
+    l->first = last->next;
+    last->next = NULL;
     if (!l->first)
         l->last = &l->first;
-    l->count--;
+    l->count -= n;
     return job;
 }
 
@@ -47,6 +49,7 @@ static inline void job_chain_cancel(struct work_job *job)
 {
     while (job) {
         struct work_job *next = job->next; /* running it may free it */
+        job->next = NULL;
         job->run(job, true);
         job = next;
     }

@@ -92,6 +92,7 @@ static int server_open(struct server *s, struct error *e)
     s->work = work_create((int)c->workers, (size_t)c->max_queue, e);
     if (!s->work)
         return -1;
+    work_set_pool(s->work, s->pool);
     s->store = store_open(c->data, e);
     if (!s->store)
         return -1;

@@ -76,6 +76,17 @@ struct program *model_compile(struct models *ms, const json_t *given, const json
     return net ? program_create(net, &ms->budget, pool_threads(ms->pool), e) : NULL;
 }
 
+static int model_queues(struct model *m, struct error *e)
+{
+    const struct models *ms = m->models;
+    for (int i = 0; i < WORK_KINDS; i++) {
+        m->queue[i] = work_queue_create(ms->work, (enum work_kind)i, (size_t)ms->max_queue, e);
+        if (!m->queue[i])
+            return -1;
+    }
+    return 0;
+}
+
 struct model *model_create(struct models *ms, const char *name, json_t *given, json_t *settings,
                            struct error *e)
 {
@@ -94,14 +105,12 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     strncpy(m->name, name, MODEL_MAX_NAME);
     m->given = json_incref(given);
     m->settings = json_incref(settings);
-    m->durability = model_durability(given, settings);
-    m->signals_every = model_signals_every(given, settings);
     m->answers = answers_create();
     m->program = model_compile(ms, given, settings, e);
-    m->queue =
-        m->program && m->answers ? work_queue_create(ms->work, (size_t)ms->max_queue, e) : NULL;
-    if (!m->queue || model_allocate(m, e))
+    if (!m->program || !m->answers || model_queues(m, e) || model_allocate(m, e))
         model_release(&m);
+    else
+        model_settings_apply(m);
     return m;
 }
 
@@ -111,13 +120,17 @@ void model_release(struct model **model)
     *model = NULL;
     if (!m || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
-    if (m->queue)
-        work_queue_destroy(&m->queue);
+    for (int i = 0; i < WORK_KINDS; i++)
+        work_queue_destroy(&m->queue[i]);
     evaluations_destroy(m);
     model_signals_drop(m);
     model_kept_drop(m, 0);
     generation_unref(&m->live);
     generation_unref(&m->spare);
+    for (struct version_stats *v = m->versions_stats, *next; v; v = next) {
+        next = v->next;
+        free(v);
+    }
     free(m->grads);
     free(m->sum);
     free(m->buffers[0]);
@@ -146,7 +159,8 @@ int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e)
                              .generation = generation_ref(m->live),
                              .at = m->at,
                              .pending = m->pending,
-                             .last_loss = m->last_loss};
+                             .last_loss = m->last_loss,
+                             .batching = m->batching};
     json_t *settings = json_incref(m->settings);
     pthread_mutex_unlock(&m->lock);
     s_r->description = description_effective(m->given, settings);
@@ -192,8 +206,10 @@ void model_keep_spare(struct model *m, struct generation **g)
 
 int model_check_there(const struct model *m, struct error *e)
 {
-    if (m->gone)
+    if (m->presence == MODEL_DELETED)
         return error_set(e, ERROR_UNKNOWN_MODEL, "model '%s' was deleted", m->name);
+    if (m->presence == MODEL_UNLOADED)
+        return error_set(e, ERROR_NOT_READY, "model '%s' was unloaded", m->name);
     return 0;
 }
 

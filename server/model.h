@@ -41,6 +41,12 @@ struct answers;
 enum durability { DURABILITY_PROCESS, DURABILITY_POWER, DURABILITY_NONE };
 #define DURABILITY_CHOICES "process|power|none"
 
+/* How predictions that wait are put together, by Triton's names. */
+struct batching {
+    int64_t max_batch_size; /* samples; 0: as many as pay, and a request may bring more */
+    int64_t max_queue_delay_microseconds;
+};
+
 struct counters {
     uint64_t step, revision, draw;
 };
@@ -52,6 +58,16 @@ struct kept_version {
     struct counters at;
     size_t bytes; /* of the budget */
 };
+
+/* Of the requests that named a version. A number is never used again, so these need no removal. */
+struct version_stats {
+    struct version_stats *next;
+    int64_t version;
+    struct infer_stats stats;
+};
+
+/* Of one that is not there, changes are refused. */
+enum model_presence { MODEL_THERE, MODEL_DELETED, MODEL_UNLOADED };
 
 /* What happened since the daemon began, for GET /metrics: model_totals.c. */
 struct model_totals {
@@ -69,7 +85,7 @@ struct model {
     char who[KEY_NAME_MAX + 1]; /* name of the key that created it; "": none was needed */
     int64_t id, created_ms;
     int refs; /* atomic */
-    struct work_queue *queue;
+    struct work_queue *queue[WORK_KINDS];
 
     pthread_mutex_t lock; /* guards the next group: held for moments only */
     struct program *program;
@@ -80,7 +96,7 @@ struct model {
     bool pending;     /* gradients are pending */
     struct kept_version kept[MODEL_KEPT_VERSIONS];
     unsigned kept_next;
-    bool gone;        /* deleted: steps are refused */
+    enum model_presence presence;
     bool dirty;       /* changed since the last checkpoint */
     double last_loss; /* of the last training forward; NaN: none yet */
     struct model_totals totals;
@@ -95,14 +111,16 @@ struct model {
     bool moved;               /* this is set; [1] is where the next forward writes */
     size_t reserved;          /* bytes taken from the budget: model_bytes of its network */
 
-    struct infer_stats infer_stats;
+    struct infer_stats infer_stats;       /* of all predictions */
+    struct version_stats *versions_stats; /* by version; entries stay as long as the model */
     struct answers *answers;
     struct redo *redo;
     enum durability durability;
     uint64_t signals_every;      /* steps; 0: none are recorded */
     struct recording *recording; /* of the step under way, when it is one of them */
-    bool replaying;              /* at start: nothing is logged */
-    double redo_seconds;         /* that the steps since the last checkpoint took */
+    struct batching batching;
+    bool replaying;      /* at start: nothing is logged */
+    double redo_seconds; /* that the steps since the last checkpoint took */
     uint64_t replayed, replayed_other_engine, torn_bytes; /* at start */
     bool saving;                     /* atomic: a checkpoint is being made in the background */
     pthread_mutex_t checkpoint_lock; /* one at a time, never an older over a newer */
@@ -144,9 +162,9 @@ int model_zero_grad(struct model *m, const struct step_options *o, struct step_r
                     struct error *e);
 
 /* Changes settings; `patch` holds fields of the description (optimizer, schedule, clip_grad_norm,
- * clip_grad_value, frozen, ema, labels), null takes one back to what the model was created with. The
- * optimiser's state is kept when the optimiser stays the same, else it begins anew. QUOTA when the
- * model is of the key `by` (NULL: anybody) and would grow over what that may have. */
+ * clip_grad_value, frozen, ema, labels), null takes one back to what the model was created with.
+ * The optimiser's state is kept when the optimiser stays the same, else it begins anew. QUOTA when
+ * the model is of the key `by` (NULL: anybody) and would grow over what that may have. */
 int model_patch(struct model *m, const json_t *patch, const struct key *by, struct error *e);
 
 /* Saves the present state as a version that `who` asked for; sets v->version and the rest. */
@@ -172,6 +190,7 @@ struct snapshot {
     bool pending;
     double last_loss;
     json_t *description; /* effective */
+    struct batching batching;
 };
 int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e);
 void snapshot_release(struct snapshot *s);
@@ -228,10 +247,20 @@ typedef void infer_fn(void *arg, int64_t begin, int64_t n, const real *const *ou
 int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
                    unsigned outputs, infer_fn *f, void *arg, struct error *e);
 
+/* The same for an `f` that may end it: -1 of it is that of the whole, with *e left alone. */
+typedef int infer_slice_fn(void *arg, int64_t begin, int64_t n, const real *const *out);
+int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                          unsigned outputs, infer_slice_fn *f, void *arg, struct error *e);
+
 /* Deletes a version. UNKNOWN_VERSION. */
 int model_version_delete(struct model *m, int64_t version, struct error *e);
 /* Lets go of a version that is kept in memory; 0: of all. */
 void model_kept_drop(struct model *m, int64_t version);
+
+/* What predictions with a version took. NULL: there were none, unless `make`, or out of memory. */
+struct infer_stats *model_version_stats(struct model *m, int64_t version, bool make);
+/* Bytes that a version takes in memory for predictions; 0: it is not there. */
+size_t model_kept_bytes(struct model *m, int64_t version);
 
 /* A version of the model as a snapshot, from memory or the store. UNKNOWN_VERSION. */
 int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e);

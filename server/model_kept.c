@@ -2,6 +2,7 @@
  * memory, counted in the budget, so that serving one does not read the store each time. */
 #include "model_private.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Under m->lock. */
@@ -28,6 +29,30 @@ void model_kept_drop(struct model *m, int64_t version)
         if (!version || m->kept[i].version == version)
             kept_drop(m, &m->kept[i]);
     pthread_mutex_unlock(&m->lock);
+}
+
+size_t model_kept_bytes(struct model *m, int64_t version)
+{
+    pthread_mutex_lock(&m->lock);
+    const struct kept_version *k = kept_find(m, version);
+    size_t bytes = k ? k->bytes : 0;
+    pthread_mutex_unlock(&m->lock);
+    return bytes;
+}
+
+struct infer_stats *model_version_stats(struct model *m, int64_t version, bool make)
+{
+    pthread_mutex_lock(&m->lock);
+    struct version_stats *v = m->versions_stats;
+    while (v && v->version != version)
+        v = v->next;
+    if (!v && make && (v = calloc(1, sizeof *v))) {
+        v->version = version;
+        v->next = m->versions_stats;
+        m->versions_stats = v;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return v ? &v->stats : NULL;
 }
 
 /* Its place is that of the one that was put in longest ago. */

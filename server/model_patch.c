@@ -63,14 +63,37 @@ const char *durability_name(enum durability d)
     return durability_names[d];
 }
 
-enum durability model_durability(const json_t *given, const json_t *settings)
+/* A field in force; NULL: not given. */
+static const json_t *setting(const struct model *m, const char *field)
 {
-    const json_t *set = json_object_get(settings, "durability");
-    const char *name = json_string_value(set ? set : json_object_get(given, "durability"));
+    const json_t *set = json_object_get(m->settings, field);
+    return set ? set : json_object_get(m->given, field);
+}
+
+static enum durability durability_of(const struct model *m)
+{
+    const char *name = json_string_value(setting(m, "durability"));
     for (int i = 0; name && i < 3; i++)
         if (strcmp(name, durability_names[i]) == 0)
             return (enum durability)i;
     return DURABILITY_PROCESS;
+}
+
+void model_settings_apply(struct model *m)
+{
+    enum { MICROSECOND = 1000 };
+    pthread_mutex_lock(&m->lock);
+    struct batching b = {json_integer_value(setting(m, "max_batch_size")),
+                         json_integer_value(json_object_get(setting(m, "dynamic_batching"),
+                                                            "max_queue_delay_microseconds"))};
+    m->durability = durability_of(m);
+    m->batching = b;
+    m->signals_every = model_signals_every(m->given, m->settings);
+    pthread_mutex_unlock(&m->lock);
+    bool fewer = b.max_batch_size && b.max_batch_size < INFER_MAX_BATCH;
+    work_queue_together(m->queue[WORK_PREDICTIONS],
+                        fewer ? (size_t)b.max_batch_size : INFER_MAX_BATCH,
+                        (uint64_t)b.max_queue_delay_microseconds * MICROSECOND);
 }
 
 static bool same_optimizer(const struct network *a, const struct network *b)
@@ -112,9 +135,8 @@ void model_swap_program(struct model *m, struct program *program, json_t *settin
     json_t *old_settings = m->settings;
     m->program = program;
     m->settings = settings;
-    m->durability = model_durability(m->given, settings);
-    m->signals_every = model_signals_every(m->given, settings);
     pthread_mutex_unlock(&m->lock);
+    model_settings_apply(m);
     generation_unref(&m->spare); /* of the old one's size */
     program_unref(&old);
     json_decref(old_settings);

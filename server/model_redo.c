@@ -261,6 +261,6 @@ void model_checkpoint_when_due(struct model *m, double step_seconds)
         return; /* tried again at the next step */
     }
     m->redo_seconds = 0;
-    if (work_submit(ms->work, NULL, &sv->job, WORK_NEXT, NULL))
+    if (work_submit(ms->work, NULL, &sv->job, NULL))
         saving_free(sv);
 }

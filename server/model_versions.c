@@ -131,7 +131,7 @@ int model_state_checkpoint(struct model *m, const struct model_state *s, struct 
 int model_checkpoint(struct model *m, struct error *e)
 {
     struct model_state s = model_state(m);
-    if (!m->dirty || m->gone)
+    if (!m->dirty || m->presence != MODEL_THERE)
         return 0;
     if (model_state_checkpoint(m, &s, e))
         return -1;

@@ -82,6 +82,7 @@ int models_destroy(struct models **models, struct error *e)
         status |= model_checkpoint(ms->table[i], e);
         model_release(&ms->table[i]);
     }
+    models_forget_unloaded(ms);
     free(ms->table);
     free(ms->redo_root);
     pthread_mutex_destroy(&ms->lock);
@@ -157,7 +158,7 @@ static void unknown_model(struct models *ms, const char *name, struct error *e)
 struct model *models_find(struct models *ms, const char *name, struct error *e)
 {
     struct model *m = table_find(ms, name);
-    if (!m)
+    if (!m && !models_unloaded(ms, name, e))
         unknown_model(ms, name, e);
     return m;
 }
@@ -227,6 +228,8 @@ static int give_state(struct model *m, const struct origin *o, struct error *e)
 static struct model *create(struct models *ms, const char *name, const struct origin *o,
                             struct error *e)
 {
+    if (models_unloaded(ms, name, e))
+        return NULL;
     if (ms->n >= ms->max_models) {
         error_set(e, ERROR_OUT_OF_MEMORY, "there are %d models already (--max-models)", ms->n);
         return NULL;
@@ -305,16 +308,16 @@ struct model *models_clone(struct models *ms, const char *name, struct model *fr
     return m;
 }
 
-/* Takes `m` out, and gives up the table's reference to it. */
-static void table_remove(struct models *ms, struct model *m)
+void models_remove(struct models *ms, struct model *m, enum model_presence why)
 {
+    work_queue_together(m->queue[WORK_PREDICTIONS], INFER_MAX_BATCH, 0); /* nobody waits longer */
     bool found;
     pthread_mutex_lock(&ms->lock);
     int at = table_place(ms, m->name, &found);
     memmove(ms->table + at, ms->table + at + 1, (size_t)(--ms->n - at) * sizeof *ms->table);
     pthread_mutex_unlock(&ms->lock);
     pthread_mutex_lock(&m->lock);
-    m->gone = true;
+    m->presence = why;
     pthread_mutex_unlock(&m->lock);
     model_release(&m);
 }
@@ -328,7 +331,7 @@ int models_delete(struct models *ms, struct model *m, struct error *e)
                             : error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", m->name);
     if (!status) {
         redo_remove(ms->redo_root, m->id, NULL); /* what is left is swept at the next start */
-        table_remove(ms, m);
+        models_remove(ms, m, MODEL_DELETED);
     }
     pthread_mutex_unlock(&ms->creating);
     model_release(&found);

@@ -17,9 +17,10 @@ struct models {
     uint64_t redo_max_bytes; /* of one log: then a checkpoint is made */
     double redo_max_seconds; /* of the steps in it, which is about what a replay takes */
     const struct log *log;
-    pthread_mutex_t creating; /* held while a model is made or deleted; before all other locks */
-    pthread_mutex_t lock;     /* guards the table; held for moments only */
-    struct model **table;     /* sorted by name */
+    pthread_mutex_t creating;  /* held while a model is made or deleted; before all other locks */
+    pthread_mutex_t lock;      /* guards the table; held for moments only */
+    struct unloaded *unloaded; /* models that are in the store only, by name */
+    struct model **table;      /* sorted by name */
     int n, cap;
 };
 
@@ -47,6 +48,15 @@ struct model *models_clone(struct models *ms, const char *name, struct model *fr
 /* Refuses further work on it, and removes it from table and store. Running reads end normally. */
 int models_delete(struct models *ms, struct model *m, struct error *e);
 
+/* Frees the memory of a model, which stays in the store. In its queue of writes. models_unload.c */
+int models_unload(struct models *ms, struct model *m, struct error *e);
+/* Brings it back; of one that is there, nothing. UNKNOWN_MODEL. */
+int models_load_again(struct models *ms, const char *name, struct error *e);
+/* Whether a model of this name is unloaded; then with ERROR_NOT_READY. */
+bool models_unloaded(struct models *ms, const char *name, struct error *e);
+void models_each_unloaded(struct models *ms, void (*f)(void *arg, const char *name), void *arg);
+void models_forget_unloaded(struct models *ms);
+
 /* Calls f for each model in the order of names, which it must not keep. */
 typedef void models_fn(void *arg, struct model *m);
 void models_each(struct models *ms, models_fn *f, void *arg);
@@ -72,6 +82,10 @@ void models_log_failure(const struct models *ms, const char *model, const char *
 /* Of models.c, for models_load.c: into the table, which takes over the reference. With the table
  * locked, or at start, when nobody else looks at it. */
 int models_insert(struct models *ms, struct model *m, struct error *e);
+/* Takes `m` out, and gives up the table's reference to it: the caller has another. */
+void models_remove(struct models *ms, struct model *m, enum model_presence why);
+/* Brings back one model of the store, under `creating`. models_load.c */
+int models_load_id(struct models *ms, int64_t id, struct error *e);
 
 /* Of model.c, for models.c: a model in memory with zeroed state, not in the table. */
 struct model *model_create(struct models *ms, const char *name, json_t *given, json_t *settings,
@@ -83,8 +97,9 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
  * `given`. New references. */
 json_t *description_effective(const json_t *given, const json_t *settings);
 const char *durability_name(enum durability d);
-enum durability model_durability(const json_t *given, const json_t *settings);
 uint64_t model_signals_every(const json_t *given, const json_t *settings);
+/* What the settings say besides the network: durability, batching, signals. */
+void model_settings_apply(struct model *m);
 json_t *description_settings(const json_t *given, const json_t *effective);
 
 #endif

@@ -76,8 +76,12 @@ static int load_model(struct models *ms, const struct store_model *row, struct a
     json_decref(then);
     json_decref(settings);
     if (m && (model_load_checkpoint(m, row, &v, e) || model_redo_open(m, true, e) ||
-              settle_metrics(ms, m, e) || models_insert(ms, m, e)))
+              settle_metrics(ms, m, e)))
         model_release(&m);
+    pthread_mutex_lock(&ms->lock);
+    if (m && models_insert(ms, m, e))
+        model_release(&m);
+    pthread_mutex_unlock(&ms->lock);
     return m ? 0 : -1;
 }
 
@@ -104,7 +108,8 @@ static void sweep_logs(struct models *ms)
         closedir(d);
 }
 
-int models_load(struct models *ms, struct error *e)
+/* Those of the store with this id; 0: all. */
+static int load_some(struct models *ms, int64_t id, struct error *e)
 {
     struct loading l = {.ms = ms, .arena = arena_create(4096)};
     if (!l.arena)
@@ -113,10 +118,21 @@ int models_load(struct models *ms, struct error *e)
     if (!status && l.failed)
         status = error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the list of models");
     for (int i = 0; i < l.n && !status; i++)
-        if (load_model(ms, &l.rows[i], l.arena, e))
+        if ((!id || l.rows[i].id == id) && load_model(ms, &l.rows[i], l.arena, e))
             status = error_prefix(e, "model '%s'", l.rows[i].name);
     free(l.rows);
     arena_destroy(&l.arena);
+    return status;
+}
+
+int models_load_id(struct models *ms, int64_t id, struct error *e)
+{
+    return load_some(ms, id, e);
+}
+
+int models_load(struct models *ms, struct error *e)
+{
+    int status = load_some(ms, 0, e);
     if (!status)
         sweep_logs(ms);
     return status;

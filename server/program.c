@@ -58,6 +58,18 @@ int program_output_place(unsigned outputs, unsigned bit)
     return __builtin_popcount(outputs & (bit - 1));
 }
 
+int program_output_rows(const struct program *p, unsigned outputs, int64_t *row_r)
+{
+    struct node *out[NETWORK_MAX_IO + 2];
+    int n = collect_outputs(p->net, outputs, out);
+    for (int i = 0; i < n; i++) {
+        row_r[i] = 0;
+        if (shape_batched(node_shape(out[i])))
+            shape_count(node_shape(out[i]), 1, &row_r[i]);
+    }
+    return n;
+}
+
 static struct plan *compile(const struct program *p, const struct program_use *use, struct error *e)
 {
     const struct network *net = p->net;

@@ -47,6 +47,10 @@ void program_release(struct program_lease *l);
 /* Place of an output among run_output(): the bits of `outputs` below it. */
 int program_output_place(unsigned outputs, unsigned bit);
 
+/* Elements of one sample of each of those outputs, 0 of one that is not batched; their number. Room
+ * for NETWORK_MAX_IO + 2. */
+int program_output_rows(const struct program *p, unsigned outputs, int64_t *row_r);
+
 /* Bytes that one run for this use takes. */
 int program_bytes(struct program *p, const struct program_use *use, size_t *bytes_r,
                   struct error *e);

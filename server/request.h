@@ -109,9 +109,14 @@ struct request {
     const struct sockaddr *client; /* its address; NULL: not known */
     struct caller *caller;         /* whose key it carried, of server.authorize; NULL: anybody */
 
-    void *model;              /* of server.find_model */
-    struct work_queue *queue; /* of server.find_model: where ROUTE_WRITES runs */
-    const char *once_key;     /* Idempotency-Key that is under way; NULL: none */
+    void *model;                      /* of server.find_model */
+    struct work_queue *const *queues; /* of server.find_model: by enum work_kind; NULL: none */
+    struct request *together;         /* the next of those that are handled together */
+    const char *once_key;             /* Idempotency-Key that is under way; NULL: none */
+
+    /* Whether nobody waits for the answer any more, for what takes long; NULL: not known. */
+    bool (*gone)(const struct request *q);
+    void *connection; /* of http.c, for `gone` */
 
     double queue_seconds;   /* that it waited for a worker */
     double compute_seconds; /* that its handler took */

@@ -13,15 +13,17 @@ enum route_flags {
     ROUTE_BINARY = 1 << 3,        /* with one of the first two: a request of tensors. Arrays of
                                      numbers are kept as spans (json_in.h) and
                                      application/octet-stream framing is accepted */
-    ROUTE_MODEL = 1 << 4,   /* {model} is a well-formed name, and server.find_model knows it */
-    ROUTE_CREATES = 1 << 5, /* find_model is not asked: the model need not be there yet */
-    ROUTE_WRITES = 1 << 6,  /* runs in request.queue, one at a time, if find_model set one */
-    ROUTE_QUICK = 1 << 7,   /* runs in the HTTP thread: must take microseconds and never wait */
-    ROUTE_FIRST = 1 << 8,   /* among reads, goes before those without it: predictions */
-    ROUTE_UNREAD = 1 << 9,  /* with ROUTE_BODY: the handler reads the JSON of request.body itself */
-    ROUTE_FORM = 1 << 10,   /* with ROUTE_BINARY: multipart/form-data with images will do, too */
-    ROUTE_IMAGE = 1 << 11,  /* with ROUTE_BINARY: a body that is one image will do, too */
-    ROUTE_ONCE = 1 << 12,   /* takes an Idempotency-Key */
+    ROUTE_MODEL = 1 << 4,    /* {model} is a well-formed name, and server.find_model knows it */
+    ROUTE_CREATES = 1 << 5,  /* find_model is not asked: the model need not be there yet */
+    ROUTE_WRITES = 1 << 6,   /* runs in the model's queue of writes, one at a time */
+    ROUTE_QUICK = 1 << 7,    /* runs in the HTTP thread: must take microseconds and never wait */
+    ROUTE_PREDICTS = 1 << 8, /* runs in the model's queue of predictions, before the others. The
+                                handler answers all of request.together, whose bodies are read */
+    ROUTE_UNREAD = 1 << 9, /* with ROUTE_BODY: the handler reads the JSON of request.body itself */
+    ROUTE_FORM = 1 << 10,  /* with ROUTE_BINARY: multipart/form-data with images will do, too */
+    ROUTE_IMAGE = 1 << 11, /* with ROUTE_BINARY: a body that is one image will do, too */
+    ROUTE_ONCE = 1 << 12,  /* takes an Idempotency-Key */
+    ROUTE_ASKS = 1 << 13,  /* runs in the model's queue of questions, which may take long */
 };
 
 enum role { ROLE_NONE, ROLE_READ, ROLE_TRAIN, ROLE_ADMIN };

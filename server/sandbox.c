@@ -65,7 +65,7 @@ enum { NEWEST = sizeof versions / sizeof *versions - 1 };
 static const struct sandbox_path machine[] = {
     {"/proc/self", SANDBOX_READ, false},   {"/proc/stat", SANDBOX_READ, false},
     {"/dev/urandom", SANDBOX_READ, false}, {"/sys/devices/system/cpu", SANDBOX_READ, false},
-    {"/dev/null", SANDBOX_READ, false},
+    {"/dev/null", SANDBOX_READ, false},    {"/proc/sys/kernel/random/boot_id", SANDBOX_READ, false},
 };
 
 /* ---- rules ----------------------------------------------------------------------------------- */

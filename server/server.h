@@ -39,7 +39,7 @@ struct server {
 
     /* Called in the HTTP thread for routes with a {model}, unless they are ROUTE_CREATES, before
      * the body is read. Sets request.model to something held until release_model, and
-     * request.queue to the model's queue of writes. -1: ERROR_UNKNOWN_MODEL or _VERSION. NULL:
+     * request.queues to the model's queues. -1: ERROR_UNKNOWN_MODEL or _VERSION. NULL:
      * every name will do. */
     int (*find_model)(struct request *q, struct error *e);
     void (*release_model)(struct request *q); /* request.model is not NULL */

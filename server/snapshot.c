@@ -120,8 +120,8 @@ int snapshot_apply(const struct snapshot *s, struct pool *pool, real *grads, dou
     return network_apply(net, pool, s->generation, grads, grad_norm, lr, to, e);
 }
 
-int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                   unsigned outputs, infer_fn *f, void *arg, struct error *e)
+int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                          unsigned outputs, infer_slice_fn *f, void *arg, struct error *e)
 {
     const struct network *net = program_network(s->program);
     int64_t slice = program_slice(s->program);
@@ -139,8 +139,27 @@ int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct bat
         for (int i = 0; i < __builtin_popcount(outputs); i++)
             out[i] = run_output(lease.run, i);
         if (!status)
-            f(arg, begin, n, out);
+            status = f(arg, begin, n, out);
     }
     program_release(&lease);
     return status;
+}
+
+struct whole {
+    infer_fn *f;
+    void *arg;
+};
+
+static int whole_slice(void *arg, int64_t begin, int64_t n, const real *const *out)
+{
+    const struct whole *w = arg;
+    w->f(w->arg, begin, n, out);
+    return 0;
+}
+
+int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                   unsigned outputs, infer_fn *f, void *arg, struct error *e)
+{
+    struct whole w = {f, arg};
+    return snapshot_infer_slices(s, pool, b, outputs, whole_slice, &w, e);
 }

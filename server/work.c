@@ -1,116 +1,275 @@
 /* work.c: worker threads. One mutex guards all lists; it is held for a few instructions at a time,
  * never while a job runs. Invariants, whenever the mutex is free:
- *   - a queue is in `ready` exactly when it has waiting jobs and none of its jobs runs;
- *   - running_writes <= workers - 1;
- *   - a worker sleeps only when there is no read, and no ready queue it would be allowed to take.
- */
+ *   - a queue is in `ready` exactly when it has waiting jobs and may start one: a queue of writes
+ *     when none of its jobs runs;
+ *   - running_writes <= workers - 1, running_slow <= workers, and running <= workers, or one more
+ *     when all of those are slow;
+ *   - a worker sleeps only when there is nothing that may start, or another one was woken for it.
+ *
+ * A job is slow unless its queue has shown to be quick: a thread is kept for those that are. */
 #include "job_list.h"
+#include "turns.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { WRITE_TURN = 32 }; /* of so many jobs one is a write, if there is one */
+enum {
+    LATER_TURN = 32,   /* of so many jobs one is not of those that go first, if there is one */
+    LATER_TIME = 4,    /* or after so many times as long as it is expected to take */
+    SLOW_NS = 5000000, /* jobs that take longer are slow */
+    TOGETHER = 64,
+};
 
 struct work_queue {
     struct work *work;
+    enum work_kind kind;
     struct job_list jobs;
-    size_t max_waiting;
+    size_t max_waiting, together, announced;
+    uint64_t delay_ns;
+    struct turn turn;
     struct work_queue *next; /* in ready */
-    bool running, closed;
-    bool orphan; /* destroyed by its own job: freed by the worker */
-    pthread_t runner;
+    int running;
+    bool ready, closed;
+    bool orphan;      /* destroyed by its own job: freed by the worker */
+    pthread_t runner; /* of a write */
 };
 
 struct work {
     pthread_mutex_t mutex;
-    pthread_cond_t wanted; /* a job may be there to take, or stop */
-    pthread_cond_t ended;  /* a job has ended */
-    struct job_list reads[WORK_PRIORITIES];
-    size_t max_waiting, waiting_writes;
-    struct work_queue *ready, **last_ready; /* queues take turns */
-    int workers, running, running_writes;
+    pthread_cond_t wanted;    /* a job may be there to take, or stop */
+    pthread_cond_t ended;     /* a job has ended */
+    struct work_queue shared; /* jobs without a queue */
+    struct work_queue *ready, **last_ready;
+    struct turns turns[2]; /* by rank: of those that go first, of the rest */
+    size_t waiting_reads, waiting_writes;
+    int workers, idle, running, running_writes, running_slow;
     unsigned turn;
+    uint64_t first_ns; /* that jobs which go first took while others waited */
     bool stop, exit;
-    pthread_t *threads;
+    struct pool *pool;
+    uint64_t (*now)(void *arg);
+    void *now_arg;
+    pthread_t *threads; /* workers + 1 */
 };
+
+static uint64_t monotonic_ns(void *arg)
+{
+    struct timespec t;
+    (void)arg;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- queues that may start a job ------------------------------------------------------------- */
+
+static bool goes_first(const struct work *w, const struct work_queue *q)
+{
+    return q == &w->shared || q->kind == WORK_PREDICTIONS;
+}
+
+/* Predictions are announced to the pool when they come, or when they start if they wait on purpose
+ * until then. */
+static void announce(struct work *w, struct work_queue *q)
+{
+    if (q->kind != WORK_PREDICTIONS || q->delay_ns)
+        return;
+    q->announced++;
+    pool_hurry(w->pool, 1);
+}
+
+static void announce_rest(struct work *w, struct work_queue *q, size_t n)
+{
+    size_t before = n < q->announced ? n : q->announced;
+    q->announced -= before;
+    if (q->kind == WORK_PREDICTIONS && n > before)
+        pool_hurry(w->pool, (int)(n - before));
+}
+
+/* After announce_rest: they have ended. */
+static void announce_end(struct work *w, const struct work_queue *q, size_t n)
+{
+    if (q->kind == WORK_PREDICTIONS)
+        pool_hurry(w->pool, -(int)n);
+}
+
+static struct turns *turns_of(struct work *w, const struct work_queue *q)
+{
+    return &w->turns[!goes_first(w, q)];
+}
+
+static size_t *waiting_of(struct work *w, const struct work_queue *q)
+{
+    return q->kind == WORK_WRITES ? &w->waiting_writes : &w->waiting_reads;
+}
 
 static void ready_push(struct work *w, struct work_queue *q)
 {
     q->next = NULL;
+    q->ready = true;
     *w->last_ready = q;
     w->last_ready = &q->next;
-}
-
-static struct work_queue *ready_pop(struct work *w)
-{
-    struct work_queue *q = w->ready;
-    w->ready = q->next;
-    if (!w->ready)
-        w->last_ready = &w->ready;
-    return q;
 }
 
 static void ready_remove(struct work *w, struct work_queue *q)
 {
     struct work_queue **p = &w->ready;
-    while (*p && *p != q)
-        p = &(*p)->next;
-    if (!*p)
+    if (!q->ready)
         return;
+    while (*p != q)
+        p = &(*p)->next;
     *p = q->next;
     if (!*p)
         w->last_ready = p;
+    q->ready = false;
 }
 
-/* ---- taking and running ---------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
-static bool write_allowed(const struct work *w)
+static bool slow(const struct work_queue *q)
 {
-    return w->ready && w->running_writes < w->workers - 1;
+    return q->kind == WORK_WRITES || !q->turn.expected || q->turn.expected > SLOW_NS;
 }
 
-static struct work_job *take_read(struct work *w)
+static bool may_start(const struct work *w, const struct work_queue *q)
 {
-    struct work_job *job = NULL;
-    for (int i = 0; i < WORK_PRIORITIES && !job; i++)
-        job = job_list_pop(&w->reads[i]);
-    return job;
+    if (w->running >= w->workers)
+        return w->running == w->workers && w->running_slow == w->workers && !slow(q);
+    return q->kind != WORK_WRITES || w->running_writes < w->workers - 1;
 }
 
-static struct work_job *take_write(struct work *w, struct work_queue **q_r)
+/* When what waits in it may start: 0 is now. */
+static uint64_t due(const struct work_queue *q)
 {
-    struct work_queue *q = ready_pop(w);
-    q->running = true;
+    bool full = !q->delay_ns || q->jobs.count >= q->together || q->work->stop;
+    return full ? 0 : q->jobs.first->submitted + q->delay_ns;
+}
+
+/* The queue of this rank whose turn it is; *due_r: the next that will be due, if it is sooner. */
+static struct work_queue *best(struct work *w, bool first, uint64_t now, uint64_t *due_r)
+{
+    struct work_queue *found = NULL;
+    for (struct work_queue *q = w->ready; q; q = q->next) {
+        if (goes_first(w, q) != first || !may_start(w, q))
+            continue;
+        uint64_t at = due(q);
+        if (at > now && at < *due_r)
+            *due_r = at;
+        if (at <= now && turn_before(&q->turn, found ? &found->turn : NULL))
+            found = q;
+    }
+    return found;
+}
+
+/* NULL: nothing may start before *due_r. */
+static struct work_queue *choose(struct work *w, uint64_t *due_r)
+{
+    uint64_t now = w->now(w->now_arg);
+    *due_r = UINT64_MAX;
+    struct work_queue *first = best(w, true, now, due_r), *later = best(w, false, now, due_r);
+    if (!first || !later)
+        return first ? first : later;
+    bool turn = w->turn % LATER_TURN == 0 || w->first_ns > LATER_TIME * later->turn.expected;
+    return turn && (later->turn.expected || w->turn % LATER_TURN == 0) ? later : first;
+}
+
+/* What a thread that comes free takes of a queue: of predictions its share of those that wait, so
+ * that threads which are about to come free have some, too. */
+static size_t take_count(const struct work *w, const struct work_queue *q)
+{
+    size_t n = q->jobs.count, threads = (size_t)(w->workers - w->running_slow);
+    if (q->kind != WORK_PREDICTIONS)
+        return 1;
+    if (!q->delay_ns && threads > 1)
+        n = (n + threads - 1) / threads;
+    return n < q->together ? n : q->together;
+}
+
+/* A running job or chain. */
+struct taken {
+    struct work_queue *queue;
+    struct work_job *job;
+    size_t n;
+    uint64_t charged, started;
+    bool slow;
+};
+
+static void take(struct work *w, struct work_queue *q, struct taken *t_r)
+{
+    size_t n = q == &w->shared ? 1 : take_count(w, q);
+    *t_r = (struct taken){.queue = q, .slow = slow(q), .started = w->now(w->now_arg)};
+    ready_remove(w, q);
+    t_r->job = job_list_cut(&q->jobs, n);
+    t_r->n = n;
+    announce_rest(w, q, n);
+    *waiting_of(w, q) -= n;
+    t_r->charged = turn_start(turns_of(w, q), &q->turn);
+    if (!goes_first(w, q))
+        w->first_ns = 0;
+    w->turn++;
+    w->running++;
+    w->running_slow += t_r->slow;
+    w->running_writes += q->kind == WORK_WRITES;
+    q->running++;
     q->runner = pthread_self();
-    w->running_writes++;
-    w->waiting_writes--;
-    *q_r = q;
-    return job_list_pop(&q->jobs);
+    if (q->jobs.count && q->kind != WORK_WRITES)
+        ready_push(w, q);
 }
 
-/* The next job for this thread; *q_r is its queue, NULL for a read. NULL: nothing to do now. */
-static struct work_job *take(struct work *w, struct work_queue **q_r)
+static bool others_wait(const struct work *w)
 {
-    *q_r = NULL;
-    bool write = write_allowed(w);
-    if (write && w->turn++ % WRITE_TURN == 0)
-        return take_write(w, q_r);
-    struct work_job *job = take_read(w);
-    return job || !write ? job : take_write(w, q_r);
+    for (const struct work_queue *q = w->ready; q; q = q->next)
+        if (!goes_first(w, q))
+            return true;
+    return false;
 }
 
-/* A job of q has ended: its next may run, and a worker that had to leave writes alone may look. */
-static void write_ended(struct work *w, struct work_queue *q)
+static void taken_end(struct work *w, const struct taken *t)
 {
-    w->running_writes--;
-    q->running = false;
+    struct work_queue *q = t->queue;
+    uint64_t took = w->now(w->now_arg) - t->started;
+    turn_end(&q->turn, t->charged, took);
+    w->running--;
+    w->running_slow -= t->slow;
+    w->running_writes -= q->kind == WORK_WRITES;
+    q->running--;
+    if (goes_first(w, q) && others_wait(w))
+        w->first_ns += took;
     if (q->orphan)
         free(q);
-    else if (q->jobs.count)
+    else if (q->kind == WORK_WRITES && q->jobs.count)
         ready_push(w, q);
-    if (write_allowed(w))
+    pthread_cond_broadcast(&w->ended);
+}
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+static void sleep_until(struct work *w, uint64_t due)
+{
+    struct timespec t = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
+    w->idle++;
+    if (due == UINT64_MAX)
+        pthread_cond_wait(&w->wanted, &w->mutex);
+    else
+        pthread_cond_timedwait(&w->wanted, &w->mutex, &t);
+    w->idle--;
+}
+
+static void run(struct work *w, struct taken *t)
+{
+    bool cancelled = w->stop;
+    uint64_t unused;
+    if (w->idle && choose(w, &unused))
         pthread_cond_signal(&w->wanted);
+    pthread_mutex_unlock(&w->mutex);
+    if (cancelled)
+        job_chain_cancel(t->job);
+    else
+        t->job->run(t->job, false);
+    announce_end(w, t->queue, t->n);
+    pthread_mutex_lock(&w->mutex);
+    taken_end(w, t);
 }
 
 static void *worker(void *arg)
@@ -118,23 +277,17 @@ static void *worker(void *arg)
     struct work *w = arg;
     pthread_mutex_lock(&w->mutex);
     for (;;) {
-        struct work_queue *q;
-        struct work_job *job = take(w, &q);
-        if (!job && w->exit)
+        uint64_t due;
+        struct taken t;
+        struct work_queue *q = choose(w, &due);
+        if (!q && w->exit)
             break;
-        if (!job) {
-            pthread_cond_wait(&w->wanted, &w->mutex);
+        if (!q) {
+            sleep_until(w, due);
             continue;
         }
-        w->running++;
-        bool cancelled = w->stop;
-        pthread_mutex_unlock(&w->mutex);
-        job->run(job, cancelled);
-        pthread_mutex_lock(&w->mutex);
-        w->running--;
-        if (q)
-            write_ended(w, q);
-        pthread_cond_broadcast(&w->ended);
+        take(w, q, &t);
+        run(w, &t);
     }
     pthread_mutex_unlock(&w->mutex);
     return NULL;
@@ -142,70 +295,81 @@ static void *worker(void *arg)
 
 /* ---- submitting ------------------------------------------------------------------------------ */
 
-static int submit_read(struct work *w, struct work_job *job, enum work_priority p, struct error *e)
+static int queue_full(const struct work *w, const struct work_queue *q, struct error *e)
 {
-    size_t waiting = 0;
-    for (int i = 0; i < WORK_PRIORITIES; i++)
-        waiting += w->reads[i].count;
-    if (waiting >= w->max_waiting)
-        return error_set(e, ERROR_QUEUE_FULL,
-                         "%zu requests are waiting for a worker, the limit is %zu", waiting,
-                         w->max_waiting);
-    job_list_push(&w->reads[p], job);
-    return 0;
+    static const char *const what[] = {"for a prediction of this model",
+                                       "for an answer about this model", "to change this model"};
+    return error_set(e, ERROR_QUEUE_FULL, "%zu requests are waiting %s, the limit is %zu",
+                     q->jobs.count, q == &w->shared ? "for a worker" : what[q->kind],
+                     q->max_waiting);
 }
 
-static int submit_write(struct work *w, struct work_queue *q, struct work_job *job, struct error *e)
+static int submit(struct work *w, struct work_queue *q, struct work_job *job, struct error *e)
 {
+    if (w->stop)
+        return error_set(e, ERROR_NOT_READY, "the server is stopping");
     if (q->closed)
         return error_set(e, ERROR_CONFLICT, "the model is being deleted");
     if (q->jobs.count >= q->max_waiting)
-        return error_set(e, ERROR_QUEUE_FULL,
-                         "%zu requests are waiting to change this model, the limit is %zu",
-                         q->jobs.count, q->max_waiting);
+        return queue_full(w, q, e);
+    if (!q->jobs.count && !q->running)
+        turn_wake(turns_of(w, q), &q->turn);
+    job->submitted = w->now(w->now_arg);
     job_list_push(&q->jobs, job);
-    w->waiting_writes++;
-    if (!q->running && q->jobs.count == 1)
+    ++*waiting_of(w, q);
+    announce(w, q);
+    if (!q->ready && (q->kind != WORK_WRITES || !q->running))
         ready_push(w, q);
+    if (w->idle && q->ready && may_start(w, q))
+        pthread_cond_signal(&w->wanted);
     return 0;
 }
 
-int work_submit(struct work *w, struct work_queue *q, struct work_job *job,
-                enum work_priority priority, struct error *e)
+int work_submit(struct work *w, struct work_queue *q, struct work_job *job, struct error *e)
 {
-    int failed;
     pthread_mutex_lock(&w->mutex);
-    if (w->stop)
-        failed = error_set(e, ERROR_NOT_READY, "the server is stopping");
-    else if (q)
-        failed = submit_write(w, q, job, e);
-    else
-        failed = submit_read(w, job, priority, e);
-    if (!failed)
-        pthread_cond_signal(&w->wanted);
+    int failed = submit(w, q ? q : &w->shared, job, e);
     pthread_mutex_unlock(&w->mutex);
     return failed;
 }
 
 /* ---- queues ---------------------------------------------------------------------------------- */
 
-struct work_queue *work_queue_create(struct work *w, size_t max_waiting, struct error *e)
+static void queue_init(struct work_queue *q, struct work *w, enum work_kind kind,
+                       size_t max_waiting)
 {
-    struct work_queue *q = calloc(1, sizeof *q);
+    *q = (struct work_queue){
+        .work = w, .kind = kind, .max_waiting = max_waiting, .together = TOGETHER};
+    job_list_init(&q->jobs);
+}
+
+struct work_queue *work_queue_create(struct work *w, enum work_kind kind, size_t max_waiting,
+                                     struct error *e)
+{
+    struct work_queue *q = malloc(sizeof *q);
     if (!q) {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a queue");
         return NULL;
     }
-    q->work = w;
-    q->max_waiting = max_waiting;
-    job_list_init(&q->jobs);
+    queue_init(q, w, kind, max_waiting);
     return q;
+}
+
+void work_queue_together(struct work_queue *q, size_t jobs, uint64_t delay_ns)
+{
+    pthread_mutex_lock(&q->work->mutex);
+    q->together = jobs ? jobs : 1;
+    q->delay_ns = delay_ns;
+    pthread_cond_signal(&q->work->wanted); /* what waits may be due now */
+    pthread_mutex_unlock(&q->work->mutex);
 }
 
 /* With the mutex held; gives it up while the jobs are told. */
 static void queue_cancel(struct work *w, struct work_queue *q)
 {
-    w->waiting_writes -= q->jobs.count;
+    *waiting_of(w, q) -= q->jobs.count;
+    announce_end(w, q, q->announced);
+    q->announced = 0;
     struct work_job *chain = job_list_take(&q->jobs);
     ready_remove(w, q);
     pthread_mutex_unlock(&w->mutex);
@@ -223,7 +387,7 @@ void work_queue_destroy(struct work_queue **queue)
     pthread_mutex_lock(&w->mutex);
     q->closed = true;
     queue_cancel(w, q);
-    if (q->running && pthread_equal(q->runner, pthread_self())) {
+    if (q->running && q->kind == WORK_WRITES && pthread_equal(q->runner, pthread_self())) {
         q->orphan = true;
     } else {
         while (q->running)
@@ -265,54 +429,69 @@ static void work_join(struct work *w, int started)
 
 static int work_start(struct work *w, struct error *e)
 {
-    for (int i = 0; i < w->workers; i++)
+    for (int i = 0; i <= w->workers; i++)
         if (pthread_create(&w->threads[i], NULL, worker, w)) {
             work_join(w, i);
             return error_set(e, ERROR_NOT_READY, "cannot start worker thread %d of %d", i + 1,
-                             w->workers);
+                             w->workers + 1);
         }
     return 0;
+}
+
+static void work_init(struct work *w)
+{
+    pthread_condattr_t monotonic;
+    w->last_ready = &w->ready;
+    w->now = monotonic_ns;
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->wanted, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&w->ended, NULL);
 }
 
 struct work *work_create(int workers, size_t max_waiting, struct error *e)
 {
     struct work *w = calloc(1, sizeof *w);
-    pthread_t *threads = calloc((size_t)(workers < 2 ? 2 : workers), sizeof *threads);
+    workers = workers < 2 ? 2 : workers;
+    pthread_t *threads = calloc((size_t)workers + 1, sizeof *threads);
     if (!w || !threads) {
         free(w);
         free(threads);
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %d workers", workers);
         return NULL;
     }
-    w->workers = workers < 2 ? 2 : workers;
-    w->max_waiting = max_waiting;
+    w->workers = workers;
     w->threads = threads;
-    w->last_ready = &w->ready;
-    for (int i = 0; i < WORK_PRIORITIES; i++)
-        job_list_init(&w->reads[i]);
-    pthread_mutex_init(&w->mutex, NULL);
-    pthread_cond_init(&w->wanted, NULL);
-    pthread_cond_init(&w->ended, NULL);
+    queue_init(&w->shared, w, WORK_QUESTIONS, max_waiting);
+    work_init(w);
     if (!work_start(w, e))
         return w;
     work_free(w);
     return NULL;
 }
 
+void work_set_pool(struct work *w, struct pool *p)
+{
+    w->pool = p;
+}
+
+void work_set_clock(struct work *w, uint64_t (*now)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&w->mutex);
+    w->now = now;
+    w->now_arg = arg;
+    pthread_mutex_unlock(&w->mutex);
+}
+
 void work_stop(struct work *w)
 {
     pthread_mutex_lock(&w->mutex);
     w->stop = true;
-    for (int i = 0; i < WORK_PRIORITIES; i++) {
-        struct work_job *chain = job_list_take(&w->reads[i]);
-        pthread_mutex_unlock(&w->mutex);
-        job_chain_cancel(chain);
-        pthread_mutex_lock(&w->mutex);
-    }
-    while (w->ready) { /* a queue that is running is not in it, its jobs are cancelled by workers */
-        struct work_queue *q = w->ready;
-        queue_cancel(w, q);
-    }
+    while (
+        w->ready) /* a queue of writes that runs is not in it, its jobs are cancelled by workers */
+        queue_cancel(w, w->ready);
     while (w->running || w->waiting_writes)
         pthread_cond_wait(&w->ended, &w->mutex);
     pthread_mutex_unlock(&w->mutex);
@@ -324,7 +503,7 @@ void work_destroy(struct work **work)
     if (!w)
         return;
     work_stop(w);
-    work_join(w, w->workers);
+    work_join(w, w->workers + 1);
     work_free(w);
     *work = NULL;
 }
@@ -332,8 +511,7 @@ void work_destroy(struct work **work)
 void work_stats_get(struct work *w, struct work_stats *s)
 {
     pthread_mutex_lock(&w->mutex);
-    *s = (struct work_stats){w->workers, w->running, w->running_writes, 0, w->waiting_writes};
-    for (int i = 0; i < WORK_PRIORITIES; i++)
-        s->waiting_reads += w->reads[i].count;
+    *s = (struct work_stats){w->workers, w->running, w->running_writes, w->waiting_reads,
+                             w->waiting_writes};
     pthread_mutex_unlock(&w->mutex);
 }

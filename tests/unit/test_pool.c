@@ -189,6 +189,100 @@ static void test_writes_are_seen(void **state)
     pool_destroy(&p);
 }
 
+/* Counts the threads that are inside at once. */
+struct crowd {
+    atomic_int inside, most, ranges;
+};
+
+static void crowd_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    struct crowd *c = arg;
+    (void)begin, (void)end, (void)worker;
+    int now = atomic_fetch_add(&c->inside, 1) + 1;
+    if (now > c->most)
+        c->most = now;
+    for (volatile int i = 0; i < 20000; i++) {
+    }
+    atomic_fetch_sub(&c->inside, 1);
+    atomic_fetch_add(&c->ranges, 1);
+}
+
+/* Work that was announced has its thread; the rest goes on, on the others. */
+static void test_rest_makes_room(void **state)
+{
+    (void)state;
+    for (int hurry = 0; hurry < 4; hurry++) {
+        struct crowd rest = {0}, first = {0};
+        struct pool *p = new_pool(4);
+        pool_hurry(p, hurry);
+        pool_for(p, 300, 1, crowd_range, &rest);
+        assert_int_equal(rest.ranges, 300);
+        assert_true(rest.most <= 4 - hurry);
+        pool_for(pool_first(p), 300, 1, crowd_range, &first);
+        assert_int_equal(first.ranges, 300);
+        pool_hurry(p, -hurry);
+        pool_destroy(&p);
+    }
+}
+
+/* However much goes first, the rest goes on: a range after each pause. */
+static void test_rest_goes_on(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 3; threads++) {
+        struct crowd rest = {0};
+        struct pool *p = new_pool(threads);
+        pool_hurry(pool_first(p), 100);
+        pool_for(p, 10, 1, crowd_range, &rest);
+        assert_int_equal(rest.ranges, 10);
+        assert_int_equal(rest.most, 1);
+        pool_hurry(p, -100);
+        pool_for(p, 1000, 1, crowd_range, &rest); /* at full speed again, helpers too */
+        assert_int_equal(rest.ranges, 1010);
+        pool_destroy(&p);
+    }
+    pool_hurry(NULL, 1);
+    assert_null(pool_first(NULL));
+}
+
+/* Both kinds at once, while work comes and goes: each range is run once. */
+struct both {
+    struct pool *pool;
+    struct crowd crowd;
+    int rounds, step;
+};
+
+static void *both_main(void *arg)
+{
+    struct both *b = arg;
+    for (int i = 0; i < b->rounds; i++) {
+        if (b->step)
+            pool_hurry(b->pool, b->step);
+        pool_for(b->step ? pool_first(b->pool) : b->pool, 16, 1, crowd_range, &b->crowd);
+        if (b->step)
+            pool_hurry(b->pool, -b->step);
+    }
+    return NULL;
+}
+
+static void test_both_at_once(void **state)
+{
+    enum { N = 4, ROUNDS = 100 };
+    (void)state;
+    struct both b[N];
+    pthread_t thread[N];
+    struct pool *p = new_pool(3);
+    for (int i = 0; i < N; i++) {
+        b[i] = (struct both){.pool = p, .rounds = ROUNDS, .step = i % 2};
+        assert_int_equal(pthread_create(&thread[i], NULL, both_main, &b[i]), 0);
+    }
+    for (int i = 0; i < N; i++) {
+        pthread_join(thread[i], NULL);
+        assert_int_equal(b[i].crowd.ranges, 16 * ROUNDS);
+    }
+    pool_destroy(&p);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -213,6 +307,9 @@ int main(void)
         cmocka_unit_test(test_all_threads_take_part),
         cmocka_unit_test(test_many_callers),
         cmocka_unit_test(test_writes_are_seen),
+        cmocka_unit_test(test_rest_makes_room),
+        cmocka_unit_test(test_rest_goes_on),
+        cmocka_unit_test(test_both_at_once),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,35 @@
+/* describe_batching.c: how predictions that wait are put together, by Triton's names. They are no
+ * part of the network: model_patch.c reads them from the description again. */
+#include "describe_parts.h"
+
+enum { BATCH_MOST = 1 << 20, DELAY_MOST = 60000000 };
+
+static const struct field dynamic_fields[] = {
+    {"max_queue_delay_microseconds", IS_INT, "a whole number", false},
+    {0},
+};
+
+static int check_range(struct describe *d, const json_t *value, const char *field, int64_t most)
+{
+    json_int_t n = json_integer_value(value);
+    if (n >= 0 && n <= most)
+        return 0;
+    return error_set(d->e, ERROR_BAD_VALUE, "%s: expected 0 to %lld, found %lld", field,
+                     (long long)most, (long long)n);
+}
+
+int describe_batching(struct describe *d)
+{
+    const json_t *max = describe_get(d->given, "max_batch_size");
+    const json_t *dynamic = describe_get(d->given, "dynamic_batching");
+    const json_t *delay = describe_get(dynamic, "max_queue_delay_microseconds");
+    if (max && (check_range(d, max, "max_batch_size", BATCH_MOST) ||
+                describe_put(d->expanded, "max_batch_size", json_deep_copy(max), d->e)))
+        return -1;
+    if (!dynamic)
+        return 0;
+    if (describe_check_fields(dynamic, "dynamic_batching", dynamic_fields, false, d->e) ||
+        check_range(d, delay, "dynamic_batching.max_queue_delay_microseconds", DELAY_MOST))
+        return -1;
+    return describe_put(d->expanded, "dynamic_batching", json_deep_copy(dynamic), d->e);
+}
