@@ -72,6 +72,19 @@ static size_t leaf_bytes(const struct network *net, int i, int64_t n)
     return (size_t)count * dtype_size(node_dtype(leaf));
 }
 
+/* What must hold before a record is answered: the log can be trusted, or a checkpoint of the
+ * present state takes its place; and no commit of the store is of unknown outcome, which after a
+ * kill could turn out to be a newer checkpoint than the one that the record follows. */
+static int redo_trusted(struct model *m, struct error *e)
+{
+    if (store_resolve(m->models->store, e))
+        return -1;
+    if (!redo_suspect(m->redo))
+        return 0;
+    struct model_state s = model_state(m);
+    return model_state_checkpoint(m, &s, e);
+}
+
 int model_redo_append(struct model *m, const struct logged *l, const struct commit *c,
                       struct error *e)
 {
@@ -85,6 +98,8 @@ int model_redo_append(struct model *m, const struct logged *l, const struct comm
     struct iovec v[2 + 2 * MAX_TENSORS] = {{&head, sizeof head}};
     uint64_t sizes[MAX_TENSORS];
     int parts = 2;
+    if (redo_trusted(m, e))
+        return -1;
     strcpy(head.verb, model_verbs[l->verb].name);
     if (l->options->key)
         snprintf(head.key, sizeof head.key, "%s", l->options->key);

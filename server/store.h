@@ -39,6 +39,12 @@ int store_close(struct store **s, struct error *e);
  * that work, which is tried again every second, succeeds. */
 int store_health(struct store *s, struct error *e);
 
+/* After a commit that failed nobody knows whether it will be there after a kill: the file may hold
+ * it whole. This brings the file to the state that callers were told of. Cheap when there is
+ * nothing to do, else the disk is waited for; -1: it still cannot be done. Every call that writes
+ * does the same first; who acknowledges a change that is kept elsewhere must call it. */
+int store_resolve(struct store *s, struct error *e);
+
 /* Returns when all metrics rows are written and the space of what was deleted has been given back.
  */
 int store_settle(struct store *s, struct error *e);

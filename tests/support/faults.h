@@ -1,0 +1,57 @@
+/* faults.h: what a test and the shim faults_preload.c in its daemon share: one page of a file that
+ * both have mapped. The test says which calls are to go wrong and how; the shim counts. It is there
+ * after a kill -9 too, so that the test can read what the kill has hit.
+ *
+ * A call matches when its kind is in `kinds` and the file that it is for in `places`. The first
+ * `skip` matching calls are let through, the next `strikes` are struck, the others pass. */
+#ifndef TEST_FAULTS_H
+#define TEST_FAULTS_H
+
+#include <stdint.h>
+
+/* Environment variables of the daemon: the mapped file, and where all changes to files of the data
+ * folder are recorded (struct trace_record), if they are to be. */
+#define FAULTS_FILE  "BACKPROPD_FAULTS"
+#define FAULTS_TRACE "BACKPROPD_FAULTS_TRACE"
+
+enum fault_kind {
+    FAULT_WRITE = 1,  /* write, writev, pwrite */
+    FAULT_SYNC = 2,   /* fsync, fdatasync */
+    FAULT_RENAME = 4, /* rename */
+    FAULT_UNLINK = 8, /* unlink */
+    FAULT_TRUNCATE = 16 /* ftruncate, truncate */,
+    FAULT_READ = 32,    /* read, pread */
+    FAULT_ALLOCATE = 64 /* malloc, calloc, realloc, posix_memalign, aligned_alloc */
+};
+enum fault_place {
+    PLACE_REDO = 1,     /* a segment of a redo log, or its folder */
+    PLACE_DATABASE = 2, /* backpropd.db */
+    PLACE_WAL = 4,      /* backpropd.db-wal */
+    PLACE_OTHER = 8,    /* another regular file or folder */
+    PLACE_MEMORY = 16   /* no file: FAULT_ALLOCATE */
+};
+enum fault_action {
+    STRIKE_ERROR,      /* errno `error`, nothing done */
+    STRIKE_SHORT,      /* half of the bytes are written, and the call says so */
+    STRIKE_KILL,       /* SIGKILL before the call */
+    STRIKE_KILL_AFTER, /* SIGKILL when the call has been carried out */
+    STRIKE_KILL_TORN   /* SIGKILL when half of the bytes are written */
+};
+
+struct faults {
+    int32_t armed; /* set last by the test; nothing is counted while it is 0 */
+    int32_t kinds, places, action, error;
+    int64_t skip, strikes;
+    int64_t matched, struck;     /* counted by the shim */
+    int32_t hit_kind, hit_place; /* of the last strike */
+};
+
+/* Followed by the path and, for FAULT_WRITE, by `bytes` of data. */
+struct trace_record {
+    uint32_t kind;  /* one of fault_kind; FAULT_SYNC of a folder too */
+    uint32_t path;  /* bytes */
+    uint64_t at;    /* FAULT_WRITE: offset; FAULT_TRUNCATE: the new size */
+    uint64_t bytes; /* of data */
+};
+
+#endif
