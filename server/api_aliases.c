@@ -117,6 +117,7 @@ static int move(struct request *q, const struct field *fields, move_fn *f)
         return q->status;
     if (f(request_models(q)->store, request_model(q)->id, &mv, &e))
         return reply_error(q, &e);
+    reply_changed(q);
     return reply_move(q, &mv, mv.to && !mv.from ? 201 : 200);
 }
 

@@ -288,6 +288,7 @@ int api_model_put(struct request *q)
         models_put(request_models(q), request_param(q, "model"), q->json.root, &created, &e);
     if (!m)
         return reply_error(q, &e);
+    reply_changed(q);
     int status = reply_metadata(q, created ? 201 : 200, m, false);
     model_release(&m);
     return status;
@@ -318,6 +319,8 @@ static int patch_lr(const struct model *m, json_t *patch, struct error *e)
     json_t *now = description_effective(m->given, m->settings);
     optimizer = json_copy(json_object_get(now, "optimizer"));
     json_decref(now);
+    if (!optimizer && json_in_starved())
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the settings");
     if (!optimizer)
         return error_set(e, ERROR_CONFLICT, "the model has no optimizer");
     if (json_is_null(lr))
@@ -333,10 +336,15 @@ int api_model_patch(struct request *q)
     struct model *m = request_model(q);
     struct error e;
     json_t *patch = json_copy(q->json.root);
-    int failed = !patch || api_check_body(q, patch_fields, &e) || patch_lr(m, patch, &e) ||
-                 model_patch(m, patch, &e);
+    if (!patch)
+        return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory");
+    int failed =
+        api_check_body(q, patch_fields, &e) || patch_lr(m, patch, &e) || model_patch(m, patch, &e);
     json_decref(patch);
-    return failed ? reply_error(q, &e) : reply_metadata(q, 200, m, false);
+    if (failed)
+        return reply_error(q, &e);
+    reply_changed(q);
+    return reply_metadata(q, 200, m, false);
 }
 
 int api_model_delete(struct request *q)
@@ -345,6 +353,7 @@ int api_model_delete(struct request *q)
     struct json_out w = JSON_OUT_INIT;
     if (models_delete(request_models(q), request_model(q), &e))
         return reply_error(q, &e);
+    reply_changed(q);
     out_open_object(&w);
     out_put_string(&w, "deleted", request_model(q)->name);
     out_close(&w);
@@ -370,6 +379,7 @@ int api_model_clone(struct request *q)
                                    json_object_get(q->json.root, "layers"), &e);
     if (!m)
         return reply_error(q, &e);
+    reply_changed(q);
     int status = reply_metadata(q, 201, m, false);
     model_release(&m);
     return status;

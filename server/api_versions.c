@@ -28,6 +28,7 @@ int api_version_create(struct request *q)
     const char *note = json_string_value(json_object_get(q->json.root, "note"));
     if (model_version_save(m, note ? note : "", &v, &e))
         return reply_error(q, &e);
+    reply_changed(q);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
@@ -107,6 +108,7 @@ int api_version_delete(struct request *q)
         return q->status;
     if (model_version_delete(m, version, &e))
         return reply_error(q, &e);
+    reply_changed(q);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
@@ -123,7 +125,10 @@ int api_version_restore(struct request *q)
     int64_t version;
     if (api_param_version(q, &version))
         return q->status;
-    if (model_version_restore(m, version, &e) || model_snapshot(m, &s, &e))
+    if (model_version_restore(m, version, &e))
+        return reply_error(q, &e);
+    reply_changed(q);
+    if (model_snapshot(m, &s, &e))
         return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);

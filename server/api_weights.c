@@ -97,5 +97,6 @@ int api_weights_put(struct request *q)
     if (safetensors_read(&file, q->arena, q->body ? q->body : "", q->body_size, &e) ||
         model_weights_load(request_model(q), &file, &o, q->arena, &r, &e))
         return reply_error(q, &e);
+    reply_changed(q);
     return reply_report(q, &r);
 }

@@ -281,6 +281,7 @@ static int read_body(struct request *q)
 
 int dispatch_run(struct request *q)
 {
+    json_in_forget();
     int status = read_body(q);
     if (!status)
         q->status = q->route->handle(q);

@@ -29,6 +29,14 @@ struct json_in {
     size_t n_spans;
 };
 
+/* Once, before jansson is used: from then on it is known when jansson had no memory, which it may
+ * call a syntax error, or which leaves a field out of an object. */
+void json_in_start(void);
+/* Whether it has happened in this thread since json_in_forget: what was read or built since then is
+ * not to be trusted. */
+bool json_in_starved(void);
+void json_in_forget(void);
+
 /* Reads an object or array. `text` must stay in place while spans are used; the list of spans is in
  * `a`. `spans` false: everything goes to jansson. ERROR_BAD_JSON with line and column. */
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,

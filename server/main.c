@@ -63,6 +63,7 @@ static int server_start(struct server *s, struct error *e)
 {
     const struct config *c = s->config;
     engine_start();
+    json_in_start();
     s->pool = pool_create((int)c->threads, e);
     if (!s->pool)
         return -1;

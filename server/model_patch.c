@@ -6,16 +6,26 @@
 
 #include <string.h>
 
+/* Gives up an object that lacks a field for want of memory. */
+static json_t *whole_or_null(json_t *object, int failed)
+{
+    if (!failed)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
 json_t *description_effective(const json_t *given, const json_t *settings)
 {
     json_t *d = json_copy((json_t *)given);
     const char *key;
     json_t *value;
+    int failed = 0;
     json_object_foreach((json_t *)settings, key, value)
     {
-        json_object_set(d, key, value);
+        failed |= json_object_set(d, key, value);
     }
-    return d;
+    return whole_or_null(d, failed);
 }
 
 json_t *description_settings(const json_t *given, const json_t *effective)
@@ -23,31 +33,41 @@ json_t *description_settings(const json_t *given, const json_t *effective)
     json_t *settings = json_object();
     const char *key;
     json_t *value;
+    int failed = 0;
     json_object_foreach((json_t *)effective, key, value)
     {
         if (!json_equal(json_object_get(given, key), value))
-            json_object_set(settings, key, value);
+            failed |= json_object_set(settings, key, value);
     }
-    return settings;
+    return whole_or_null(settings, failed);
 }
 
-/* The new settings: `patch` over the old ones, null takes a setting back; with their defaults
- * written out, as in the description that they are part of. */
-static json_t *settings_merge(const struct model *m, const json_t *patch, struct error *e)
+/* `patch` over the old settings, null takes one back. */
+static json_t *settings_patched(const json_t *old, const json_t *patch)
 {
-    json_t *merged = json_copy(m->settings);
+    json_t *merged = json_copy((json_t *)old);
     const char *key;
     json_t *value;
+    int failed = 0;
     json_object_foreach((json_t *)patch, key, value)
     {
         if (json_is_null(value))
             json_object_del(merged, key);
         else
-            json_object_set(merged, key, value);
+            failed |= json_object_set(merged, key, value);
     }
-    json_t *effective = description_effective(m->given, merged);
-    json_t *expanded = describe_expand(effective, e);
+    return whole_or_null(merged, failed);
+}
+
+/* The new settings with their defaults written out, as in the description that they are part of. */
+static json_t *settings_merge(const struct model *m, const json_t *patch, struct error *e)
+{
+    json_t *merged = settings_patched(m->settings, patch);
+    json_t *effective = merged ? description_effective(m->given, merged) : NULL;
+    json_t *expanded = effective ? describe_expand(effective, e) : NULL;
     json_t *settings = expanded ? description_settings(m->given, expanded) : NULL;
+    if (!effective || (expanded && !settings))
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the settings");
     json_decref(merged);
     json_decref(effective);
     json_decref(expanded);

@@ -10,6 +10,7 @@
 #include "model_private.h"
 
 #include "answers.h"
+#include "json_in.h"
 #include "metrics.h"
 
 #include <stdio.h>
@@ -228,6 +229,7 @@ static void saving_run(struct work_job *job, bool cancelled)
 {
     struct saving *sv = (struct saving *)job;
     struct error e;
+    json_in_forget();
     if (!cancelled && model_state_checkpoint(sv->m, &sv->s, &e))
         models_log_failure(sv->m->models, sv->m->name, "checkpoint", &e);
     saving_free(sv);

@@ -7,6 +7,7 @@
 #include "model_private.h"
 
 #include "answers.h"
+#include "json_in.h"
 
 #include <fnmatch.h>
 #include <math.h>
@@ -66,8 +67,10 @@ static int save_state(struct model *m, const struct model_state *s, save_fn *sav
     json_t *d = description_effective(m->given, s->settings);
     char *description = d ? json_dumps(d, JSON_COMPACT) : NULL;
     json_decref(d);
-    if (!description)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    if (!description || json_in_starved()) { /* settings may be missing in it */
+        free(description);
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the model's description");
+    }
     parts_of_state(&parts, s);
     *v = (struct store_version){.step = s->c.at.step,
                                 .revision = s->c.at.revision,
@@ -167,7 +170,7 @@ static json_t *settings_for(const struct model *m, const struct store_version *v
 {
     json_t *then = json_loads(v->description, 0, NULL);
     json_t *now = description_effective(m->given, m->settings);
-    json_t *settings = json_copy(m->settings);
+    json_t *settings = then && now ? json_copy(m->settings) : NULL;
     const char *op_then =
         json_string_value(json_object_get(json_object_get(then, "optimizer"), "op"));
     const char *op_now =
@@ -179,11 +182,14 @@ static json_t *settings_for(const struct model *m, const struct store_version *v
                                    : 0;
     *other_r =
         op_then && op_now && (strcmp(op_then, op_now) != 0 || (slots && slots->bytes != bytes));
-    if (*other_r && settings)
-        json_object_set(settings, "optimizer", json_object_get(then, "optimizer"));
+    if (*other_r && settings &&
+        json_object_set(settings, "optimizer", json_object_get(then, "optimizer"))) {
+        json_decref(settings);
+        settings = NULL;
+    }
     json_decref(then);
     json_decref(now);
-    return settings;
+    return settings; /* NULL: out of memory */
 }
 
 struct restoring {
@@ -197,7 +203,7 @@ struct restoring {
 static int restore_prepare(struct model *m, struct restoring *r, struct error *e)
 {
     r->settings = settings_for(m, &r->v, &r->other_optimizer);
-    if (!r->settings)
+    if (!r->settings || json_in_starved()) /* one of both descriptions may have been missing */
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
     if (r->other_optimizer && !(r->program = model_compile(m->models, m->given, r->settings, e)))
         return -1;

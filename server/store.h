@@ -79,6 +79,9 @@ int store_model_insert(struct store *s, struct store_model *m, struct error *e);
 /* The model, its versions and metrics are gone when this returns; their space follows. */
 int store_model_delete(struct store *s, int64_t model_id, struct error *e);
 
+/* The same for the model of this name, if there is one. */
+int store_model_forget(struct store *s, const char *name, struct error *e);
+
 /* Calls f for each model in the order of their names; a result other than 0 ends it. */
 typedef int store_model_fn(void *arg, const struct store_model *m);
 int store_model_list(struct store *s, store_model_fn *f, void *arg, struct error *e);

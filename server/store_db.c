@@ -36,13 +36,17 @@ static const char *sentence_for(int code)
 int db_fail(struct db *db, struct error *e)
 {
     int code = db->handle ? sqlite3_errcode(db->handle) & 0xff : SQLITE_NOMEM;
+    int os = db->handle ? sqlite3_system_errno(db->handle) : 0;
+    /* An error of reading is called that too. */
+    if (code == SQLITE_CORRUPT && os == EIO)
+        code = SQLITE_IOERR;
     if (code == SQLITE_IOERR)
         __atomic_store_n(&db->unresolved, true, __ATOMIC_RELEASE);
-    int os = db->handle ? sqlite3_system_errno(db->handle) : 0;
     /* Quotas and limits on a file's size come as errors of reading and writing. */
     if (code == SQLITE_IOERR && (os == ENOSPC || os == EDQUOT || os == EFBIG))
         code = SQLITE_FULL;
-    return error_set(e, ERROR_STORAGE, "%s failed: %s (SQLite: %s)", db->doing, sentence_for(code),
+    enum error_code kind = code == SQLITE_NOMEM ? ERROR_OUT_OF_MEMORY : ERROR_STORAGE;
+    return error_set(e, kind, "%s failed: %s (SQLite: %s)", db->doing, sentence_for(code),
                      db->handle ? sqlite3_errmsg(db->handle) : "out of memory");
 }
 
@@ -270,6 +274,9 @@ int db_resolve(struct db *db, struct error *e)
 
 int db_begin(struct db *db, bool durable, struct error *e)
 {
+    /* What db_end had no memory to roll back. */
+    if (!sqlite3_get_autocommit(db->handle) && db_run(db, e, "ROLLBACK", ""))
+        return -1;
     if (db_resolve(db, e) || db_synchronous(db, durable, e))
         return -1;
     return db_run(db, e, "BEGIN IMMEDIATE", "");

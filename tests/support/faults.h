@@ -7,6 +7,7 @@
 #ifndef TEST_FAULTS_H
 #define TEST_FAULTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Environment variables of the daemon: the mapped file, and where all changes to files of the data
@@ -45,6 +46,21 @@ struct faults {
     int64_t matched, struck;     /* counted by the shim */
     int32_t hit_kind, hit_place; /* of the last strike */
 };
+
+/* ---- the test's side: faults.c ----------------------------------------------------------------
+ */
+
+struct daemon;
+/* Whether this build can carry the shim: not with the sanitizers that replace malloc. */
+bool faults_possible(void);
+/* The page in d->folder; to be there before the daemon is started. */
+struct faults *faults_create(const struct daemon *d);
+void faults_destroy(struct faults **f);
+/* daemon_start with the shim; `trace`, which may be NULL, is the file for trace records. */
+void faults_start(struct daemon *d, const char *const *flags, const char *trace);
+/* From now on as `how` says; its counts begin at 0. */
+void faults_arm(struct faults *f, const struct faults *how);
+void faults_disarm(struct faults *f);
 
 /* Followed by the path and, for FAULT_WRITE, by `bytes` of data. */
 struct trace_record {
