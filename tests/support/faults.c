@@ -39,7 +39,7 @@ void faults_destroy(struct faults **f)
     *f = NULL;
 }
 
-void faults_start(struct daemon *d, const char *const *flags, const char *trace)
+static void shim_load(struct daemon *d, const char *trace)
 {
     char path[512], shim[PATH_MAX];
     const char *build = getenv("BUILD");
@@ -51,19 +51,54 @@ void faults_start(struct daemon *d, const char *const *flags, const char *trace)
     setenv("LD_PRELOAD", shim, 1);
     if (trace)
         setenv(FAULTS_TRACE, trace, 1);
-    daemon_start(d, flags);
+}
+
+static void shim_unload(void)
+{
     unsetenv("LD_PRELOAD");
     unsetenv(FAULTS_TRACE);
     unsetenv(FAULTS_FILE);
 }
 
-void faults_arm(struct faults *f, const struct faults *how)
+int faults_try(struct daemon *d, const char *const *flags)
+{
+    shim_load(d, NULL);
+    int status = daemon_try(d, flags);
+    shim_unload();
+    return status;
+}
+
+void faults_spawn(struct daemon *d, const char *const *flags)
+{
+    shim_load(d, NULL);
+    daemon_spawn(d, flags);
+    shim_unload();
+}
+
+void faults_start(struct daemon *d, const char *const *flags, const char *trace)
+{
+    shim_load(d, trace);
+    daemon_start(d, flags);
+    shim_unload();
+}
+
+static void arm(struct faults *f, const struct faults *how, int armed)
 {
     faults_disarm(f);
     *f = *how;
     f->armed = 0;
     f->matched = f->struck = 0;
-    __atomic_store_n(&f->armed, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&f->armed, armed, __ATOMIC_SEQ_CST);
+}
+
+void faults_arm(struct faults *f, const struct faults *how)
+{
+    arm(f, how, FAULTS_ARMED);
+}
+
+void faults_arm_start(struct faults *f, const struct faults *how)
+{
+    arm(f, how, FAULTS_WAIT);
 }
 
 void faults_disarm(struct faults *f)

@@ -39,6 +39,8 @@ enum fault_action {
     STRIKE_KILL_TORN   /* SIGKILL when half of the bytes are written */
 };
 
+enum { FAULTS_ARMED = 1, FAULTS_WAIT = 2 /* becomes armed when the data folder is locked */ };
+
 struct faults {
     int32_t armed; /* set last by the test; nothing is counted while it is 0 */
     int32_t kinds, places, action, error;
@@ -58,8 +60,13 @@ struct faults *faults_create(const struct daemon *d);
 void faults_destroy(struct faults **f);
 /* daemon_start with the shim; `trace`, which may be NULL, is the file for trace records. */
 void faults_start(struct daemon *d, const char *const *flags, const char *trace);
-/* From now on as `how` says; its counts begin at 0. */
+/* daemon_try and daemon_spawn with the shim. */
+int faults_try(struct daemon *d, const char *const *flags);
+void faults_spawn(struct daemon *d, const char *const *flags);
+/* From now on as `how` says; its counts begin at 0. The second one, for a daemon that is started
+ * next: from when it takes its data folder on. What libraries do before that is not its own. */
 void faults_arm(struct faults *f, const struct faults *how);
+void faults_arm_start(struct faults *f, const struct faults *how);
 void faults_disarm(struct faults *f);
 
 /* Followed by the path and, for FAULT_WRITE, by `bytes` of data. */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -70,7 +71,7 @@ static int place_of(int fd, char path[512])
 static bool strikes(int kind, int place)
 {
     struct faults *f = faults;
-    if (!f || !__atomic_load_n(&f->armed, __ATOMIC_ACQUIRE) || !(f->kinds & kind) ||
+    if (!f || __atomic_load_n(&f->armed, __ATOMIC_ACQUIRE) != FAULTS_ARMED || !(f->kinds & kind) ||
         !(f->places & place))
         return false;
     int64_t n = __atomic_fetch_add(&f->matched, 1, __ATOMIC_RELAXED);
@@ -283,6 +284,15 @@ int unlink(const char *path)
 int rename(const char *from, const char *to)
 {
     return (int)call_path(FAULT_RENAME, SYS_rename, from, (long)to);
+}
+
+int flock(int fd, int how)
+{
+    int waiting = FAULTS_WAIT;
+    if (faults)
+        __atomic_compare_exchange_n(&faults->armed, &waiting, FAULTS_ARMED, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_SEQ_CST);
+    return (int)syscall(SYS_flock, fd, how);
 }
 
 static ssize_t read_any(int fd, void *data, size_t bytes, int64_t at)
