@@ -1,5 +1,5 @@
 /* api_models.c: models as things: creating, listing, describing, changing, deleting. */
-#include "api.h"
+#include "api_once.h"
 #include "dispatch.h"
 
 #include <math.h>
@@ -331,20 +331,29 @@ static int patch_lr(const struct model *m, json_t *patch, struct error *e)
     return 0;
 }
 
-int api_model_patch(struct request *q)
+static int patch_once(struct request *q, json_t *patch, struct error *e)
 {
     struct model *m = request_model(q);
+    struct store_answer answer, *keep;
+    struct step_result first;
+    int known = api_once_change(q, &answer, &keep, &first, e);
+    if (known)
+        return known < 0 ? -1 : 0; /* its answer, the metadata, is that of now */
+    if (patch_lr(m, patch, e) || model_patch(m, patch, keep, e))
+        return -1;
+    api_once_changed(q, keep);
+    return 0;
+}
+
+int api_model_patch(struct request *q)
+{
     struct error e;
     json_t *patch = json_copy(q->json.root);
     if (!patch)
         return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory");
-    int failed =
-        api_check_body(q, patch_fields, &e) || patch_lr(m, patch, &e) || model_patch(m, patch, &e);
+    int failed = api_check_body(q, patch_fields, &e) || patch_once(q, patch, &e);
     json_decref(patch);
-    if (failed)
-        return reply_error(q, &e);
-    reply_changed(q);
-    return reply_metadata(q, 200, m, false);
+    return failed ? reply_error(q, &e) : reply_metadata(q, 200, request_model(q), false);
 }
 
 int api_model_delete(struct request *q)

@@ -132,19 +132,19 @@ void model_swap_program(struct model *m, struct program *program, json_t *settin
 
 /* Saved before it is published: settings that were answered are there after any restart. */
 static int patch_commit(struct model *m, struct program *program, struct generation *next,
-                        const json_t *settings, struct error *e)
+                        const json_t *settings, struct store_answer *answer, struct error *e)
 {
     struct model_state s = model_state(m);
     s.net = program_network(program);
     s.generation = next;
     s.settings = settings;
     s.c.at.revision++;
-    if (model_check_there(m, e) || model_state_checkpoint(m, &s, e))
+    if (model_check_there(m, e) || model_state_checkpoint(m, &s, answer, e))
         return -1;
     return model_commit(m, next, &s.c, NULL, e);
 }
 
-int model_patch(struct model *m, const json_t *patch, struct error *e)
+int model_patch(struct model *m, const json_t *patch, struct store_answer *answer, struct error *e)
 {
     json_t *settings = settings_merge(m, patch, e);
     struct program *program = settings ? model_compile(m->models, m->given, settings, e) : NULL;
@@ -152,7 +152,7 @@ int model_patch(struct model *m, const json_t *patch, struct error *e)
     if (program && !model_reserve(m, program_network(program), e))
         next = model_regenerate(m, program_network(program), e);
     pthread_mutex_lock(&m->writing);
-    int status = next ? patch_commit(m, program, next, settings, e) : -1;
+    int status = next ? patch_commit(m, program, next, settings, answer, e) : -1;
     if (!status) {
         model_swap_program(m, program, settings);
         m->dirty = false;

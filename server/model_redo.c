@@ -83,7 +83,7 @@ static int redo_trusted(struct model *m, struct error *e)
     if (!redo_suspect(m->redo))
         return 0;
     struct model_state s = model_state(m);
-    return model_state_checkpoint(m, &s, e);
+    return model_state_checkpoint(m, &s, NULL, e);
 }
 
 int model_redo_append(struct model *m, const struct logged *l, const struct commit *c,
@@ -196,6 +196,7 @@ int model_redo_open(struct model *m, bool replay, struct error *e)
     m->replaying = true;
     int status = redo_replay(m->redo, m->at.revision, replay_one, &p, &m->torn_bytes, e);
     m->replaying = false;
+    answers_trim(m->answers, m->at.revision);
     m->replayed = p.count;
     m->replayed_other_engine = p.other_engine;
     return status;
@@ -230,7 +231,7 @@ static void saving_run(struct work_job *job, bool cancelled)
     struct saving *sv = (struct saving *)job;
     struct error e;
     json_in_forget();
-    if (!cancelled && model_state_checkpoint(sv->m, &sv->s, &e))
+    if (!cancelled && model_state_checkpoint(sv->m, &sv->s, NULL, &e))
         models_log_failure(sv->m->models, sv->m->name, "checkpoint", &e);
     saving_free(sv);
 }

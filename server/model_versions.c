@@ -61,7 +61,7 @@ typedef int save_fn(struct store *s, int64_t model_id, struct store_version *v,
 
 /* In the model's queue nothing changes while the store reads the parts. */
 static int save_state(struct model *m, const struct model_state *s, save_fn *save, const char *note,
-                      struct store_version *v, struct error *e)
+                      struct store_answer *answer, struct store_version *v, struct error *e)
 {
     struct parts parts = {.n = 0};
     json_t *d = description_effective(m->given, s->settings);
@@ -79,20 +79,23 @@ static int save_state(struct model *m, const struct model_state *s, save_fn *sav
                                 .pending = s->c.pending,
                                 .fingerprint = engine_fingerprint(),
                                 .description = description,
-                                .note = note};
+                                .note = note,
+                                .answer = answer};
     int status = save(m->models->store, m->id, v, parts.part, parts.n, e);
     v->description = NULL;
     free(description);
     return status;
 }
 
-int model_version_save(struct model *m, const char *note, struct store_version *v, struct error *e)
+int model_version_save(struct model *m, const char *note, struct store_answer *answer,
+                       struct store_version *v, struct error *e)
 {
     struct model_state s = model_state(m);
-    return model_check_there(m, e) ? -1 : save_state(m, &s, store_version_save, note, v, e);
+    return model_check_there(m, e) ? -1 : save_state(m, &s, store_version_save, note, answer, v, e);
 }
 
-int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e)
+int model_state_checkpoint(struct model *m, const struct model_state *s,
+                           struct store_answer *answer, struct error *e)
 {
     struct store_version v;
     int status = 0;
@@ -102,7 +105,7 @@ int model_state_checkpoint(struct model *m, const struct model_state *s, struct 
     if (s->c.at.revision >= m->checkpoint_revision)
         status = store_metrics_flush(m->models->store, e) ||
                  answers_save(m->answers, m->models->store, m->id, e) ||
-                 save_state(m, s, store_checkpoint_save, "", &v, e);
+                 save_state(m, s, store_checkpoint_save, "", answer, &v, e);
     if (!status && s->c.at.revision >= m->checkpoint_revision) {
         m->checkpoint_revision = s->c.at.revision;
         model_count_checkpoint(m);
@@ -118,7 +121,7 @@ int model_checkpoint(struct model *m, struct error *e)
     struct model_state s = model_state(m);
     if (!m->dirty || m->gone)
         return 0;
-    if (model_state_checkpoint(m, &s, e))
+    if (model_state_checkpoint(m, &s, NULL, e))
         return -1;
     m->dirty = false;
     return 0;
@@ -215,7 +218,8 @@ static int restore_prepare(struct model *m, struct restoring *r, struct error *e
 }
 
 /* The checkpoint first: what was restored is there after any restart. */
-static int restore_commit(struct model *m, struct restoring *r, struct error *e)
+static int restore_commit(struct model *m, struct restoring *r, struct store_answer *answer,
+                          struct error *e)
 {
     struct commit c = {.at = {r->v.step, m->at.revision + 1, r->v.draw},
                        .pending = r->v.pending,
@@ -227,7 +231,7 @@ static int restore_commit(struct model *m, struct restoring *r, struct error *e)
                             .moved = m->buffers[1],
                             .sum = m->grads,
                             .settings = r->settings};
-    if (model_state_checkpoint(m, &s, e) || model_commit(m, r->next, &c, NULL, e))
+    if (model_state_checkpoint(m, &s, answer, e) || model_commit(m, r->next, &c, NULL, e))
         return -1;
     r->next = NULL;
     adopt_unpublished(m, r->v.pending, r->moved);
@@ -240,7 +244,8 @@ static int restore_commit(struct model *m, struct restoring *r, struct error *e)
     return 0;
 }
 
-int model_version_restore(struct model *m, int64_t version, struct error *e)
+int model_version_restore(struct model *m, int64_t version, struct store_answer *answer,
+                          struct error *e)
 {
     struct arena *a = arena_create(4096);
     struct restoring r = {.settings = NULL};
@@ -249,7 +254,7 @@ int model_version_restore(struct model *m, int64_t version, struct error *e)
     pthread_mutex_lock(&m->writing);
     int status = model_check_there(m, e) ||
                  store_version_info(m->models->store, m->id, version, a, &r.v, e) ||
-                 restore_prepare(m, &r, e) || restore_commit(m, &r, e);
+                 restore_prepare(m, &r, e) || restore_commit(m, &r, answer, e);
     model_reserve_settle(m);
     pthread_mutex_unlock(&m->writing);
     json_decref(r.settings);
