@@ -14,6 +14,8 @@
  * folder are recorded (struct trace_record), if they are to be. */
 #define FAULTS_FILE  "BACKPROPD_FAULTS"
 #define FAULTS_TRACE "BACKPROPD_FAULTS_TRACE"
+/* When set, the system seems to have been started anew. */
+#define FAULTS_BOOT "BACKPROPD_FAULTS_BOOT"
 
 enum fault_kind {
     FAULT_WRITE = 1,  /* write, writev, pwrite */

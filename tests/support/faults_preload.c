@@ -286,6 +286,18 @@ int rename(const char *from, const char *to)
     return (int)call_path(FAULT_RENAME, SYS_rename, from, (long)to);
 }
 
+/* Another boot_id: some other file whose text stays the same. */
+int open(const char *path, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    if (strcmp(path, "/proc/sys/kernel/random/boot_id") == 0 && getenv(FAULTS_BOOT))
+        path = "/proc/version";
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
 int flock(int fd, int how)
 {
     int waiting = FAULTS_WAIT;
