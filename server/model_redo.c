@@ -123,7 +123,29 @@ int model_redo_append(struct model *m, const struct logged *l, const struct comm
 struct replaying {
     struct model *m;
     uint64_t count, other_engine;
+    int64_t told_ms; /* when the log was told how far it is */
 };
+
+enum { TELL_MS = 1000 };
+
+static void tell(const struct replaying *p, enum log_level level, const char *what)
+{
+    log_line((struct log *)p->m->models->log, level, what, LOG_STR("model", p->m->name),
+             LOG_INT("records", (int64_t)p->count),
+             LOG_INT("revision", (int64_t)p->m->at.revision));
+}
+
+static void tell_end(const struct replaying *p)
+{
+    if (p->count)
+        tell(p, LOG_INFO, "replayed");
+    if (p->other_engine)
+        tell(p, LOG_WARN,
+             "replayed on another engine than the one that computed the steps: equal but for "
+             "rounding");
+    if (p->m->torn_bytes)
+        tell(p, LOG_WARN, "the end of the redo log was not whole and has been cut off");
+}
 
 static int bad_entry(const struct model *m, const struct redo_record *record, const char *what,
                      struct error *e)
@@ -182,12 +204,16 @@ static int replay_one(void *arg, const struct redo_record *record, struct error 
         answers_add(m->answers, head->key, head->request, &head->answered);
     p->count++;
     p->other_engine += !record->same_engine;
+    if (metrics_now_ms() >= p->told_ms + TELL_MS) {
+        p->told_ms = metrics_now_ms();
+        tell(p, LOG_INFO, "replaying");
+    }
     return 0;
 }
 
 int model_redo_open(struct model *m, bool replay, struct error *e)
 {
-    struct replaying p = {.m = m};
+    struct replaying p = {.m = m, .told_ms = metrics_now_ms()};
     m->redo = redo_open(m->models->redo_root, m->id, engine_fingerprint(), e);
     if (!m->redo || !replay)
         return m->redo ? 0 : -1;
@@ -199,6 +225,8 @@ int model_redo_open(struct model *m, bool replay, struct error *e)
     answers_trim(m->answers, m->at.revision);
     m->replayed = p.count;
     m->replayed_other_engine = p.other_engine;
+    if (!status)
+        tell_end(&p);
     return status;
 }
 

@@ -36,6 +36,7 @@ enum fault_place {
 enum fault_action {
     STRIKE_ERROR,      /* errno `error`, nothing done */
     STRIKE_SHORT,      /* half of the bytes are written, and the call says so */
+    STRIKE_PAUSE,      /* of a read: it waits until the test disarms */
     STRIKE_KILL,       /* SIGKILL before the call */
     STRIKE_KILL_AFTER, /* SIGKILL when the call has been carried out */
     STRIKE_KILL_TORN   /* SIGKILL when half of the bytes are written */

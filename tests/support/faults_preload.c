@@ -311,7 +311,10 @@ static ssize_t read_any(int fd, void *data, size_t bytes, int64_t at)
 {
     char path[512];
     int place = !faults || !faults->armed || !(faults->kinds & FAULT_READ) ? 0 : place_of(fd, path);
-    if (place && strikes(FAULT_READ, place))
+    bool struck = place && strikes(FAULT_READ, place);
+    while (struck && faults->action == STRIKE_PAUSE && faults->armed)
+        usleep(1000);
+    if (struck && faults->action != STRIKE_PAUSE)
         return STRUCK(FAULT_READ, place, 0);
     return at < 0 ? syscall(SYS_read, fd, data, bytes) : syscall(SYS_pread64, fd, data, bytes, at);
 }
