@@ -233,6 +233,38 @@ static void another_boot(const char *path)
     close(fd);
 }
 
+/* A log that a backpropd before "bpredo02" has left. */
+static void old_segments_are_read(void **state)
+{
+    struct fixture *f = *state;
+    char path[512], data[4096];
+    uint32_t length;
+    uint64_t torn;
+    log_open(f);
+    for (uint64_t i = 1; i <= 3; i++)
+        log_append_sync(f, i, false);
+    redo_close(&f->r);
+    segment(f, 0, path);
+    int fd = open(path, O_RDWR);
+    ssize_t n = read(fd, data, sizeof data);
+    assert_in_range(n, 100, sizeof data - 1);
+    memcpy(data, "bpredo01", 8);
+    memcpy(&length, data + 16, 4);
+    size_t boot = (20 + length + 7) / 8 * 8;
+    memmove(data + boot, data + boot + 8, (size_t)n - boot - 8);
+    uint64_t hash = XXH3_64bits(data, boot + 8);
+    memcpy(data + boot + 8, &hash, 8);
+    assert_int_equal(pwrite(fd, data, (size_t)n - 8, 0), n - 8);
+    assert_int_equal(ftruncate(fd, n - 8), 0);
+    close(fd);
+    log_open(f);
+    assert_int_equal(log_replay(f, 0, &torn).n, 3);
+    assert_int_equal(torn, 0);
+    log_append(f, 4);
+    log_open(f);
+    assert_int_equal(log_replay(f, 0, &torn).n, 4);
+}
+
 static void flip_byte(const char *path, off_t at)
 {
     char byte;
@@ -379,6 +411,7 @@ int main(void)
         TEST(power_loss_ends_an_unsynced_log),
         TEST(a_hole_in_a_synced_log_is_damage),
         TEST(a_gap_ends_an_unsynced_log),
+        TEST(old_segments_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
