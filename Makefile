@@ -133,7 +133,9 @@ $(BUILD)/server/api_dashboard.o: ALL_CFLAGS += -DCHART_JS='"$(CHART_JS)"'
 # ---- tests: a test program is tests/unit/NAME.c or tests/http/NAME.c. Those named *_double.c are
 # compiled with the engine in double; *_both.c twice.
 TEST_SRC := $(wildcard tests/unit/*.c) $(wildcard tests/http/*.c)
-TEST_HELPERS := $(wildcard tests/support/*.c)
+TEST_HELPERS := $(filter-out tests/support/faults_preload.c,$(wildcard tests/support/*.c))
+# Loaded into daemons by tests that make their calls to files and memory fail.
+FAULTS_PRELOAD := $(BUILD)/tests/support/faults_preload.so
 HELPER_OBJ := $(TEST_HELPERS:%.c=$(BUILD)/%.o)
 HELPER_DOUBLE_OBJ := $(TEST_HELPERS:%.c=$(BUILD)/%.double.o)
 TEST_FLOAT := $(filter-out %_double.c,$(TEST_SRC))
@@ -154,12 +156,16 @@ $(BUILD)/tests/bench/scenes: $(BUILD)/tests/bench/scenes.o \
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
 $(BUILD)/tests/bench/scenes.o: ALL_CFLAGS += -Iserver
 
+$(FAULTS_PRELOAD): tests/support/faults_preload.c tests/support/faults.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -O2 -g $(WARN) -pthread -fPIC -shared -o $@ $<
+
 .PHONY: tests
-tests: $(TEST_BIN)
+tests: $(TEST_BIN) $(FAULTS_PRELOAD)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-browser test-crash test-prometheus test-valgrind analyze install demo demo-detect run bench bench-http format clean help
+.PHONY: deps test-deps test test-browser test-crash test-faults test-prometheus test-valgrind analyze install demo demo-detect run bench bench-http format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -167,8 +173,11 @@ test-deps:
 test: test-deps ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory all tests
 	@BUILD=$(BUILD) bash tests/run.sh $(TEST_BIN)
-test-crash: test-deps $(BUILD)/backpropd $(BUILD)/tests/http/test_crash.float.test ## kill the daemon 1,000 times (CRASH_KILLS) and check what it kept
+test-crash: test-deps $(BUILD)/backpropd $(FAULTS_PRELOAD) $(BUILD)/tests/http/test_crash.float.test ## kill the daemon 1,000 times (CRASH_KILLS) and check what it kept
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test
+FAULT_TESTS := $(BUILD)/tests/http/test_faults.float.test $(BUILD)/tests/http/test_power.float.test
+test-faults: test-deps $(BUILD)/backpropd $(FAULTS_PRELOAD) $(FAULT_TESTS) ## disk full, EIO, no memory at every call of every route; 400 losses of power
+	for t in $(FAULT_TESTS); do FAULTS_LONG=1 BUILD=$(BUILD) $$t || exit 1; done
 test-prometheus: $(BUILD)/backpropd ## the real Prometheus (Debian: prometheus) scrapes the daemon
 	@BUILD=$(BUILD) bash tests/prometheus.sh
 VALGRIND_TESTS ?=

@@ -42,12 +42,18 @@ static const struct {
 #undef ERROR_ROW
 };
 
+/* A code that nobody has set is a defect too, not a reason to end. */
+static enum error_code known(enum error_code code)
+{
+    return (size_t)code < sizeof rows / sizeof rows[0] ? code : ERROR_INTERNAL;
+}
+
 int error_status(enum error_code code)
 {
-    return rows[code].status;
+    return rows[known(code)].status;
 }
 
 const char *error_slug(enum error_code code)
 {
-    return rows[code].slug;
+    return rows[known(code)].slug;
 }

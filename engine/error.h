@@ -61,6 +61,7 @@
     X(ERROR_RATE, 429, "rate_limited", "more requests or failed tries than are allowed")           \
     X(ERROR_CLIENT_GONE, 499, "client_gone", "the client has closed its connection")               \
     X(ERROR_INTERNAL, 500, "internal", "a defect in backpropd")                                    \
+    X(ERROR_ANSWER_LOST, 500, "answer_lost", "the change was made; only its answer is missing")    \
     X(ERROR_NOT_READY, 503, "not_ready", "starting or stopping")                                   \
     X(ERROR_OUT_OF_MEMORY, 507, "out_of_memory", "over the memory budget")                         \
     X(ERROR_STORAGE, 507, "storage", "the data folder cannot be written")

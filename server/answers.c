@@ -11,6 +11,7 @@ enum { MAX_RUNNING = 512 };
 struct answered {
     char key[ANSWER_KEY];
     uint64_t request;
+    bool change; /* no step: STORE_CHANGE */
     struct step_result result;
 };
 
@@ -46,7 +47,8 @@ void answers_destroy(struct answers **answers)
 
 /* ---- what was answered ----------------------------------------------------------------------- */
 
-void answers_add(struct answers *a, const char *key, uint64_t request, const struct step_result *r)
+static void add(struct answers *a, const char *key, uint64_t request, bool change,
+                const struct step_result *r)
 {
     unsigned long long seq;
     pthread_mutex_lock(&a->lock);
@@ -56,10 +58,46 @@ void answers_add(struct answers *a, const char *key, uint64_t request, const str
         struct answered *at = &a->ring[a->n++ % ANSWERS_KEPT];
         snprintf(at->key, sizeof at->key, "%s", key);
         at->request = request;
+        at->change = change;
         at->result = *r;
     }
     if (sscanf(key, "seq %llu", &seq) == 1 && seq > a->last_seq)
         a->last_seq = seq;
+    pthread_mutex_unlock(&a->lock);
+}
+
+void answers_add(struct answers *a, const char *key, uint64_t request, const struct step_result *r)
+{
+    add(a, key, request, false, r);
+}
+
+static struct step_result stored_result(const struct store_answer *s)
+{
+    return (struct step_result){.loss = s->loss,
+                                .grad_norm = s->grad_norm,
+                                .lr = s->lr,
+                                .accuracy = s->accuracy,
+                                .samples = s->samples,
+                                .at = {s->step, s->revision, s->draw}};
+}
+
+void answers_add_change(struct answers *a, const struct store_answer *s)
+{
+    struct step_result r = stored_result(s);
+    add(a, s->key, s->request, true, &r);
+}
+
+void answers_trim(struct answers *a, uint64_t revision)
+{
+    pthread_mutex_lock(&a->lock);
+    uint64_t kept = 0, known = a->n < ANSWERS_KEPT ? a->n : ANSWERS_KEPT;
+    for (uint64_t i = 0; i < known; i++) {
+        struct answered *at = &a->ring[(a->n - known + i) % ANSWERS_KEPT];
+        if (at->change || at->result.at.revision <= revision)
+            a->ring[(a->n - known + kept++) % ANSWERS_KEPT] = *at;
+    }
+    a->n -= known - kept;
+    a->n_saved = a->n_saved < a->n ? a->n_saved : a->n;
     pthread_mutex_unlock(&a->lock);
 }
 
@@ -152,14 +190,11 @@ static void parts_read(struct step_result *r, const char *text)
 
 static int load_one(void *arg, const struct store_answer *s)
 {
-    struct step_result r = {.loss = s->loss,
-                            .grad_norm = s->grad_norm,
-                            .lr = s->lr,
-                            .accuracy = s->accuracy,
-                            .samples = s->samples,
-                            .at = {s->step, s->revision, s->draw}};
-    parts_read(&r, s->parts);
-    answers_add(arg, s->key, s->request, &r);
+    struct step_result r = stored_result(s);
+    bool change = strcmp(s->parts, STORE_CHANGE) == 0;
+    if (!change)
+        parts_read(&r, s->parts);
+    add(arg, s->key, s->request, change, &r);
     return 0;
 }
 
@@ -188,7 +223,10 @@ static struct answered *unsaved(struct answers *a, uint64_t *n_r, uint64_t *upto
 static struct store_answer store_row(const struct answered *at, struct parts_text *parts)
 {
     const struct step_result *r = &at->result;
-    parts_write(r, parts);
+    if (at->change)
+        strcpy(parts->text, STORE_CHANGE);
+    else
+        parts_write(r, parts);
     return (struct store_answer){at->key,     at->request, r->at.revision, r->at.step,
                                  r->at.draw,  r->loss,     r->grad_norm,   r->lr,
                                  r->accuracy, r->samples,  parts->text};

@@ -1,7 +1,9 @@
 /* answers.h: what a model has answered to requests that may be sent again: those with an
  * Idempotency-Key (draft-ietf-httpapi-idempotency-key-header) or a `seq`. A retry gets the first
- * answer and is not carried out again, also after a restart: answers are in the redo log with their
- * requests, and with each checkpoint go to the store. The newest ANSWERS_KEPT of a model are known.
+ * answer and is not carried out again, also after a restart: answers to steps are in the redo log
+ * with their requests, and with each checkpoint go to the store; those to other changes (versions,
+ * restore, PATCH, weights, aliases) are in the store, in the transaction that makes the change. The
+ * newest ANSWERS_KEPT of a model are known.
  *
  * Any thread. */
 #ifndef BACKPROPD_ANSWERS_H
@@ -17,6 +19,12 @@ void answers_destroy(struct answers **a);
 
 /* Remembers a result under a key; `request` is a hash of the request. */
 void answers_add(struct answers *a, const char *key, uint64_t request, const struct step_result *r);
+/* The answer to a change that is no step, which the store has: what it needs is in its counters and
+ * `samples`. */
+void answers_add_change(struct answers *a, const struct store_answer *s);
+/* At start: forgets answers to steps above this revision. They were lost with the power, and so is
+ * what they promised. */
+void answers_trim(struct answers *a, uint64_t revision);
 /* Whether it is known. *request_r is the hash that belongs to it. */
 bool answers_find(struct answers *a, const char *key, uint64_t *request_r,
                   struct step_result *result_r);

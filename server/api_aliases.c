@@ -1,6 +1,6 @@
 /* api_aliases.c: names for versions: moving them, looking them up, and who moved them when. A name
  * stands in the place of a version's number in every path. */
-#include "api.h"
+#include "api_once.h"
 
 #include <string.h>
 
@@ -114,11 +114,21 @@ typedef int move_fn(struct store *s, int64_t model_id, struct store_alias_move *
 static int move(struct request *q, const struct field *fields, move_fn *f)
 {
     struct store_alias_move mv;
+    struct store_answer answer;
+    struct step_result first;
     struct error e;
     if (read_move(q, fields, &mv, &e))
         return q->status;
-    if (f(request_models(q)->store, request_model(q)->id, &mv, &e))
+    int known = api_once_change(q, &answer, &mv.answer, &first, &e);
+    if (known < 0 || (!known && f(request_models(q)->store, request_model(q)->id, &mv, &e)))
         return reply_error(q, &e);
+    if (known) {
+        mv.to = (int64_t)first.at.step; /* as store_alias_move.answer says */
+        mv.from = (int64_t)first.at.draw;
+        mv.id = first.samples;
+    } else {
+        api_once_changed(q, mv.answer);
+    }
     return reply_move(q, &mv, mv.to && !mv.from ? 201 : 200);
 }
 

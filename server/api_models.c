@@ -1,6 +1,6 @@
 /* api_models.c: models as things: creating, listing, describing, changing, deleting. */
 #include "access.h"
-#include "api.h"
+#include "api_once.h"
 #include "dispatch.h"
 
 #include <math.h>
@@ -279,6 +279,7 @@ int api_model_put(struct request *q)
                                  caller_key(q->caller), &created, &e);
     if (!m)
         return reply_error(q, &e);
+    reply_changed(q);
     int status = reply_metadata(q, created ? 201 : 200, m, false);
     model_release(&m);
     return status;
@@ -313,6 +314,8 @@ static int patch_lr(const struct model *m, json_t *patch, struct error *e)
     json_t *now = description_effective(m->given, m->settings);
     optimizer = json_copy(json_object_get(now, "optimizer"));
     json_decref(now);
+    if (!optimizer && json_in_starved())
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the settings");
     if (!optimizer)
         return error_set(e, ERROR_CONFLICT, "the model has no optimizer");
     if (json_is_null(lr))
@@ -323,15 +326,29 @@ static int patch_lr(const struct model *m, json_t *patch, struct error *e)
     return 0;
 }
 
-int api_model_patch(struct request *q)
+static int patch_once(struct request *q, json_t *patch, struct error *e)
 {
     struct model *m = request_model(q);
+    struct store_answer answer, *keep;
+    struct step_result first;
+    int known = api_once_change(q, &answer, &keep, &first, e);
+    if (known)
+        return known < 0 ? -1 : 0; /* its answer, the metadata, is that of now */
+    if (patch_lr(m, patch, e) || model_patch(m, patch, caller_key(q->caller), keep, e))
+        return -1;
+    api_once_changed(q, keep);
+    return 0;
+}
+
+int api_model_patch(struct request *q)
+{
     struct error e;
     json_t *patch = json_copy(q->json.root);
-    int failed = !patch || api_check_body(q, patch_fields, &e) || patch_lr(m, patch, &e) ||
-                 model_patch(m, patch, caller_key(q->caller), &e);
+    if (!patch)
+        return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory");
+    int failed = api_check_body(q, patch_fields, &e) || patch_once(q, patch, &e);
     json_decref(patch);
-    return failed ? reply_error(q, &e) : reply_metadata(q, 200, m, false);
+    return failed ? reply_error(q, &e) : reply_metadata(q, 200, request_model(q), false);
 }
 
 int api_model_delete(struct request *q)
@@ -340,6 +357,7 @@ int api_model_delete(struct request *q)
     struct json_out w = JSON_OUT_INIT;
     if (models_delete(request_models(q), request_model(q), &e))
         return reply_error(q, &e);
+    reply_changed(q);
     out_open_object(&w);
     out_put_string(&w, "deleted", request_model(q)->name);
     out_close(&w);
@@ -368,6 +386,7 @@ int api_model_clone(struct request *q)
                      json_object_get(q->json.root, "layers"), caller_key(q->caller), &e);
     if (!m)
         return reply_error(q, &e);
+    reply_changed(q);
     int status = reply_metadata(q, 201, m, false);
     model_release(&m);
     return status;

@@ -7,6 +7,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <math.h>
 #include <string.h>
 
 enum { MAX_KEY = 255 };
@@ -91,9 +92,10 @@ static int check_seq(struct request *q, struct error *e)
 static int check_expected(struct request *q, struct error *e)
 {
     const json_t *expected = api_parameter(q, "expect_step");
+    if (!expected)
+        return 0;
     uint64_t step = request_model(q)->at.step;
-    if (!expected ||
-        (json_is_integer(expected) && json_integer_value(expected) == (json_int_t)step))
+    if (json_is_integer(expected) && json_integer_value(expected) == (json_int_t)step)
         return 0;
     if (!json_is_integer(expected))
         return error_set(e, ERROR_BAD_TYPE, "parameters.expect_step must be a whole number");
@@ -105,6 +107,8 @@ static int check_expected(struct request *q, struct error *e)
 static uint64_t request_hash(const struct request *q)
 {
     uint64_t path = XXH3_64bits(q->path, strlen(q->path));
+    if (q->query[0])
+        path = XXH3_64bits_withSeed(q->query, strlen(q->query), path);
     return q->body_size ? XXH3_64bits_withSeed(q->body, q->body_size, path) : path;
 }
 
@@ -130,4 +134,32 @@ void api_once_done(struct request *q, const struct step_options *o, const struct
 {
     if (o->key)
         answers_add(request_model(q)->answers, o->key, o->request, r);
+}
+
+int api_once_change(struct request *q, struct store_answer *a, struct store_answer **use_r,
+                    struct step_result *r, struct error *e)
+{
+    struct step_options o = {.key = NULL};
+    struct model *m = request_model(q);
+    int known = api_once_check(q, &o, r, e);
+    pthread_mutex_lock(&m->lock); /* aliases move outside of the model's queue */
+    uint64_t revision = m->at.revision;
+    pthread_mutex_unlock(&m->lock);
+    *a = (struct store_answer){.key = o.key,
+                               .request = o.request,
+                               .revision = revision,
+                               .loss = NAN,
+                               .grad_norm = NAN,
+                               .lr = NAN,
+                               .accuracy = NAN,
+                               .parts = STORE_CHANGE};
+    *use_r = o.key ? a : NULL;
+    return known;
+}
+
+void api_once_changed(struct request *q, const struct store_answer *use)
+{
+    reply_changed(q);
+    if (use)
+        answers_add_change(request_model(q)->answers, use);
 }

@@ -1,6 +1,6 @@
 /* api_once.h: requests that may be sent again. With `Idempotency-Key: "..."` on any verb that
- * trains, or "parameters":{"seq":N} on those with a batch, a retry gets the first answer and
- * changes nothing, also after a restart. */
+ * trains or changes the model, or "parameters":{"seq":N} on those with a batch, a retry gets the
+ * first answer and changes nothing, also after a restart. */
 #ifndef BACKPROPD_API_ONCE_H
 #define BACKPROPD_API_ONCE_H
 
@@ -18,5 +18,12 @@ int api_once_check(struct request *q, struct step_options *o, struct step_result
                    struct error *e);
 /* After it was carried out. */
 void api_once_done(struct request *q, const struct step_options *o, const struct step_result *r);
+
+/* The same for a change that is no step. `a` is what its transaction keeps; use_r is it, or NULL
+ * for a request without a key. 1: *r is the first answer: its counters and `samples`. */
+int api_once_change(struct request *q, struct store_answer *a, struct store_answer **use_r,
+                    struct step_result *r, struct error *e);
+/* After it was carried out, with `use` of the call before; NULL: nothing to remember. */
+void api_once_changed(struct request *q, const struct store_answer *use);
 
 #endif

@@ -16,9 +16,17 @@ static void write_ready(void *arg, struct model *m)
     write_item(arg, m->name, "READY", "");
 }
 
+/* Who asks for the index, and where it goes. */
+struct index {
+    const struct request *q;
+    struct json_out *w;
+};
+
 static void write_unloaded(void *arg, const char *name)
 {
-    write_item(arg, name, "UNAVAILABLE", "unloaded");
+    const struct index *x = arg;
+    if (caller_sees(x->q->caller, name))
+        write_item(x->w, name, "UNAVAILABLE", "unloaded");
 }
 
 int api_repository_index(struct request *q)
@@ -29,9 +37,10 @@ int api_repository_index(struct request *q)
     if (q->json.root && api_check_body(q, fields, &e))
         return reply_error(q, &e);
     out_open_array(&w);
-    models_each(request_models(q), write_ready, &w);
+    struct index x = {q, &w};
+    api_models_each(q, write_ready, &w);
     if (!json_is_true(json_object_get(q->json.root, "ready")))
-        models_each_unloaded(request_models(q), write_unloaded, &w);
+        models_each_unloaded(request_models(q), write_unloaded, &x);
     out_close(&w);
     return reply_json(q, 200, &w);
 }

@@ -1,5 +1,5 @@
 /* api_versions.c: snapshots of a model: making, listing, deleting, going back. */
-#include "api.h"
+#include "api_once.h"
 
 #include <string.h>
 
@@ -23,12 +23,22 @@ int api_version_create(struct request *q)
     static const struct field fields[] = {{"note", IS_STRING, "a string", false}, {0}};
     struct model *m = request_model(q);
     struct store_version v;
+    struct store_answer answer, *keep;
+    struct step_result first;
     struct error e;
     if (q->json.root && api_check_body(q, fields, &e))
         return reply_error(q, &e);
     const char *note = json_string_value(json_object_get(q->json.root, "note"));
-    if (model_version_save(m, request_who(q), note ? note : "", &v, &e))
+    int known = api_once_change(q, &answer, &keep, &first, &e);
+    if (known > 0) /* what it answered is the version's row, which may have been deleted since */
+        known =
+            store_version_info(m->models->store, m->id, first.samples, q->arena, &v, &e) ? -1 : 1;
+    else if (!known && model_version_save(m, request_who(q), note ? note : "", keep, &v, &e))
+        known = -1;
+    if (known < 0)
         return reply_error(q, &e);
+    if (!known)
+        api_once_changed(q, keep);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
@@ -103,11 +113,21 @@ int api_version_delete(struct request *q)
 {
     struct model *m = request_model(q);
     struct error e;
+    struct store_answer answer, *keep;
+    struct step_result first;
     int64_t version;
-    if (api_param_version(q, &version))
-        return q->status;
-    if (model_version_delete(m, version, &e))
+    int known = api_once_change(q, &answer, &keep, &first, &e);
+    if (known < 0)
         return reply_error(q, &e);
+    if (known)
+        version = first.samples;
+    else if (api_param_version(q, &version))
+        return q->status;
+    answer.samples = version;
+    if (!known && model_version_delete(m, version, keep, &e))
+        return reply_error(q, &e);
+    if (!known)
+        api_once_changed(q, keep);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
@@ -119,19 +139,29 @@ int api_version_delete(struct request *q)
 int api_version_restore(struct request *q)
 {
     struct model *m = request_model(q);
-    struct snapshot s;
+    struct store_answer answer, *keep;
+    struct step_result first;
     struct error e;
     int64_t version;
-    if (api_param_version(q, &version))
-        return q->status;
-    if (model_version_restore(m, version, &e) || model_snapshot(m, &s, &e))
+    int known = api_once_change(q, &answer, &keep, &first, &e);
+    if (known < 0)
         return reply_error(q, &e);
+    if (known)
+        version = first.samples;
+    else if (api_param_version(q, &version))
+        return q->status;
+    answer.samples = version;
+    if (!known && model_version_restore(m, version, keep, &e))
+        return reply_error(q, &e);
+    if (!known) {
+        api_once_changed(q, keep);
+        first.at = m->at; /* in the model's queue */
+    }
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
     out_put_int(&w, "restored_version", version);
-    api_write_counters(&w, &s.at);
+    api_write_counters(&w, &first.at);
     out_close(&w);
-    snapshot_release(&s);
     return reply_json(q, 200, &w);
 }

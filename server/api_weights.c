@@ -1,5 +1,5 @@
 /* api_weights.c: the weights of a model as a safetensors file, out and in. */
-#include "api.h"
+#include "api_once.h"
 #include "weights.h"
 
 /* ---- out ------------------------------------------------------------------------------------- */
@@ -65,24 +65,31 @@ static void put_names(struct json_out *w, const char *key, const char *const *na
     out_close(w);
 }
 
-static int reply_report(struct request *q, const struct weights_report *r)
+static int reply_report(struct request *q, const struct weights_report *r,
+                        const struct counters *at)
 {
     struct model *m = request_model(q);
-    struct snapshot s;
-    struct error e;
-    if (model_snapshot(m, &s, &e))
-        return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
-    api_write_counters(&w, &s.at);
+    api_write_counters(&w, at);
     out_put_int(&w, "loaded", r->loaded);
     put_names(&w, "missing_keys", r->missing, r->n_missing);
     put_names(&w, "unexpected_keys", r->unexpected, r->n_unexpected);
     out_put_string(&w, "stripped_prefix", r->prefix);
     out_close(&w);
-    snapshot_release(&s);
     return reply_json(q, 200, &w);
+}
+
+/* In the model's queue: what the file is to this model, as its first sending was answered. */
+static int read_report(struct request *q, const struct safetensors *file, bool strict,
+                       struct weights_report *r_r, struct error *e)
+{
+    const struct graph *g = program_network(request_model(q)->program)->graph;
+    const struct safetensor **from =
+        arena_array(q->arena, (size_t)graph_param_count(g) + 1, sizeof *from);
+    return from ? weights_match(g, file, strict, q->arena, from, r_r, e)
+                : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
 }
 
 int api_weights_put(struct request *q)
@@ -90,12 +97,22 @@ int api_weights_put(struct request *q)
     struct weights_options o;
     struct weights_report r;
     struct safetensors file;
+    struct model *m = request_model(q);
+    struct store_answer answer, *keep;
+    struct step_result first;
     struct error e;
     if (query_known(q, "strict|reset_optimizer") || query_bool(q, "strict", true, &o.strict) ||
         query_bool(q, "reset_optimizer", false, &o.reset_optimizer))
         return q->status;
-    if (safetensors_read(&file, q->arena, q->body ? q->body : "", q->body_size, &e) ||
-        model_weights_load(request_model(q), &file, &o, q->arena, &r, &e))
+    if (safetensors_read(&file, q->arena, q->body ? q->body : "", q->body_size, &e))
         return reply_error(q, &e);
-    return reply_report(q, &r);
+    int known = api_once_change(q, &answer, &keep, &first, &e);
+    if (known < 0 || (known ? read_report(q, &file, o.strict, &r, &e)
+                            : model_weights_load(m, &file, &o, keep, q->arena, &r, &e)))
+        return reply_error(q, &e);
+    if (!known) {
+        api_once_changed(q, keep);
+        first.at = m->at; /* in the model's queue */
+    }
+    return reply_report(q, &r, &first.at);
 }

@@ -306,6 +306,7 @@ static void finish(struct request *q)
 
 int dispatch_run(struct request *q)
 {
+    json_in_forget();
     struct request *ready = NULL, **last = &ready;
     for (struct request *r = q, *next; r; r = next) {
         next = r->together;

@@ -138,6 +138,32 @@ static int report(const struct json_in *in, const char *text, size_t size, json_
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+/* jansson calls a string that it had no memory for a syntax error. Its hooks for memory know
+ * better; they have no argument, hence a variable, of each thread its own. */
+static _Thread_local bool memory_refused;
+
+static void *json_malloc(size_t bytes)
+{
+    void *memory = malloc(bytes);
+    memory_refused = memory_refused || !memory;
+    return memory;
+}
+
+void json_in_start(void)
+{
+    json_set_alloc_funcs(json_malloc, free);
+}
+
+bool json_in_starved(void)
+{
+    return memory_refused;
+}
+
+void json_in_forget(void)
+{
+    memory_refused = false;
+}
+
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
                  struct error *e)
 {
@@ -147,6 +173,8 @@ int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t s
         return -1;
     struct feed feed = {.in = in, .p = text, .end = text + size};
     in->root = json_load_callback(feed_read, &feed, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+    if (!in->root && memory_refused)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the body");
     return in->root ? 0 : report(in, text, size, &je, e);
 }
 

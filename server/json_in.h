@@ -31,12 +31,24 @@ struct json_in {
     size_t size;
 };
 
+/* Once, before jansson is used: from then on it is known when jansson had no memory, which it may
+ * call a syntax error, or which leaves a field out of an object. */
+void json_in_start(void);
+/* Whether it has happened in this thread since json_in_forget: what was read or built since then is
+ * not to be trusted. */
+bool json_in_starved(void);
+void json_in_forget(void);
+
 /* Reads any JSON value. `text` must stay in place while spans are used; the list of spans is in
- * `a`. `spans` false: everything goes to jansson. With line and column: ERROR_BAD_JSON         what
- * RFC 8259 forbids, and nesting deeper than JSON_IN_MAX_DEPTH ERROR_DUPLICATE_FIELD,
- * ERROR_BAD_NAME, ERROR_BAD_VALUE JSON that we do not take: a key twice, NUL in a key or string
- * (they would end there for us), integers beyond 64 bits ERROR_BAD_TYPE         a string or object
- * among the numbers of a span */
+ * `a`. `spans` false: everything goes to jansson. With line and column:
+ *
+ *   ERROR_BAD_JSON         what RFC 8259 forbids, and nesting deeper than JSON_IN_MAX_DEPTH
+ *   ERROR_DUPLICATE_FIELD, ERROR_BAD_NAME, ERROR_BAD_VALUE
+ *                          JSON that we do not take: a key twice, NUL in a key or string (they would
+ *                          end there for us), integers beyond 64 bits
+ *   ERROR_BAD_TYPE         a string or object among the numbers of a span
+ *
+ * and ERROR_OUT_OF_MEMORY. */
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
                  struct error *e);
 /* Whether all of the text is JSON: for bodies that are refused, whose spans may not have been read.

@@ -130,6 +130,7 @@ static int server_start(struct server *s, char **port_temp_r, struct error *e)
     struct http_listener l = {.fd = -1};
     engine_start();
     gradcheck_start();
+    json_in_start();
     int status =
         server_prepare(s, &l, port_temp_r, e) || server_open(s, e) || server_answer(s, &l, e);
     if (l.fd >= 0)

@@ -70,8 +70,12 @@ static int model_allocate(struct model *m, struct error *e)
 struct program *model_compile(struct models *ms, const json_t *given, const json_t *settings,
                               struct error *e)
 {
-    json_t *d = description_effective(given, settings);
-    struct network *net = d ? describe_network(d, e) : NULL;
+    json_t *d = settings ? description_effective(given, settings) : NULL;
+    if (!d) {
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the description");
+        return NULL;
+    }
+    struct network *net = describe_network(d, e);
     json_decref(d);
     return net ? program_create(net, &ms->budget, pool_threads(ms->pool), e) : NULL;
 }
@@ -107,6 +111,8 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
     m->settings = json_incref(settings);
     m->answers = answers_create();
     m->program = model_compile(ms, given, settings, e);
+    if (!m->answers)
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a model");
     if (!m->program || !m->answers || model_queues(m, e) || model_allocate(m, e))
         model_release(&m);
     else

@@ -161,17 +161,22 @@ int model_optim_step(struct model *m, const struct step_options *o, struct step_
 int model_zero_grad(struct model *m, const struct step_options *o, struct step_result *r,
                     struct error *e);
 
+/* These changes are saved before they are published; `answer`, which may be NULL, is kept in the
+ * same transaction. */
+
 /* Changes settings; `patch` holds fields of the description (optimizer, schedule, clip_grad_norm,
  * clip_grad_value, frozen, ema, labels), null takes one back to what the model was created with.
  * The optimiser's state is kept when the optimiser stays the same, else it begins anew. QUOTA when
  * the model is of the key `by` (NULL: anybody) and would grow over what that may have. */
-int model_patch(struct model *m, const json_t *patch, const struct key *by, struct error *e);
+int model_patch(struct model *m, const json_t *patch, const struct key *by,
+                struct store_answer *answer, struct error *e);
 
 /* Saves the present state as a version that `who` asked for; sets v->version and the rest. */
-int model_version_save(struct model *m, const char *who, const char *note, struct store_version *v,
-                       struct error *e);
+int model_version_save(struct model *m, const char *who, const char *note,
+                       struct store_answer *answer, struct store_version *v, struct error *e);
 /* Returns to a version: parameters, buffers, optimiser state, pending gradients, step and draw. */
-int model_version_restore(struct model *m, int64_t version, struct error *e);
+int model_version_restore(struct model *m, int64_t version, struct store_answer *answer,
+                          struct error *e);
 /* Takes over the state of `from`, a model with the same parameters; or only the parameters and
  * buffers that the globs in `layers` match. */
 int model_take_state(struct model *m, struct model *from, struct error *e);
@@ -253,7 +258,8 @@ int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const str
                           unsigned outputs, infer_slice_fn *f, void *arg, struct error *e);
 
 /* Deletes a version. UNKNOWN_VERSION. */
-int model_version_delete(struct model *m, int64_t version, struct error *e);
+int model_version_delete(struct model *m, int64_t version, const struct store_answer *answer,
+                         struct error *e);
 /* Lets go of a version that is kept in memory; 0: of all. */
 void model_kept_drop(struct model *m, int64_t version);
 

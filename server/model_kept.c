@@ -136,9 +136,10 @@ int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_
     return 0;
 }
 
-int model_version_delete(struct model *m, int64_t version, struct error *e)
+int model_version_delete(struct model *m, int64_t version, const struct store_answer *answer,
+                         struct error *e)
 {
-    if (store_version_delete(m->models->store, m->id, version, e))
+    if (store_version_delete(m->models->store, m->id, version, answer, e))
         return -1;
     model_kept_drop(m, version);
     return 0;

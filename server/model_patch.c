@@ -6,6 +6,15 @@
 
 #include <string.h>
 
+/* Gives up an object that lacks a field for want of memory. */
+static json_t *whole_or_null(json_t *object, int failed)
+{
+    if (!failed)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
 json_t *description_effective(const json_t *given, const json_t *settings)
 {
     if (!json_object_size(settings)) /* of each prediction: no copy */
@@ -13,11 +22,12 @@ json_t *description_effective(const json_t *given, const json_t *settings)
     json_t *d = json_copy((json_t *)given);
     const char *key;
     json_t *value;
+    int failed = 0;
     json_object_foreach((json_t *)settings, key, value)
     {
-        json_object_set(d, key, value);
+        failed |= json_object_set(d, key, value);
     }
-    return d;
+    return whole_or_null(d, failed);
 }
 
 json_t *description_settings(const json_t *given, const json_t *effective)
@@ -25,31 +35,41 @@ json_t *description_settings(const json_t *given, const json_t *effective)
     json_t *settings = json_object();
     const char *key;
     json_t *value;
+    int failed = 0;
     json_object_foreach((json_t *)effective, key, value)
     {
         if (!json_equal(json_object_get(given, key), value))
-            json_object_set(settings, key, value);
+            failed |= json_object_set(settings, key, value);
     }
-    return settings;
+    return whole_or_null(settings, failed);
 }
 
-/* The new settings: `patch` over the old ones, null takes a setting back; with their defaults
- * written out, as in the description that they are part of. */
-static json_t *settings_merge(const struct model *m, const json_t *patch, struct error *e)
+/* `patch` over the old settings, null takes one back. */
+static json_t *settings_patched(const json_t *old, const json_t *patch)
 {
-    json_t *merged = json_copy(m->settings);
+    json_t *merged = json_copy((json_t *)old);
     const char *key;
     json_t *value;
+    int failed = 0;
     json_object_foreach((json_t *)patch, key, value)
     {
         if (json_is_null(value))
             json_object_del(merged, key);
         else
-            json_object_set(merged, key, value);
+            failed |= json_object_set(merged, key, value);
     }
-    json_t *effective = description_effective(m->given, merged);
-    json_t *expanded = describe_expand(effective, e);
+    return whole_or_null(merged, failed);
+}
+
+/* The new settings with their defaults written out, as in the description that they are part of. */
+static json_t *settings_merge(const struct model *m, const json_t *patch, struct error *e)
+{
+    json_t *merged = settings_patched(m->settings, patch);
+    json_t *effective = merged ? description_effective(m->given, merged) : NULL;
+    json_t *expanded = effective ? describe_expand(effective, e) : NULL;
     json_t *settings = expanded ? description_settings(m->given, expanded) : NULL;
+    if (!effective || (expanded && !settings))
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the settings");
     json_decref(merged);
     json_decref(effective);
     json_decref(expanded);
@@ -144,14 +164,14 @@ void model_swap_program(struct model *m, struct program *program, json_t *settin
 
 /* Saved before it is published: settings that were answered are there after any restart. */
 static int patch_commit(struct model *m, struct program *program, struct generation *next,
-                        const json_t *settings, struct error *e)
+                        const json_t *settings, struct store_answer *answer, struct error *e)
 {
     struct model_state s = model_state(m);
     s.net = program_network(program);
     s.generation = next;
     s.settings = settings;
     s.c.at.revision++;
-    if (model_check_there(m, e) || model_state_checkpoint(m, &s, e))
+    if (model_check_there(m, e) || model_state_checkpoint(m, &s, answer, e))
         return -1;
     return model_commit(m, next, &s.c, NULL, e);
 }
@@ -166,7 +186,8 @@ static int check_quota(struct model *m, const struct network *net, const struct 
     return models_check_bytes(m->models, by, m, net, e);
 }
 
-int model_patch(struct model *m, const json_t *patch, const struct key *by, struct error *e)
+int model_patch(struct model *m, const json_t *patch, const struct key *by,
+                struct store_answer *answer, struct error *e)
 {
     json_t *settings = settings_merge(m, patch, e);
     struct program *program = settings ? model_compile(m->models, m->given, settings, e) : NULL;
@@ -175,7 +196,7 @@ int model_patch(struct model *m, const json_t *patch, const struct key *by, stru
         !model_reserve(m, program_network(program), e))
         next = model_regenerate(m, program_network(program), e);
     pthread_mutex_lock(&m->writing);
-    int status = next ? patch_commit(m, program, next, settings, e) : -1;
+    int status = next ? patch_commit(m, program, next, settings, answer, e) : -1;
     if (!status) {
         model_swap_program(m, program, settings);
         m->dirty = false;

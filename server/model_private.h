@@ -39,7 +39,8 @@ struct model_state {
     const json_t *settings;
 };
 struct model_state model_state(struct model *m); /* the present one */
-int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e);
+int model_state_checkpoint(struct model *m, const struct model_state *s,
+                           struct store_answer *answer, struct error *e);
 
 /* Makes a change visible: appends it to the log (`l` NULL: a checkpoint has it already), publishes
  * `next` (NULL: the generation stays) and the counters. Takes over `next` when it works. -1:

@@ -10,6 +10,7 @@
 #include "model_private.h"
 
 #include "answers.h"
+#include "json_in.h"
 #include "metrics.h"
 
 #include <stdio.h>
@@ -72,6 +73,19 @@ static size_t leaf_bytes(const struct network *net, int i, int64_t n)
     return (size_t)count * dtype_size(node_dtype(leaf));
 }
 
+/* What must hold before a record is answered: the log can be trusted, or a checkpoint of the
+ * present state takes its place; and no commit of the store is of unknown outcome, which after a
+ * kill could turn out to be a newer checkpoint than the one that the record follows. */
+static int redo_trusted(struct model *m, struct error *e)
+{
+    if (store_resolve(m->models->store, e))
+        return -1;
+    if (!redo_suspect(m->redo))
+        return 0;
+    struct model_state s = model_state(m);
+    return model_state_checkpoint(m, &s, NULL, e);
+}
+
 int model_redo_append(struct model *m, const struct logged *l, const struct commit *c,
                       struct error *e)
 {
@@ -85,6 +99,8 @@ int model_redo_append(struct model *m, const struct logged *l, const struct comm
     struct iovec v[2 + 2 * MAX_TENSORS] = {{&head, sizeof head}};
     uint64_t sizes[MAX_TENSORS];
     int parts = 2;
+    if (redo_trusted(m, e))
+        return -1;
     strcpy(head.verb, model_verbs[l->verb].name);
     if (l->options->key)
         snprintf(head.key, sizeof head.key, "%s", l->options->key);
@@ -107,7 +123,29 @@ int model_redo_append(struct model *m, const struct logged *l, const struct comm
 struct replaying {
     struct model *m;
     uint64_t count, other_engine;
+    int64_t told_ms; /* when the log was told how far it is */
 };
+
+enum { TELL_MS = 1000 };
+
+static void tell(const struct replaying *p, enum log_level level, const char *what)
+{
+    log_line((struct log *)p->m->models->log, level, what, LOG_STR("model", p->m->name),
+             LOG_INT("records", (int64_t)p->count),
+             LOG_INT("revision", (int64_t)p->m->at.revision));
+}
+
+static void tell_end(const struct replaying *p)
+{
+    if (p->count)
+        tell(p, LOG_INFO, "replayed");
+    if (p->other_engine)
+        tell(p, LOG_WARN,
+             "replayed on another engine than the one that computed the steps: equal but for "
+             "rounding");
+    if (p->m->torn_bytes)
+        tell(p, LOG_WARN, "the end of the redo log was not whole and has been cut off");
+}
 
 static int bad_entry(const struct model *m, const struct redo_record *record, const char *what,
                      struct error *e)
@@ -167,12 +205,16 @@ static int replay_one(void *arg, const struct redo_record *record, struct error 
         answers_add(m->answers, head->key, head->request, &head->answered);
     p->count++;
     p->other_engine += !record->same_engine;
+    if (metrics_now_ms() >= p->told_ms + TELL_MS) {
+        p->told_ms = metrics_now_ms();
+        tell(p, LOG_INFO, "replaying");
+    }
     return 0;
 }
 
 int model_redo_open(struct model *m, bool replay, struct error *e)
 {
-    struct replaying p = {.m = m};
+    struct replaying p = {.m = m, .told_ms = metrics_now_ms()};
     m->redo = redo_open(m->models->redo_root, m->id, engine_fingerprint(), e);
     if (!m->redo || !replay)
         return m->redo ? 0 : -1;
@@ -181,8 +223,11 @@ int model_redo_open(struct model *m, bool replay, struct error *e)
     m->replaying = true;
     int status = redo_replay(m->redo, m->at.revision, replay_one, &p, &m->torn_bytes, e);
     m->replaying = false;
+    answers_trim(m->answers, m->at.revision);
     m->replayed = p.count;
     m->replayed_other_engine = p.other_engine;
+    if (!status)
+        tell_end(&p);
     return status;
 }
 
@@ -214,7 +259,8 @@ static void saving_run(struct work_job *job, bool cancelled)
 {
     struct saving *sv = (struct saving *)job;
     struct error e;
-    if (!cancelled && model_state_checkpoint(sv->m, &sv->s, &e))
+    json_in_forget();
+    if (!cancelled && model_state_checkpoint(sv->m, &sv->s, NULL, &e))
         models_log_failure(sv->m->models, sv->m->name, "checkpoint", &e);
     saving_free(sv);
 }

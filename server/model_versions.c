@@ -9,6 +9,7 @@
 #include "model_private.h"
 
 #include "answers.h"
+#include "json_in.h"
 
 #include <fnmatch.h>
 #include <math.h>
@@ -71,18 +72,21 @@ struct model_state model_state(struct model *m)
 typedef int save_fn(struct store *s, int64_t model_id, struct store_version *v,
                     const struct store_part *parts, int n, struct error *e);
 
-/* In the model's queue nothing changes while the store reads the parts. `note` and `who` of `v` are
- * given. */
+/* In the model's queue nothing changes while the store reads the parts. `note`, `who` and `answer`
+ * of `v` are given. */
 static int save_state(struct model *m, const struct model_state *s, save_fn *save,
                       struct store_version *v, struct error *e)
 {
     struct parts parts = {.n = 0};
     const char *note = v->note, *who = v->who;
+    struct store_answer *answer = v->answer;
     json_t *d = description_effective(m->given, s->settings);
     char *description = d ? json_dumps(d, JSON_COMPACT) : NULL;
     json_decref(d);
-    if (!description)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    if (!description || json_in_starved()) { /* settings may be missing in it */
+        free(description);
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the model's description");
+    }
     parts_of_state(&parts, s);
     *v = (struct store_version){.step = s->c.at.step,
                                 .revision = s->c.at.revision,
@@ -92,24 +96,26 @@ static int save_state(struct model *m, const struct model_state *s, save_fn *sav
                                 .fingerprint = engine_fingerprint(),
                                 .description = description,
                                 .note = note,
-                                .who = who};
+                                .who = who,
+                                .answer = answer};
     int status = save(m->models->store, m->id, v, parts.part, parts.n, e);
     v->description = NULL;
     free(description);
     return status;
 }
 
-int model_version_save(struct model *m, const char *who, const char *note, struct store_version *v,
-                       struct error *e)
+int model_version_save(struct model *m, const char *who, const char *note,
+                       struct store_answer *answer, struct store_version *v, struct error *e)
 {
     struct model_state s = model_state(m);
-    *v = (struct store_version){.note = note, .who = who};
+    *v = (struct store_version){.note = note, .who = who, .answer = answer};
     return model_check_there(m, e) ? -1 : save_state(m, &s, store_version_save, v, e);
 }
 
-int model_state_checkpoint(struct model *m, const struct model_state *s, struct error *e)
+int model_state_checkpoint(struct model *m, const struct model_state *s,
+                           struct store_answer *answer, struct error *e)
 {
-    struct store_version v = {.note = "", .who = ""};
+    struct store_version v = {.note = "", .who = "", .answer = answer};
     int status = 0;
     pthread_mutex_lock(&m->checkpoint_lock);
     /* One that was overtaken is not saved. Metrics and answers go first: the log, from which they
@@ -133,7 +139,7 @@ int model_checkpoint(struct model *m, struct error *e)
     struct model_state s = model_state(m);
     if (!m->dirty || m->presence != MODEL_THERE)
         return 0;
-    if (model_state_checkpoint(m, &s, e))
+    if (model_state_checkpoint(m, &s, NULL, e))
         return -1;
     m->dirty = false;
     return 0;
@@ -193,7 +199,7 @@ static json_t *settings_for(const struct model *m, const struct store_version *v
 {
     json_t *then = json_loads(v->description, 0, NULL);
     json_t *now = description_effective(m->given, m->settings);
-    json_t *settings = json_copy(m->settings);
+    json_t *settings = then && now ? json_copy(m->settings) : NULL;
     const char *op_then =
         json_string_value(json_object_get(json_object_get(then, "optimizer"), "op"));
     const char *op_now =
@@ -205,11 +211,14 @@ static json_t *settings_for(const struct model *m, const struct store_version *v
                                    : 0;
     *other_r =
         op_then && op_now && (strcmp(op_then, op_now) != 0 || (slots && slots->bytes != bytes));
-    if (*other_r && settings)
-        json_object_set(settings, "optimizer", json_object_get(then, "optimizer"));
+    if (*other_r && settings &&
+        json_object_set(settings, "optimizer", json_object_get(then, "optimizer"))) {
+        json_decref(settings);
+        settings = NULL;
+    }
     json_decref(then);
     json_decref(now);
-    return settings;
+    return settings; /* NULL: out of memory */
 }
 
 struct restoring {
@@ -223,7 +232,7 @@ struct restoring {
 static int restore_prepare(struct model *m, struct restoring *r, struct error *e)
 {
     r->settings = settings_for(m, &r->v, &r->other_optimizer);
-    if (!r->settings)
+    if (!r->settings || json_in_starved()) /* one of both descriptions may have been missing */
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
     if (r->other_optimizer && !(r->program = model_compile(m->models, m->given, r->settings, e)))
         return -1;
@@ -235,7 +244,8 @@ static int restore_prepare(struct model *m, struct restoring *r, struct error *e
 }
 
 /* The checkpoint first: what was restored is there after any restart. */
-static int restore_commit(struct model *m, struct restoring *r, struct error *e)
+static int restore_commit(struct model *m, struct restoring *r, struct store_answer *answer,
+                          struct error *e)
 {
     struct commit c = {.at = {r->v.step, m->at.revision + 1, r->v.draw},
                        .pending = r->v.pending,
@@ -247,7 +257,7 @@ static int restore_commit(struct model *m, struct restoring *r, struct error *e)
                             .moved = m->buffers[1],
                             .sum = m->grads,
                             .settings = r->settings};
-    if (model_state_checkpoint(m, &s, e) || model_commit(m, r->next, &c, NULL, e))
+    if (model_state_checkpoint(m, &s, answer, e) || model_commit(m, r->next, &c, NULL, e))
         return -1;
     r->next = NULL;
     adopt_unpublished(m, r->v.pending, r->moved);
@@ -260,7 +270,8 @@ static int restore_commit(struct model *m, struct restoring *r, struct error *e)
     return 0;
 }
 
-int model_version_restore(struct model *m, int64_t version, struct error *e)
+int model_version_restore(struct model *m, int64_t version, struct store_answer *answer,
+                          struct error *e)
 {
     struct arena *a = arena_create(4096);
     struct restoring r = {.settings = NULL};
@@ -269,7 +280,7 @@ int model_version_restore(struct model *m, int64_t version, struct error *e)
     pthread_mutex_lock(&m->writing);
     int status = model_check_there(m, e) ||
                  store_version_info(m->models->store, m->id, version, a, &r.v, e) ||
-                 restore_prepare(m, &r, e) || restore_commit(m, &r, e);
+                 restore_prepare(m, &r, e) || restore_commit(m, &r, answer, e);
     model_reserve_settle(m);
     pthread_mutex_unlock(&m->writing);
     json_decref(r.settings);

@@ -27,20 +27,21 @@ static struct generation *copy_state(struct model *m, const struct weights_optio
 }
 
 /* The checkpoint first: weights that were answered are there after any restart. */
-static int weights_commit(struct model *m, struct generation *next, struct error *e)
+static int weights_commit(struct model *m, struct generation *next, struct store_answer *answer,
+                          struct error *e)
 {
     struct model_state s = model_state(m);
     s.generation = next;
     s.c.at.revision++;
     s.c.moved = false;
-    if (model_state_checkpoint(m, &s, e) || model_commit(m, next, &s.c, NULL, e))
+    if (model_state_checkpoint(m, &s, answer, e) || model_commit(m, next, &s.c, NULL, e))
         return -1;
     m->dirty = false;
     return 0;
 }
 
 static int load(struct model *m, const struct safetensor *const *from,
-                const struct weights_options *o, struct error *e)
+                const struct weights_options *o, struct store_answer *answer, struct error *e)
 {
     if (m->pending)
         return error_set(e, ERROR_CONFLICT,
@@ -52,15 +53,15 @@ static int load(struct model *m, const struct safetensor *const *from,
     const struct graph *g = program_network(m->program)->graph;
     int status = weights_read(g, from, next->params, next->buffers, e);
     generation_averages_reset(program_network(m->program), next);
-    if (!status && !weights_commit(m, next, e))
+    if (!status && !weights_commit(m, next, answer, e))
         return 0;
     model_keep_spare(m, &next);
     return -1;
 }
 
 int model_weights_load(struct model *m, const struct safetensors *file,
-                       const struct weights_options *o, struct arena *a, struct weights_report *r_r,
-                       struct error *e)
+                       const struct weights_options *o, struct store_answer *answer,
+                       struct arena *a, struct weights_report *r_r, struct error *e)
 {
     const struct graph *g = program_network(m->program)->graph;
     const struct safetensor **from = arena_array(a, (size_t)graph_param_count(g) + 1, sizeof *from);
@@ -69,7 +70,7 @@ int model_weights_load(struct model *m, const struct safetensors *file,
     if (weights_match(g, file, o->strict, a, from, r_r, e))
         return -1;
     pthread_mutex_lock(&m->writing);
-    int status = model_check_there(m, e) || load(m, from, o, e);
+    int status = model_check_there(m, e) || load(m, from, o, answer, e);
     pthread_mutex_unlock(&m->writing);
     return status ? -1 : 0;
 }

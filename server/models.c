@@ -108,17 +108,24 @@ static int table_place(const struct models *ms, const char *name, bool *found_r)
     return low;
 }
 
+static int table_reserve(struct models *ms, struct error *e)
+{
+    if (ms->n < ms->cap)
+        return 0;
+    int cap = ms->cap ? 2 * ms->cap : 16;
+    struct model **more = realloc(ms->table, (size_t)cap * sizeof *more);
+    if (!more)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the table of models");
+    ms->table = more;
+    ms->cap = cap;
+    return 0;
+}
+
 int models_insert(struct models *ms, struct model *m, struct error *e)
 {
     bool found;
-    if (ms->n == ms->cap) {
-        int cap = ms->cap ? 2 * ms->cap : 16;
-        struct model **more = realloc(ms->table, (size_t)cap * sizeof *more);
-        if (!more)
-            return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
-        ms->table = more;
-        ms->cap = cap;
-    }
+    if (table_reserve(ms, e))
+        return -1;
     int at = table_place(ms, m->name, &found);
     memmove(ms->table + at + 1, ms->table + at, (size_t)(ms->n - at) * sizeof *ms->table);
     ms->table[at] = m;
@@ -188,8 +195,15 @@ static int store_new(struct models *ms, struct model *m, struct error *e)
 {
     char *text = json_dumps(m->given, JSON_COMPACT);
     struct store_model row = {.name = m->name, .description = text, .who = m->who};
-    int status = text ? store_model_insert(ms->store, &row, e)
-                      : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    struct error why = {0};
+    int status = text ? store_model_insert(ms->store, &row, &why)
+                      : error_set(&why, ERROR_OUT_OF_MEMORY, "out of memory");
+    /* The table has no model of this name: its row could not be deleted when a creation failed. */
+    if (status && why.code == ERROR_MODEL_EXISTS)
+        status = store_model_forget(ms->store, m->name, &why) ||
+                 store_model_insert(ms->store, &row, &why);
+    if (status && e)
+        *e = why;
     free(text);
     m->id = row.id;
     m->created_ms = row.created_ms;
@@ -212,7 +226,7 @@ static int initialise(struct model *m)
     return 0;
 }
 
-/* The first state, and its checkpoint: from then on the model is there after any restart. */
+/* The first state, and last its checkpoint: from then on the model is there after any restart. */
 static int give_state(struct model *m, const struct origin *o, struct error *e)
 {
     if (!o->from)
@@ -221,7 +235,7 @@ static int give_state(struct model *m, const struct origin *o, struct error *e)
                        : model_take_state(m, o->from, e))
         return -1;
     m->dirty = true;
-    return model_checkpoint(m, e) || model_redo_open(m, false, e) ? -1 : 0;
+    return model_redo_open(m, false, e) || model_checkpoint(m, e) ? -1 : 0;
 }
 
 /* Under `creating`; the name is free. */
@@ -239,23 +253,23 @@ static struct model *create(struct models *ms, const char *name, const struct or
         return NULL;
     if (o->by)
         snprintf(m->who, sizeof m->who, "%s", o->by->name);
-    if ((o->by && models_check_quotas(ms, o->by, m, e)) || store_new(ms, m, e)) {
+    pthread_mutex_lock(&ms->lock);
+    int failed = table_reserve(ms, e);
+    pthread_mutex_unlock(&ms->lock);
+    if (failed || (o->by && models_check_quotas(ms, o->by, m, e)) || store_new(ms, m, e)) {
         model_release(&m);
         return NULL;
     }
-    int failed = give_state(m, o, e);
-    if (!failed) {
-        pthread_mutex_lock(&ms->lock);
-        failed = models_insert(ms, m, e);
-        if (!failed)
-            model_hold(m); /* the caller's, before others can see it */
-        pthread_mutex_unlock(&ms->lock);
-    }
-    if (failed) {
-        store_model_delete(ms->store, m->id, NULL);
+    if (give_state(m, o, e)) {
+        store_model_delete(ms->store, m->id, NULL); /* else at the next start, or the next PUT */
+        redo_remove(ms->redo_root, m->id, NULL);
         model_release(&m);
         return NULL;
     }
+    pthread_mutex_lock(&ms->lock);
+    models_insert(ms, m, e); /* cannot fail: its place is reserved */
+    model_hold(m);           /* the caller's, before others can see it */
+    pthread_mutex_unlock(&ms->lock);
     return m;
 }
 

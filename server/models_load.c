@@ -29,6 +29,8 @@ static int collect_row(void *arg, const struct store_model *row)
     }
     struct store_model *copy = &l->rows[l->n++];
     *copy = *row;
+    if (!row->name || !row->description)
+        return -1; /* SQLite had no memory for them */
     copy->name = arena_strdup(l->arena, row->name);
     copy->description = arena_strdup(l->arena, row->description);
     copy->who = arena_strdup(l->arena, row->who);

@@ -1,6 +1,7 @@
 /* redo.c: appending to the redo log and forgetting what a checkpoint holds. The format and its
  * invariants are in redo.h. One writev a record, hash first: a record is whole or it is the tail.
- * A write that failed is cut off again, so that the next one follows a whole record. */
+ * A write that failed is cut off again, so that the next one follows a whole record; after an fsync
+ * that failed nothing is written to that file any more. */
 #define _GNU_SOURCE
 #include "redo_private.h"
 
@@ -10,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,11 +51,43 @@ int redo_segment_add(struct redo *r, uint64_t first, uint64_t bytes, struct erro
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+int redo_sync_path(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int status = fsync(fd);
+    int why = errno;
+    close(fd);
+    errno = why;
+    return status;
+}
+
+/* The name of a new file or folder is kept only when the folder that it is in is synced. */
 static int make_folder(const char *path, struct error *e)
 {
-    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+    char parent[PATH_MAX];
+    if (mkdir(path, 0700) != 0)
+        return errno == EEXIST ? 0
+                               : error_set(e, ERROR_STORAGE, "cannot make the folder %s: %s", path,
+                                           strerror(errno));
+    snprintf(parent, sizeof parent, "%s/..", path);
+    if (redo_sync_path(parent) == 0)
         return 0;
-    return error_set(e, ERROR_STORAGE, "cannot make the folder %s: %s", path, strerror(errno));
+    int why = errno;
+    rmdir(path); /* or the next try would take it for one that is synced */
+    return error_set(e, ERROR_STORAGE, "cannot sync the folder of %s: %s", path, strerror(why));
+}
+
+/* Tells this run of the system from others; 0: it cannot be known. */
+static uint64_t boot_now(void)
+{
+    char id[64];
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, id, sizeof id);
+    if (fd >= 0)
+        close(fd);
+    return n > 0 ? XXH3_64bits(id, (size_t)n) : 0;
 }
 
 static int by_first(const void *a, const void *b)
@@ -93,6 +127,7 @@ struct redo *redo_open(const char *root, int64_t model_id, const char *fingerpri
     }
     pthread_mutex_init(&r->lock, NULL);
     r->fd = -1;
+    r->boot = boot_now();
     r->model_id = model_id;
     r->fingerprint = strdup(fingerprint);
     if (asprintf(&r->dir, "%s/%lld", root, (long long)model_id) < 0)
@@ -140,21 +175,10 @@ static int write_all(int fd, struct iovec *v, int n)
     return 0;
 }
 
-/* The name of a new file is kept only when its folder is synced. */
-static int sync_folder(const struct redo *r)
-{
-    int fd = open(r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    int status = fsync(fd);
-    close(fd);
-    return status;
-}
-
 /* The head of a segment; its length. */
 static size_t segment_head(struct redo *r, char *head, size_t size)
 {
-    size_t n = strlen(r->fingerprint), most = size - REDO_SEGMENT_FIXED - 3 * REDO_ALIGN;
+    size_t n = strlen(r->fingerprint), most = size - REDO_SEGMENT_FIXED - 4 * REDO_ALIGN;
     uint32_t length = (uint32_t)(n < most ? n : most);
     memset(head, 0, size);
     memcpy(head, REDO_MAGIC, 8);
@@ -165,29 +189,33 @@ static size_t segment_head(struct redo *r, char *head, size_t size)
     at += redo_padding(at);
     if (getrandom(&r->salt, sizeof r->salt, 0) < 0)
         r->salt = (uint64_t)(uintptr_t)head; /* no entropy: still a salt, only guessable */
-    memcpy(head + at, &r->salt, 8);
-    uint64_t hash = XXH3_64bits(head, at + 8);
-    memcpy(head + at + 8, &hash, 8);
-    return at + 16;
+    memcpy(head + at, &r->boot, 8);
+    memcpy(head + at + 8, &r->salt, 8);
+    uint64_t hash = XXH3_64bits(head, at + 16);
+    memcpy(head + at + 16, &hash, 8);
+    return at + 24;
 }
 
+/* A file of this name that the list does not know is what a failed unlink has left. */
 static int segment_begin(struct redo *r, uint64_t revision, struct error *e)
 {
-    char head[1024];
+    char head[REDO_HEAD_BYTES];
     struct iovec v = {head, segment_head(r, head, sizeof head)};
     char *path = redo_segment_path(r, revision);
-    if (!path)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
     uint64_t bytes = v.iov_len;
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0 || write_all(fd, &v, 1) || sync_folder(r) ||
-        redo_segment_add(r, revision, bytes, e)) {
+    if (!path || redo_segment_add(r, revision, bytes, e)) {
+        free(path);
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    }
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write_all(fd, &v, 1) || fdatasync(fd) || redo_sync_path(r->dir)) {
         redo_error(e, r, "beginning a segment of");
         if (fd >= 0) {
             close(fd);
             unlink(path);
         }
         free(path);
+        r->n--;
         return -1;
     }
     free(path);
@@ -202,31 +230,51 @@ static void segment_end(struct redo *r)
     r->fd = -1;
 }
 
-/* A record that could not be written whole is cut off again. */
-static int take_back(struct redo *r, struct error *e)
+/* What was written of a record is cut off again. */
+static int take_back(struct redo *r, const char *doing, struct error *e)
 {
     struct segment *s = &r->segments[r->n - 1];
-    redo_error(e, r, "writing to");
-    r->broken =
-        ftruncate(r->fd, (off_t)s->bytes) != 0 || lseek(r->fd, (off_t)s->bytes, SEEK_SET) < 0;
+    redo_error(e, r, doing);
+    if (ftruncate(r->fd, (off_t)s->bytes) != 0 || lseek(r->fd, (off_t)s->bytes, SEEK_SET) < 0)
+        r->suspect = true;
     return -1;
+}
+
+/* Those before the open segment: a daemon that was killed may have left them unsynced. */
+static int sync_older(struct redo *r, struct error *e)
+{
+    int status = 0;
+    for (int i = 0; i + 1 < r->n && !status; i++) {
+        char *path = redo_segment_path(r, r->segments[i].first);
+        status = path ? redo_sync_path(path) : -1;
+        free(path);
+    }
+    if (!status)
+        return 0;
+    r->suspect = true;
+    return redo_error(e, r, "syncing");
 }
 
 static int append(struct redo *r, struct iovec *v, int n, size_t bytes, bool sync, struct error *e)
 {
-    if (write_all(r->fd, v, n) || (sync && fdatasync(r->fd)))
-        return take_back(r, e);
+    if (write_all(r->fd, v, n))
+        return take_back(r, "writing to", e);
+    if (sync && fdatasync(r->fd)) {
+        r->suspect = true;
+        return take_back(r, "syncing", e);
+    }
     r->segments[r->n - 1].bytes += bytes;
+    r->unsynced = !sync;
     return 0;
 }
 
 /* The segment that the next record goes to. */
 static int segment_ready(struct redo *r, uint64_t revision, struct error *e)
 {
-    if (r->broken)
+    if (r->suspect)
         return error_set(e, ERROR_STORAGE,
-                         "the redo log %s could not be mended after a failed write; restart to go "
-                         "on from its last record",
+                         "the redo log %s cannot be trusted after an fsync that failed, until a "
+                         "checkpoint takes its place",
                          r->dir);
     if (r->fd >= 0 && r->segments[r->n - 1].bytes > REDO_SEGMENT_BYTES)
         segment_end(r);
@@ -257,13 +305,17 @@ int redo_append(struct redo *r, uint64_t revision, const struct iovec *parts, in
         v[i + 1] = parts[i];
         head[2] += parts[i].iov_len;
     }
-    size_t padding = redo_padding(head[2]);
+    size_t padding = redo_padding(head[2]), bytes = REDO_RECORD_HEADER + head[2] + padding;
     v[n + 1] = (struct iovec){(void *)zeros, padding};
     pthread_mutex_lock(&r->lock);
     int status = segment_ready(r, revision, e);
+    if (!status && sync && r->unsynced)
+        status = sync_older(r, e);
     if (!status) {
+        if (sync && !r->unsynced)
+            head[2] |= REDO_SYNCED;
         head[0] = record_hash(r, head, parts, n);
-        status = append(r, v, n + 2, REDO_RECORD_HEADER + head[2] + padding, sync, e);
+        status = append(r, v, n + 2, bytes, sync, e);
     }
     if (!status)
         r->last = revision;
@@ -284,6 +336,7 @@ void redo_forget(struct redo *r, uint64_t revision)
     if (all) {
         segment_end(r);
         gone++;
+        r->unsynced = r->suspect = false;
     }
     for (int i = 0; i < gone; i++) {
         char *path = redo_segment_path(r, r->segments[i].first);
@@ -297,6 +350,14 @@ void redo_forget(struct redo *r, uint64_t revision)
     if (!all)
         segment_end(r); /* so that the next checkpoint can delete it */
     pthread_mutex_unlock(&r->lock);
+}
+
+bool redo_suspect(struct redo *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool suspect = r->suspect;
+    pthread_mutex_unlock(&r->lock);
+    return suspect;
 }
 
 uint64_t redo_bytes(struct redo *r)

@@ -58,9 +58,18 @@ int reply_json_text(struct request *q, int status, const char *json)
     return reply_text(q, status, NULL, json);
 }
 
+void reply_changed(struct request *q)
+{
+    q->changed = true;
+}
+
 /* When there is no memory even for an error. */
 static int reply_out_of_memory(struct request *q)
 {
+    if (q->changed)
+        return reply_json_text(q, error_status(ERROR_ANSWER_LOST),
+                               "{\"error\":\"the change was made, but there was no memory for its "
+                               "answer\",\"code\":\"answer_lost\"}");
     return reply_json_text(
         q, error_status(ERROR_OUT_OF_MEMORY),
         "{\"error\":\"out of memory for the answer\",\"code\":\"out_of_memory\"}");
@@ -89,6 +98,17 @@ static bool has_header(const struct response *r, const char *name)
 int reply_error(struct request *q, const struct error *e)
 {
     struct json_out w = JSON_OUT_INIT;
+    struct error lost = *e;
+    if (!q->changed && json_in_starved() && error_status(e->code) < 500) {
+        /* What was missing or wrong may have been there. */
+        error_set(&lost, ERROR_OUT_OF_MEMORY, "out of memory for the request");
+        e = &lost;
+    }
+    if (q->changed) {
+        lost.code = ERROR_ANSWER_LOST;
+        error_prefix(&lost, "the change was made, but its answer could not be written");
+        e = &lost;
+    }
     out_open_object(&w);
     out_put_string(&w, "error", e->text);
     out_put_string(&w, "code", error_slug(e->code));

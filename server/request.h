@@ -121,6 +121,7 @@ struct request {
     double queue_seconds;   /* that it waited for a worker */
     double compute_seconds; /* that its handler took */
 
+    bool changed;          /* see reply_changed */
     int status;            /* of the response; 0: not answered yet */
     enum error_code error; /* that it tells; ERROR_NONE: none */
     struct response response;
@@ -177,6 +178,9 @@ int reply_pull(struct request *q, int status, const char *content_type, size_t s
                struct body_pull pull);
 /* Takes the stream over. */
 int reply_stream(struct request *q, int status, const char *content_type, struct body_stream *b);
+/* By a handler as soon as what was asked for is done and cannot be undone: if its answer cannot be
+ * written, the error says so (answer_lost) and does not pass for one that has changed nothing. */
+void reply_changed(struct request *q);
 /* Before or after the reply. `value` is copied. Too many: dropped. */
 void reply_header(struct request *q, const char *name, const char *value);
 

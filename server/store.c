@@ -12,10 +12,10 @@
  *                        FULL would do it within the commit, VACUUM would copy the file.
  *   foreign_keys ON      SQLite's default is off.
  *   secure_delete OFF    some builds have it on, and write zeros over all that is deleted.
- *   wal_autocheckpoint   16 MB: some chunks of a version between two fsyncs.
- *   journal_size_limit   the log shrinks to this after something large.
- *   temp_store MEMORY    sorting needs no writable temporary folder; queries are bounded.
- *   cache_size           8 MB a connection. */
+ *   wal_autocheckpoint   by db_move_log_when_due, at 16 MB: some chunks of a version between two
+ * fsyncs. journal_size_limit   the log shrinks to this after something large. temp_store MEMORY
+ * sorting needs no writable temporary folder; queries are bounded. cache_size           8 MB a
+ * connection. */
 #include "store_private.h"
 
 #include <errno.h>
@@ -36,7 +36,6 @@ static const char writer_settings[] = "PRAGMA page_size = 8192;"
                                       "PRAGMA synchronous = NORMAL;"
                                       "PRAGMA foreign_keys = ON;"
                                       "PRAGMA secure_delete = OFF;"
-                                      "PRAGMA wal_autocheckpoint = 2048;"
                                       "PRAGMA journal_size_limit = 67108864;"
                                       "PRAGMA temp_store = MEMORY;"
                                       "PRAGMA cache_size = -8192;";
@@ -143,6 +142,7 @@ static int connections_open(struct store *s, const char *path, int version, stru
 {
     if (db_open(&s->db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, e))
         return -1;
+    db_move_log_when_due(&s->db);
     if (!db_exec(&s->db, writer_settings, e) &&
         !store_schema_migrate(&s->db, version, store_migrations, store_n_migrations, e) &&
         !db_open(&s->reader, path, SQLITE_OPEN_READWRITE, e)) {
@@ -228,6 +228,16 @@ int store_health(struct store *s, struct error *e)
     if (result && e)
         *e = s->failure;
     pthread_mutex_unlock(&s->mutex);
+    return result;
+}
+
+int store_resolve(struct store *s, struct error *e)
+{
+    if (!__atomic_load_n(&s->db.unresolved, __ATOMIC_ACQUIRE))
+        return 0;
+    db_lock(&s->db, "settling a commit that failed");
+    int result = db_resolve(&s->db, e);
+    db_unlock(&s->db);
     return result;
 }
 

@@ -42,6 +42,12 @@ int store_close(struct store **s, struct error *e);
  * that work, which is tried again every second, succeeds. */
 int store_health(struct store *s, struct error *e);
 
+/* After a commit that failed nobody knows whether it will be there after a kill: the file may hold
+ * it whole. This brings the file to the state that callers were told of. Cheap when there is
+ * nothing to do, else the disk is waited for; -1: it still cannot be done. Every call that writes
+ * does the same first; who acknowledges a change that is kept elsewhere must call it. */
+int store_resolve(struct store *s, struct error *e);
+
 /* Returns when all metrics rows are written and the space of what was deleted has been given back.
  */
 int store_settle(struct store *s, struct error *e);
@@ -77,10 +83,28 @@ int store_model_insert(struct store *s, struct store_model *m, struct error *e);
 /* The model, its versions and metrics are gone when this returns; their space follows. */
 int store_model_delete(struct store *s, int64_t model_id, struct error *e);
 
+/* The same for the model of this name, if there is one. */
+int store_model_forget(struct store *s, const char *name, struct error *e);
+
 /* Calls f for each model in the order of their names; a result other than 0 ends it. */
 typedef int store_model_fn(void *arg, const struct store_model *m);
 int store_model_list(struct store *s, store_model_fn *f, void *arg, struct error *e);
 
+/* ---- answers that are kept: the functions are below -------------------------------------------
+ */
+
+#define STORE_CHANGE "{}"
+/* What was answered to a request that carried a key. NaN: the answer has no such number. Of a
+ * change that is no step (STORE_CHANGE) only the counters and `samples` are used, as its verb says.
+ */
+struct store_answer {
+    const char *key;
+    uint64_t request; /* hash of the request */
+    uint64_t revision, step, draw;
+    double loss, grad_norm, lr, accuracy;
+    int64_t samples;
+    const char *parts; /* JSON list of what losses reported; STORE_CHANGE */
+};
 /* ---- versions -------------------------------------------------------------------------------- */
 
 enum { STORE_CHECKPOINT = 0, STORE_PART_NAME = 64 /* with the final NUL */ };
@@ -106,6 +130,9 @@ struct store_version {
     const char *description; /* JSON of the model at that time */
     const char *note;        /* a client's words; "" when none */
     const char *who;         /* name of the key that made it; NULL when saving: "" */
+    /* Kept in the transaction that completes the version, which sets its counters to those above
+     * and, but for a checkpoint, `samples` to the version's number. NULL: none. */
+    struct store_answer *answer;
     /* Set by the store: */
     char sha256[DIGEST_HEX]; /* store_state_sha256 of the parts */
     int64_t bytes;           /* of all parts */
@@ -145,8 +172,10 @@ typedef int store_version_fn(void *arg, const struct store_version *v);
 int store_version_list(struct store *s, int64_t model_id, store_version_fn *f, void *arg,
                        struct error *e);
 
-/* Gone when this returns; its space follows. UNKNOWN_VERSION; CONFLICT while an alias names it. */
-int store_version_delete(struct store *s, int64_t model_id, int64_t version, struct error *e);
+/* Gone when this returns; its space follows. UNKNOWN_VERSION; CONFLICT while an alias names it.
+ * `answer`, which may be NULL, is kept in the same transaction. */
+int store_version_delete(struct store *s, int64_t model_id, int64_t version,
+                         const struct store_answer *answer, struct error *e);
 
 /* ---- aliases --------------------------------------------------------------------------------- */
 
@@ -157,6 +186,9 @@ struct store_alias_move {
     int64_t from, to;      /* versions; 0: the alias was not there, or is not any more */
     const char *who, *why; /* a client's words; "" when none */
     int64_t moved_ms;
+    /* Kept in the same transaction, which sets its step to `to`, draw to `from` and samples to
+     * `id`. NULL: none. */
+    struct store_answer *answer;
 };
 
 /* These move an alias and write the ledger in one transaction, which has reached the disk when they
@@ -192,15 +224,6 @@ int store_alias_moves(struct store *s, int64_t model_id, const char *name, int l
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* What was answered to a request that carried a key. NaN: the answer has no such number. */
-struct store_answer {
-    const char *key;
-    uint64_t request; /* hash of the request */
-    uint64_t revision, step, draw;
-    double loss, grad_norm, lr, accuracy;
-    int64_t samples;
-    const char *parts; /* JSON */
-};
 /* Adds or replaces them; of the model's answers the newest `keep` by revision stay. They survive
  * the process when this returns. */
 int store_answers_save(struct store *s, int64_t model_id, const struct store_answer *rows, int n,

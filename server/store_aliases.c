@@ -144,6 +144,18 @@ static int delete (struct store *s, int64_t model_id, struct store_alias_move *m
     return ledger_add(s, model_id, mv, 0, e);
 }
 
+static int answer_keep(struct store *s, int64_t model_id, const struct store_alias_move *mv,
+                       struct error *e)
+{
+    struct store_answer *a = mv->answer;
+    if (!a)
+        return 0;
+    a->step = (uint64_t)mv->to;
+    a->draw = (uint64_t)mv->from;
+    a->samples = mv->id;
+    return store_answer_put(s, model_id, a, e);
+}
+
 typedef int move_fn(struct store *s, int64_t model_id, struct store_alias_move *mv,
                     struct error *e);
 
@@ -153,7 +165,7 @@ static int move(struct store *s, int64_t model_id, struct store_alias_move *mv, 
     db_lock(&s->db, "moving an alias");
     int result = db_begin(&s->db, true, e);
     if (!result)
-        result = db_end(&s->db, f(s, model_id, mv, e), e);
+        result = db_end(&s->db, f(s, model_id, mv, e) || answer_keep(s, model_id, mv, e), e);
     db_unlock(&s->db);
     return result;
 }

@@ -3,9 +3,11 @@
 
 #include <math.h>
 
-static int save_row(struct store *s, int64_t model_id, const struct store_answer *a,
-                    struct error *e)
+int store_answer_put(struct store *s, int64_t model_id, const struct store_answer *a,
+                     struct error *e)
 {
+    if (!a)
+        return 0;
     return db_run(
         &s->db, e,
         "INSERT OR REPLACE INTO answers (model_id, key, request, revision, step, draw, loss,"
@@ -19,7 +21,7 @@ static int save_rows(struct store *s, int64_t model_id, const struct store_answe
                      int keep, struct error *e)
 {
     for (int i = 0; i < n; i++)
-        if (save_row(s, model_id, &rows[i], e))
+        if (store_answer_put(s, model_id, &rows[i], e))
             return -1;
     return db_run(&s->db, e,
                   "DELETE FROM answers WHERE model_id = ?1 AND revision <="

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,10 +37,16 @@ int db_fail(struct db *db, struct error *e)
 {
     int code = db->handle ? sqlite3_errcode(db->handle) & 0xff : SQLITE_NOMEM;
     int os = db->handle ? sqlite3_system_errno(db->handle) : 0;
+    /* An error of reading is called that too. */
+    if (code == SQLITE_CORRUPT && os == EIO)
+        code = SQLITE_IOERR;
+    if (code == SQLITE_IOERR)
+        __atomic_store_n(&db->unresolved, true, __ATOMIC_RELEASE);
     /* Quotas and limits on a file's size come as errors of reading and writing. */
     if (code == SQLITE_IOERR && (os == ENOSPC || os == EDQUOT || os == EFBIG))
         code = SQLITE_FULL;
-    return error_set(e, ERROR_STORAGE, "%s failed: %s (SQLite: %s)", db->doing, sentence_for(code),
+    enum error_code kind = code == SQLITE_NOMEM ? ERROR_OUT_OF_MEMORY : ERROR_STORAGE;
+    return error_set(e, kind, "%s failed: %s (SQLite: %s)", db->doing, sentence_for(code),
                      db->handle ? sqlite3_errmsg(db->handle) : "out of memory");
 }
 
@@ -211,13 +218,67 @@ int db_exec(struct db *db, const char *sql, struct error *e)
 
 /* ---- transactions ---------------------------------------------------------------------------- */
 
+void db_move_log(struct db *db)
+{
+    int status = sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if ((status & 0xff) == SQLITE_IOERR)
+        __atomic_store_n(&db->unresolved, true, __ATOMIC_RELEASE);
+}
+
+static int move_log_when_due(void *arg, sqlite3 *handle, const char *name, int frames)
+{
+    (void)handle, (void)name;
+    if (frames >= DB_WAL_FRAMES)
+        db_move_log(arg);
+    return SQLITE_OK;
+}
+
+void db_move_log_when_due(struct db *db)
+{
+    sqlite3_wal_hook(db->handle, move_log_when_due, db);
+}
+
+static int db_synchronous(struct db *db, bool durable, struct error *e)
+{
+    if (durable == db->durable)
+        return 0;
+    if (db_exec(db, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", e))
+        return -1;
+    db->durable = durable;
+    return 0;
+}
+
+/* Writes a page as it is, as the first frame of a new log: an old one that comes back after a loss
+ * of power is then known to be old. */
+static int same_page(struct db *db, struct error *e)
+{
+    char sql[64];
+    int64_t version = 0;
+    if (db_integer(db, e, &version, "PRAGMA user_version", "") < 0)
+        return -1;
+    snprintf(sql, sizeof sql, "PRAGMA user_version = %lld", (long long)version);
+    return db_exec(db, sql, e);
+}
+
+int db_resolve(struct db *db, struct error *e)
+{
+    if (!__atomic_load_n(&db->unresolved, __ATOMIC_ACQUIRE))
+        return 0;
+    if (sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL))
+        return db_fail(db, e);
+    if (db_synchronous(db, true, e) || same_page(db, e))
+        return -1;
+    __atomic_store_n(&db->unresolved, false, __ATOMIC_RELEASE);
+    return 0;
+}
+
 int db_begin(struct db *db, bool durable, struct error *e)
 {
-    if (durable != db->durable) {
-        if (db_exec(db, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", e))
-            return -1;
-        db->durable = durable;
-    }
+    /* What db_end had no memory to roll back. */
+    if (!sqlite3_get_autocommit(db->handle) && db_run(db, e, "ROLLBACK", ""))
+        return -1;
+    if (db_resolve(db, e) || db_synchronous(db, durable, e))
+        return -1;
     return db_run(db, e, "BEGIN IMMEDIATE", "");
 }
 
@@ -225,6 +286,8 @@ int db_end(struct db *db, int result, struct error *e)
 {
     if (!result && !db_run(db, e, "COMMIT", ""))
         return 0;
+    if (!result)
+        __atomic_store_n(&db->unresolved, true, __ATOMIC_RELEASE);
     /* SQLite may have rolled back by itself already. */
     if (!sqlite3_get_autocommit(db->handle))
         db_run(db, NULL, "ROLLBACK", "");

@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { DB_WAL_FRAMES = 2048 /* the write-ahead log is moved into the file at this length */ };
+
 struct db_statement {
     const char *sql;
     sqlite3_stmt *stmt;
@@ -27,6 +29,7 @@ struct db {
     sqlite3 *handle;
     const char *doing; /* begins the sentences of errors: "saving a version" */
     bool durable;      /* commits wait for the disk: PRAGMA synchronous is FULL, not NORMAL */
+    bool unresolved;   /* atomic: a commit or an fsync has failed; see db_resolve */
     struct db_statement *statements;
     int n_statements;
     pthread_mutex_t mutex; /* of the lock's two counters */
@@ -37,6 +40,12 @@ struct db {
 /* `flags` as for sqlite3_open_v2. After a failure the connection is closed. */
 int db_open(struct db *db, const char *path, int flags, struct error *e);
 void db_close(struct db *db);
+
+/* For the connection that writes, with the lock: moves the write-ahead log into the file, as far as
+ * readers let it; and after each commit that leaves it longer than DB_WAL_FRAMES, in place of
+ * SQLite's own automatic checkpoint, which keeps to itself that an fsync has failed. */
+void db_move_log(struct db *db);
+void db_move_log_when_due(struct db *db);
 
 /* `doing`, a constant, says in error sentences what failed. */
 void db_lock(struct db *db, const char *doing);
@@ -57,6 +66,13 @@ int db_integer(struct db *db, struct error *e, int64_t *value_r, const char *sql
                ...);
 /* Any number of statements, not kept: pragmas and migrations. */
 int db_exec(struct db *db, const char *sql, struct error *e);
+
+/* After a failed commit or fsync: its frames may lie whole in the write-ahead log, for a recovery
+ * to find, and what was written there before may have been dropped by the kernel and called clean.
+ * So the log is not trusted any more: its pages are moved into the file, the file is synced, and a
+ * new log is begun. 0: there was nothing to do, or it is done. Called by db_begin; outside of
+ * transactions, with the lock. */
+int db_resolve(struct db *db, struct error *e);
 
 /* A transaction that writes; durable: its commit waits until the disk has it. */
 int db_begin(struct db *db, bool durable, struct error *e);

@@ -69,6 +69,20 @@ int store_model_delete(struct store *s, int64_t model_id, struct error *e)
     return result;
 }
 
+int store_model_forget(struct store *s, const char *name, struct error *e)
+{
+    db_lock(&s->db, "deleting a model");
+    int result = db_begin(&s->db, true, e);
+    if (!result)
+        result = db_end(
+            &s->db, db_run(&s->db, e, "UPDATE models SET name = NULL WHERE name = ?1", "t", name),
+            e);
+    db_unlock(&s->db);
+    if (!result)
+        store_sweep_wake(s, true);
+    return result;
+}
+
 static struct store_model row_model(sqlite3_stmt *row)
 {
     return (struct store_model){

@@ -82,6 +82,10 @@ int64_t store_monotonic_ms(void); /* for waiting */
 /* store_metrics.c */
 void store_metrics_free(struct store *s);
 
+/* store_answers.c: in a transaction that writes. `a` NULL: nothing to keep. */
+int store_answer_put(struct store *s, int64_t model_id, const struct store_answer *a,
+                     struct error *e);
+
 /* store_sweep.c: the store's one thread writes metrics rows when they are due and removes what was
  * deleted. */
 int store_thread_start(struct store *s, struct error *e);

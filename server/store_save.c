@@ -165,12 +165,26 @@ static int checkpoint_replace(struct save *w)
                   "uuuii", v->step, v->revision, v->draw, (int64_t)v->pending, w->model_id);
 }
 
+static int answer_keep(struct save *w)
+{
+    const struct store_version *v = w->v;
+    struct store_answer *a = v->answer;
+    if (!a)
+        return 0;
+    a->step = v->step;
+    a->revision = v->revision;
+    a->draw = v->draw;
+    if (!w->checkpoint)
+        a->samples = v->version;
+    return store_answer_put(w->s, w->model_id, a, w->e);
+}
+
 static int row_complete(struct save *w, const char (*sha256)[DIGEST_HEX])
 {
     w->v->version = STORE_CHECKPOINT;
     if (check_model(w) || manifest_write(w, sha256))
         return -1;
-    if (w->checkpoint ? checkpoint_replace(w) : number_take(w))
+    if ((w->checkpoint ? checkpoint_replace(w) : number_take(w)) || answer_keep(w))
         return -1;
     return db_run(&w->s->db, w->e,
                   "UPDATE versions SET state = 'complete', version = nullif(?2, 0) WHERE id = ?1",

@@ -91,7 +91,7 @@ static int step_give_back(struct store *s, struct error *e)
         return db_exec(&s->db, "PRAGMA incremental_vacuum(512)", e) ? -1 : 1;
     /* The file itself shrinks when the log is moved into it. If a reader is in the way, a later
      * checkpoint of SQLite's does it. */
-    sqlite3_wal_checkpoint_v2(s->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    db_move_log(&s->db);
     return 0;
 }
 

@@ -293,7 +293,8 @@ static int check_unnamed(struct store *s, int64_t model_id, int64_t version, str
     return -1;
 }
 
-static int version_drop(struct store *s, int64_t model_id, int64_t version, struct error *e)
+static int version_drop(struct store *s, int64_t model_id, int64_t version,
+                        const struct store_answer *answer, struct error *e)
 {
     if (db_begin(&s->db, true, e))
         return -1;
@@ -304,13 +305,16 @@ static int version_drop(struct store *s, int64_t model_id, int64_t version, stru
                         "ii", model_id, version);
     if (!result && sqlite3_changes64(s->db.handle) == 0)
         result = refuse_unknown(version, e);
+    if (!result)
+        result = store_answer_put(s, model_id, answer, e);
     return db_end(&s->db, result, e);
 }
 
-int store_version_delete(struct store *s, int64_t model_id, int64_t version, struct error *e)
+int store_version_delete(struct store *s, int64_t model_id, int64_t version,
+                         const struct store_answer *answer, struct error *e)
 {
     db_lock(&s->db, "deleting a version");
-    int result = version_drop(s, model_id, version, e);
+    int result = version_drop(s, model_id, version, answer, e);
     db_unlock(&s->db);
     if (!result)
         store_sweep_wake(s, true);

@@ -38,11 +38,11 @@ int weights_read(const struct graph *g, const struct safetensor *const *from, re
                  real *buffers, struct error *e);
 
 /* Loads a file into the model: a change like a restore, whole or not at all, on the disk when this
- * returns; `revision` counts it, `step` and `draw` stay. CONFLICT while gradients are pending. In
- * the model's queue. */
+ * returns; `revision` counts it, `step` and `draw` stay. `answer`, which may be NULL, is kept with
+ * it. CONFLICT while gradients are pending. In the model's queue. */
 int model_weights_load(struct model *m, const struct safetensors *file,
-                       const struct weights_options *o, struct arena *a, struct weights_report *r_r,
-                       struct error *e);
+                       const struct weights_options *o, struct store_answer *answer,
+                       struct arena *a, struct weights_report *r_r, struct error *e);
 
 /* The parameters and buffers of a state as a file that is put together while it is read: only the
  * header and the int64 numbers are made, the rest are read where they are. */

@@ -4,14 +4,16 @@
     build/backpropd --listen 127.0.0.1:8080 --data /tmp/bench &
     tests/bench/durability.py 127.0.0.1:8080 [seconds for each net, 10]
 
-The models take turns, a few steps each (A B C A B C ...); printed are medians and their ratio to `none`. Needs nothing
-but Python's own library."""
+The models take turns, a few steps each (A B C A B C ...); printed are medians and their ratio to `none`. Then four small
+models of one kind are trained at once by four clients: steps a second of all together, which shows what their fsyncs
+share. Needs nothing but Python's own library."""
 import http.client
 import json
 import random
 import statistics
 import struct
 import sys
+import threading
 import time
 
 NETS = {
@@ -75,10 +77,43 @@ def measure(connection, name, shape, layers, seconds):
         request(connection, "DELETE", f"/v2/models/bench-{kind}", None, {})
 
 
+def train_until(address, name, body, headers, end, counts):
+    connection = http.client.HTTPConnection(address)
+    while time.time() < end:
+        request(connection, "POST", f"/v2/models/{name}/train_step", body, headers)
+        counts[name] = counts.get(name, 0) + 1
+
+
+def measure_together(address, seconds, models=4):
+    connection = http.client.HTTPConnection(address)
+    body, headers = step_body([16])
+    rates = {}
+    for kind in KINDS:
+        names = [f"bench-{kind}-{i}" for i in range(models)]
+        description = {"inputs": [{"name": "x", "shape": [-1, 16]}], "layers": [{"op": "linear", "out_features": 10}],
+                       "loss": "cross_entropy", "optimizer": "sgd", "durability": kind}
+        for name in names:
+            request(connection, "PUT", f"/v2/models/{name}", json.dumps(description),
+                    {"Content-Type": "application/json"})
+        counts, end = {}, time.time() + seconds
+        threads = [threading.Thread(target=train_until, args=(address, name, body, headers, end, counts))
+                   for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rates[kind] = sum(counts.values()) / seconds
+        for name in names:
+            request(connection, "DELETE", f"/v2/models/{name}", None, {})
+    print(f"{models} small models at once:", ", ".join(f"{kind} {rates[kind]:.0f} steps/s" for kind in KINDS))
+
+
 def main():
     connection = http.client.HTTPConnection(sys.argv[1])
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 10
     for name, (shape, layers) in NETS.items():
-        measure(connection, name, shape, layers, float(sys.argv[2]) if len(sys.argv) > 2 else 10)
+        measure(connection, name, shape, layers, seconds)
+    measure_together(sys.argv[1], seconds)
 
 
 main()

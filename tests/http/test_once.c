@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char step[] = "/v2/models/m/train_step";
@@ -132,6 +133,67 @@ static void answers_survive(struct daemon *d)
     }
 }
 
+/* A version, a restore, a PATCH, weights and moves of an alias are kept with their answers: sent
+ * again, at once and after a kill -9, they change nothing. */
+static void changes_are_made_once(struct daemon *d)
+{
+    static const struct {
+        const char *method, *path, *body;
+        int status;
+        bool same; /* the answer; PATCH answers with the metadata of now */
+    } rows[] = {
+        {"POST", "/v2/models/m/versions", "{\"note\":\"a\"}", 201, true},
+        {"POST", "/v2/models/m/versions", "{\"note\":\"b\"}", 201, true},
+        {"POST", "/v2/models/m/versions/1/restore", "", 200, true},
+        {"PATCH", "/v2/models/m", "{\"lr\":0.5}", 200, false},
+        {"PUT", "/v2/models/m/aliases/best", "{\"version\":1}", 201, true},
+        {"PUT", "/v2/models/m/aliases/best", "{\"version\":2}", 200, true},
+        {"POST", "/v2/models/m/aliases/best/rollback", "", 200, true},
+        {"DELETE", "/v2/models/m/versions/2", "", 200, true},
+        {"PUT", "/v2/models/m/weights?strict=false", NULL, 200, true},
+        {"DELETE", "/v2/models/m/aliases/best", "", 200, true},
+    };
+    enum { ROWS = sizeof rows / sizeof rows[0] };
+    remote_create(d->client, "m", remote_mlp);
+    remote_step(d->client, "m", 1, 4);
+    struct answer *a = remote_get(d->client, "m", "/weights");
+    size_t size = a->size;
+    char *file = malloc(size), *bodies[ROWS];
+    memcpy(file, a->body, size);
+    for (int round = 0; round < 3; round++) {
+        if (round == 2) {
+            daemon_kill(d);
+            daemon_start(d, d->flags);
+        }
+        for (int i = 0; i < ROWS; i++) {
+            char header[64];
+            snprintf(header, sizeof header, "Idempotency-Key: \"change %d\"", i);
+            struct call call = {.method = rows[i].method,
+                                .path = rows[i].path,
+                                .body = rows[i].body ? rows[i].body : file,
+                                .size = rows[i].body ? strlen(rows[i].body) : size,
+                                .headers = (const char *const[]){header, NULL}};
+            a = client_send(d->client, &call);
+            /* The version has been deleted since; nothing else is left of its answer. */
+            answer_expect(a, round && i == 1 ? 404 : rows[i].status);
+            if (!round)
+                bodies[i] = strdup(a->body);
+            else if (rows[i].same && i != 1)
+                assert_string_equal(a->body, bodies[i]);
+        }
+        a = remote_get(d->client, "m", "");
+        assert_true(answer_number(a, "revision") == 4); /* step, restore, PATCH, weights */
+        assert_int_equal(json_array_size(answer_find(a, "versions")), 1);
+        a = client_get(d->client, "/v2/models/m/aliases");
+        assert_int_equal(json_array_size(answer_find(a, "moves")), 4);
+    }
+    answer_refused(keyed(d->client, "/v2/models/m/versions", "\"change 0\"", "{\"note\":\"c\"}"),
+                   422, "key_reused", NULL);
+    for (int i = 0; i < ROWS; i++)
+        free(bodies[i]);
+    free(file);
+}
+
 struct retry {
     const char *address, *body;
     int status;
@@ -180,6 +242,7 @@ int main(void)
         DAEMON_TEST(seq_is_in_order),
         DAEMON_TEST(expect_step_guards),
         DAEMON_TEST(answers_survive),
+        DAEMON_TEST(changes_are_made_once),
         DAEMON_TEST(at_the_same_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

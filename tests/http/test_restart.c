@@ -3,11 +3,13 @@
  * with its metrics up to there and a revision that never goes back. A damaged database is refused
  * with a message. */
 #define _GNU_SOURCE /* prlimit */
+#include "../support/faults.h"
 #include "../support/remote.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <sys/resource.h>
@@ -281,12 +283,88 @@ static void full_folder(struct daemon *d)
     assert_true(remote_number(d->client, "m", "step") == steps + 1);
 }
 
+/* ---- replaying ------------------------------------------------------------------------------- */
+
+/* What the daemon has logged; at most the last `size` - 1 bytes. */
+static void read_log(const struct daemon *d, char *text, size_t size)
+{
+    char path[320];
+    snprintf(path, sizeof path, "%s/log", d->folder);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    text[fread(text, 1, size - 1, f)] = 0;
+    fclose(f);
+}
+
+/* Steps that another engine has computed are replayed, and it is said. */
+static void another_engine(struct daemon *d)
+{
+    char log[65536];
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    struct answer *a = remote_call(c, "POST", "m", "/versions", NULL);
+    bool plain = strstr(answer_string(a, "fingerprint"), "kernels plain") != NULL;
+    for (unsigned i = 0; i < 3; i++)
+        remote_step(c, "m", i, 4);
+    double loss = remote_number(c, "m", "last_loss");
+    daemon_kill(d);
+    setenv("BACKPROP_KERNELS", "plain", 1);
+    c = restart(d);
+    unsetenv("BACKPROP_KERNELS");
+    assert_true(remote_number(c, "m", "step") == 3);
+    assert_true(remote_number(c, "m", "replayed.records") == 3);
+    assert_true(remote_number(c, "m", "replayed.records_of_another_engine") == (plain ? 0 : 3));
+    double again = remote_number(c, "m", "last_loss");
+    assert_true(again > loss - 1e-5 && again < loss + 1e-5);
+    read_log(d, log, sizeof log);
+    assert_non_null(strstr(log, "replayed"));
+    assert_int_equal(strstr(log, "another engine") != NULL, !plain);
+}
+
+/* While the log is replayed the daemon lives, but is not ready. */
+static void not_ready_while_replaying(struct daemon *d)
+{
+    static const struct faults pause = {
+        .kinds = FAULT_READ, .places = PLACE_REDO, .action = STRIKE_PAUSE, .strikes = 1};
+    static const char live[] = "/v2/health/live", ready[] = "/v2/health/ready";
+    char log[65536], address[64];
+    if (!faults_possible())
+        skip();
+    remote_create(d->client, "m", remote_mlp);
+    remote_step(d->client, "m", 1, 4);
+    daemon_kill(d);
+    struct faults *f = faults_create(d);
+    faults_arm_start(f, &pause);
+    faults_spawn(d, d->flags);
+    while (!__atomic_load_n(&f->struck, __ATOMIC_ACQUIRE))
+        usleep(1000);
+    read_log(d, log, sizeof log);
+    const char *last = NULL;
+    for (const char *p = log; (p = strstr(p, "127.0.0.1:")); p++)
+        last = p;
+    assert_non_null(last);
+    snprintf(address, sizeof address, "%.*s", (int)strspn(last, "0123456789.:"), last);
+    struct client *c = client_create(address);
+    answer_expect(client_get(c, live), 200);
+    answer_expect(client_get(c, ready), 503);
+    answer_refused(client_get(c, "/v2/models/m"), 503, "not_ready", NULL);
+    faults_disarm(f);
+    while (client_get(c, ready)->status != 200)
+        usleep(1000);
+    assert_true(remote_number(c, "m", "step") == 1);
+    client_destroy(&c);
+    faults_destroy(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(clean_stop),    DAEMON_TEST(trains_on),          DAEMON_TEST(stop_at_once),
-        DAEMON_TEST(kill_9),        DAEMON_TEST(kill_after_answers), DAEMON_TEST(damaged_database),
-        DAEMON_TEST(damaged_pages), DAEMON_TEST(two_daemons),        DAEMON_TEST(full_folder),
+        DAEMON_TEST(clean_stop),         DAEMON_TEST(trains_on),
+        DAEMON_TEST(stop_at_once),       DAEMON_TEST(kill_9),
+        DAEMON_TEST(kill_after_answers), DAEMON_TEST(damaged_database),
+        DAEMON_TEST(damaged_pages),      DAEMON_TEST(two_daemons),
+        DAEMON_TEST(full_folder),        DAEMON_TEST(another_engine),
+        DAEMON_TEST(not_ready_while_replaying),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -134,23 +134,25 @@ static void kill_and_reap(pid_t pid)
 
 /* ---- one daemon ------------------------------------------------------------------------------ */
 
-static void wait_until_it_answers(struct daemon *d, const char *port_file)
+/* -1 when it does; the exit status of a daemon that has ended instead. */
+static int wait_until_it_answers(struct daemon *d, const char *port_file)
 {
     int64_t deadline = now_ms() + START_SECONDS * 1000;
     int status;
     while (!file_read(port_file, d->address, sizeof d->address, false)) {
         if (waitpid(d->pid, &status, WNOHANG) == d->pid) {
             d->pid = 0;
-            fail_msg("the daemon ended at its start with status %d", exit_code(status));
+            return exit_code(status);
         }
         if (now_ms() > deadline)
             fail_msg("no port file after %d seconds", START_SECONDS);
         sleep_ms(2);
     }
     d->address[strcspn(d->address, "\r\n")] = 0;
+    return -1;
 }
 
-void daemon_start(struct daemon *d, const char *const *flags)
+void daemon_spawn(struct daemon *d, const char *const *flags)
 {
     assert_int_equal(d->pid, 0);
     struct path port_file = path_in(d, "port"), log = path_in(d, "log");
@@ -163,9 +165,24 @@ void daemon_start(struct daemon *d, const char *const *flags)
         arguments[i + 6] = flags[i];
     }
     d->pid = spawn(arguments, log.text, log.text);
-    wait_until_it_answers(d, port_file.text);
-    client_destroy(&d->client);
-    d->client = client_create(d->address);
+}
+
+int daemon_try(struct daemon *d, const char *const *flags)
+{
+    daemon_spawn(d, flags);
+    int status = wait_until_it_answers(d, path_in(d, "port").text);
+    if (status < 0) {
+        client_destroy(&d->client);
+        d->client = client_create(d->address);
+    }
+    return status;
+}
+
+void daemon_start(struct daemon *d, const char *const *flags)
+{
+    int status = daemon_try(d, flags);
+    if (status >= 0)
+        fail_msg("the daemon ended at its start with status %d", status);
 }
 
 /* The exit status; 0 when it does not run. */

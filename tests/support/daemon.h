@@ -60,6 +60,10 @@ int daemon_test_teardown(void **state);
 
 /* Starts it on its folder and waits until it answers. `d` has no process. The flags are kept. */
 void daemon_start(struct daemon *d, const char *const *flags);
+/* The same for one that may refuse: -1 when it answers, else its exit status. */
+int daemon_try(struct daemon *d, const char *const *flags);
+/* The same without waiting for anything. */
+void daemon_spawn(struct daemon *d, const char *const *flags);
 /* SIGTERM; its exit status must be 0. */
 void daemon_stop(struct daemon *d);
 /* kill -9. */

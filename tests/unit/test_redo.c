@@ -18,6 +18,9 @@
 
 #include <cmocka.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 enum { MODEL = 7, RECORDS = 5 };
 
 struct fixture {
@@ -82,12 +85,17 @@ static void log_open(struct fixture *f)
     assert_non_null(f->r);
 }
 
-static void log_append(struct fixture *f, uint64_t revision)
+static void log_append_sync(struct fixture *f, uint64_t revision, bool sync)
 {
     char text[256];
     size_t n = payload(revision, text);
     struct iovec v[2] = {{text, 5}, {text + 5, n - 5}};
-    assert_int_equal(redo_append(f->r, revision, v, 2, revision % 2, &f->e), 0);
+    assert_int_equal(redo_append(f->r, revision, v, 2, sync, &f->e), 0);
+}
+
+static void log_append(struct fixture *f, uint64_t revision)
+{
+    log_append_sync(f, revision, revision % 2);
 }
 
 static struct seen log_replay(struct fixture *f, uint64_t after, uint64_t *torn_r)
@@ -209,6 +217,139 @@ static void damage_is_refused(void **state)
     assert_int_equal(after.st_size, st.st_size);
 }
 
+/* As if the system had been started anew since the segment was begun. */
+static void another_boot(const char *path)
+{
+    char head[1024];
+    uint32_t length;
+    int fd = open(path, O_RDWR);
+    assert_true(pread(fd, head, sizeof head, 0) > 64);
+    memcpy(&length, head + 16, 4);
+    size_t boot = (20 + length + 7) / 8 * 8;
+    head[boot] ^= 1;
+    uint64_t hash = XXH3_64bits(head, boot + 16);
+    memcpy(head + boot + 16, &hash, 8);
+    assert_int_equal(pwrite(fd, head, boot + 24, 0), boot + 24);
+    close(fd);
+}
+
+/* A log that a backpropd before "bpredo02" has left. */
+static void old_segments_are_read(void **state)
+{
+    struct fixture *f = *state;
+    char path[512], data[4096];
+    uint32_t length;
+    uint64_t torn;
+    log_open(f);
+    for (uint64_t i = 1; i <= 3; i++)
+        log_append_sync(f, i, false);
+    redo_close(&f->r);
+    segment(f, 0, path);
+    int fd = open(path, O_RDWR);
+    ssize_t n = read(fd, data, sizeof data);
+    assert_in_range(n, 100, sizeof data - 1);
+    memcpy(data, "bpredo01", 8);
+    memcpy(&length, data + 16, 4);
+    size_t boot = (20 + length + 7) / 8 * 8;
+    memmove(data + boot, data + boot + 8, (size_t)n - boot - 8);
+    uint64_t hash = XXH3_64bits(data, boot + 8);
+    memcpy(data + boot + 8, &hash, 8);
+    assert_int_equal(pwrite(fd, data, (size_t)n - 8, 0), n - 8);
+    assert_int_equal(ftruncate(fd, n - 8), 0);
+    close(fd);
+    log_open(f);
+    assert_int_equal(log_replay(f, 0, &torn).n, 3);
+    assert_int_equal(torn, 0);
+    log_append(f, 4);
+    log_open(f);
+    assert_int_equal(log_replay(f, 0, &torn).n, 4);
+}
+
+static void flip_byte(const char *path, off_t at)
+{
+    char byte;
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+/* Two segments of 5 records each; the first is not whole any more in its middle. */
+static void torn_in_the_middle(struct fixture *f, bool sync)
+{
+    char path[512];
+    struct stat st;
+    uint64_t torn;
+    log_open(f);
+    for (uint64_t i = 1; i <= 2 * RECORDS; i++) {
+        log_append_sync(f, i, sync);
+        if (i == RECORDS) {
+            log_open(f);
+            log_replay(f, 0, &torn);
+        }
+    }
+    assert_int_equal(segment(f, 0, NULL), 2);
+    for (int i = 0; i < 2; i++) {
+        segment(f, i, path);
+        another_boot(path);
+    }
+    segment(f, 0, path);
+    stat(path, &st);
+    flip_byte(path, st.st_size / 2);
+    log_open(f);
+}
+
+static void power_loss_ends_an_unsynced_log(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t torn;
+    torn_in_the_middle(f, false);
+    int n = log_replay(f, 0, &torn).n;
+    assert_in_range(n, 1, RECORDS - 1);
+    assert_true(torn > 0);
+    assert_int_equal(segment(f, 0, NULL), 1);
+    log_append(f, (uint64_t)n + 1);
+    log_open(f);
+    assert_int_equal(log_replay(f, 0, &torn).n, n + 1);
+    assert_int_equal(torn, 0);
+}
+
+static void a_hole_in_a_synced_log_is_damage(void **state)
+{
+    struct fixture *f = *state;
+    struct seen s = {.n = 0};
+    uint64_t torn;
+    torn_in_the_middle(f, true);
+    assert_int_equal(redo_replay(f->r, 0, see, &s, &torn, &f->e), -1);
+    assert_non_null(strstr(f->e.text, "damaged"));
+    assert_int_equal(segment(f, 0, NULL), 2);
+}
+
+/* A whole segment that the loss of power took leaves a gap. */
+static void a_gap_ends_an_unsynced_log(void **state)
+{
+    struct fixture *f = *state;
+    char path[512];
+    struct stat st;
+    uint64_t torn;
+    torn_in_the_middle(f, false);
+    segment(f, 0, path);
+    stat(path, &st);
+    flip_byte(path, st.st_size / 2);
+    for (off_t size = st.st_size - 1;; size--) { /* up to the end of a record */
+        assert_int_equal(truncate(path, size), 0);
+        log_open(f);
+        struct seen s = {.n = 0};
+        assert_int_equal(redo_read(f->r, 0, see, &s, &torn, &f->e), 0);
+        if (s.n < RECORDS)
+            break;
+    }
+    struct seen s = log_replay(f, 0, &torn);
+    assert_int_equal(s.n, RECORDS - 1);
+    assert_int_equal(segment(f, 0, NULL), 1);
+}
+
 static void checkpoints_let_go(void **state)
 {
     struct fixture *f = *state;
@@ -261,9 +402,16 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(replays_what_was_appended), TEST(another_engine_is_told),
-        TEST(torn_at_every_length),      TEST(damage_is_refused),
-        TEST(checkpoints_let_go),        TEST(a_failed_append_is_taken_back),
+        TEST(replays_what_was_appended),
+        TEST(another_engine_is_told),
+        TEST(torn_at_every_length),
+        TEST(damage_is_refused),
+        TEST(checkpoints_let_go),
+        TEST(a_failed_append_is_taken_back),
+        TEST(power_loss_ends_an_unsynced_log),
+        TEST(a_hole_in_a_synced_log_is_damage),
+        TEST(a_gap_ends_an_unsynced_log),
+        TEST(old_segments_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

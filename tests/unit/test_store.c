@@ -435,7 +435,7 @@ static void *saver(void *arg)
         w->failures += store_checkpoint_save(w->f->s, w->model, &c, &part, 1, NULL) != 0;
         w->failures += store_version_load(w->f->s, w->model, v.version, &out, 1, NULL) != 0;
         w->failures += memcmp(data, back, 3 << 20) != 0;
-        w->failures += store_version_delete(w->f->s, w->model, v.version, NULL) != 0;
+        w->failures += store_version_delete(w->f->s, w->model, v.version, NULL, NULL) != 0;
     }
     free(data), free(back);
     return NULL;

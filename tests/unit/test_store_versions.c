@@ -106,8 +106,8 @@ static void numbers_are_not_used_again(void **state)
     struct store_model m = model_add(f, "m"), other = model_add(f, "other");
     for (int i = 1; i <= 3; i++)
         assert_int_equal(version_add(f, m.id, 10, 1), i);
-    check(f, store_version_delete(f->s, m.id, 3, &f->e));
-    assert_int_equal(store_version_delete(f->s, m.id, 3, &f->e), -1);
+    check(f, store_version_delete(f->s, m.id, 3, NULL, &f->e));
+    assert_int_equal(store_version_delete(f->s, m.id, 3, NULL, &f->e), -1);
     assert_int_equal(f->e.code, ERROR_UNKNOWN_VERSION);
     store_again(f);
     assert_int_equal(version_add(f, m.id, 10, 1), 4);
@@ -221,8 +221,8 @@ static void deleting_gives_back(void **state)
         version_add(f, m.id, 6 << 20, 1);
     check(f, store_size(f->s, &before, &unused, &f->e));
     assert_true(before > 24 << 20);
-    check(f, store_version_delete(f->s, m.id, 1, &f->e));
-    check(f, store_version_delete(f->s, m.id, 3, &f->e));
+    check(f, store_version_delete(f->s, m.id, 1, NULL, &f->e));
+    check(f, store_version_delete(f->s, m.id, 3, NULL, &f->e));
     check(f, store_settle(f->s, &f->e));
     check(f, store_size(f->s, &bytes, &unused, &f->e));
     assert_true(bytes < before - (12 << 20) + (1 << 16));
