@@ -117,8 +117,7 @@ static void direct_forward(const struct conv_job *j)
     convolve(&t);
 }
 
-/* The convolution that takes dy to dx; false where there is none. */
-static bool transposed(const struct conv *v, struct conv *u_r)
+bool conv_transposed(const struct conv *v, struct conv *u_r)
 {
     struct conv u = *v;
     for (int axis = HEIGHT; axis <= WIDTH; axis++) {
@@ -137,7 +136,7 @@ static bool transposed(const struct conv *v, struct conv *u_r)
 static void direct_backward(const struct conv_job *j)
 {
     struct conv u;
-    if (j->dx && transposed(&j->v, &u)) {
+    if (j->dx && conv_transposed(&j->v, &u)) {
         struct task t = {.v = &u, .r = j->r, .x = j->dy, .packed = j->work, .y = j->dx};
         conv_pack(j, PACK_FLIPPED, j->work);
         convolve(&t);
@@ -161,7 +160,7 @@ static struct conv_memory direct_memory(const struct conv *v)
     const struct conv_memory weight = conv_weight_memory(v), scatter = conv_scatter_memory(v);
     m.backward = weight.backward;
     m.scratch = larger(m.scratch, weight.scratch);
-    if (transposed(v, &u)) {
+    if (conv_transposed(v, &u)) {
         const struct bands back = bands_cut(&u, BAND_PIXELS);
         m.backward = larger(m.backward, conv_packed_size(v, PACK_FLIPPED));
         m.scratch = larger(m.scratch, bands_scratch(&u, &back));
@@ -172,4 +171,4 @@ static struct conv_memory direct_memory(const struct conv *v)
     return m;
 }
 
-const struct conv_method conv_direct = {direct_memory, direct_forward, direct_backward};
+const struct conv_method conv_direct = {"direct", direct_memory, direct_forward, direct_backward};

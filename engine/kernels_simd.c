@@ -12,7 +12,8 @@
  * Blocks of several rows and columns only share loads. A block that hangs over the edge repeats the
  * last row or starts earlier, and computes a number twice with the same bits.
  *
- * kernels_products.h is the second half of this file: the products of convolutions. */
+ * kernels_products.h and kernels_winograd.h are parts of this file: the products of convolutions
+ * and the transforms of Winograd's. */
 #include "kernels.h"
 
 #include <string.h>
@@ -263,6 +264,7 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 }
 
 #include "kernels_products.h"
+#include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .name = QUOTE(KERNELS_ISA),
@@ -273,4 +275,9 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .as_fast_as_blas = (int)ISA_BYTES == 64,
     .rows_product = rows_product,
     .outer_product = outer_product,
+    .winograd_input = winograd_input,
+    .winograd_output = winograd_output,
+    .winograd_gradient = winograd_gradient,
+    .winograd_weights = winograd_weights,
+    .winograd_weights_gradient = winograd_weights_gradient,
 };
