@@ -273,6 +273,7 @@ struct plan_spec {
     int64_t capacity; /* largest batch */
     int threads;      /* of the largest pool it will run on: sizes the scratch */
     size_t fence;     /* for tests: bytes of guard pattern after each buffer */
+    bool unfused;     /* for tests: each operator in a pass of its own */
 };
 
 /* Compiles. The graph must outlive the plan. NULL and BAD_GRAPH, TOO_LARGE, OUT_OF_MEMORY. */

@@ -41,6 +41,23 @@ struct outer_product {
     int64_t ldc;
 };
 
+/* Batch norm of rows of c channels: sum = (x - mean) * scale + shift + residual, and y is its relu
+ * or the sum itself. Backward, dy counts only where y is not zero: `kept` says where, or with NULL
+ * it is found from x again; dx = (dy - dy_mean) * scale - (x - mean) * slope. Sizes of coefficients
+ * are [c], of the others [rows][c]. */
+struct norm_rows {
+    int64_t rows, c;
+    bool relu;
+    const real *mean, *scale, *shift, *dy_mean, *slope;
+    const real *x, *residual; /* residual: NULL for none */
+    real *y;
+    const real *dy, *kept;
+    real *masked; /* what counts of dy: norm_dot writes it where there is `kept`; NULL: nowhere */
+    real *dx;     /* may be dy */
+};
+
+struct channels;
+
 /* Winograd's F(4x4, 3x3): tiles of 4 x 4 outputs, of squares of 6 x 6. */
 enum {
     WINOGRAD_TILE = 4,
@@ -68,6 +85,19 @@ struct kernels {
     bool as_fast_as_blas; /* in large products of matrices */
     void (*rows_product)(const struct rows_product *p);
     void (*outer_product)(const struct outer_product *p);
+
+    /* channels.h says what these are. */
+    void (*channels_sum)(const struct channels *v, const real *x, double *sum);
+    void (*channels_squares)(const struct channels *v, const real *x, const real *centre,
+                             double *sum, double *squares);
+    void (*channels_dot)(const struct channels *v, const real *dy, const real *x,
+                         const real *centre, double *sum, double *dot);
+
+    /* y; the sums of dy and of dy * (x - mean), added to what is there as channels_dot does; dx,
+     * where with relu the mask is found from x (`kept` does not count). */
+    void (*norm_apply)(const struct norm_rows *p);
+    void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
+    void (*norm_gradient)(const struct norm_rows *p);
 
     /* Transforms of Winograd's convolution, of `count` channels that lie side by side: at[i] is
      * where those of pixel i of a square begin, row by row; point i of what is transformed is at

@@ -12,8 +12,9 @@
  * Blocks of several rows and columns only share loads. A block that hangs over the edge repeats the
  * last row or starts earlier, and computes a number twice with the same bits.
  *
- * kernels_products.h and kernels_winograd.h are parts of this file: the products of convolutions
- * and the transforms of Winograd's. */
+ * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the products
+ * of convolutions, the transforms of Winograd's, sums of channels and batch norm. */
+#include "channels.h"
 #include "kernels.h"
 
 #include <string.h>
@@ -264,6 +265,7 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 }
 
 #include "kernels_products.h"
+#include "kernels_channels.h"
 #include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
@@ -275,6 +277,12 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .as_fast_as_blas = (int)ISA_BYTES == 64,
     .rows_product = rows_product,
     .outer_product = outer_product,
+    .channels_sum = channels_sum_rows,
+    .channels_squares = channels_squares_rows,
+    .channels_dot = channels_dot_rows,
+    .norm_apply = norm_apply,
+    .norm_dot = norm_dot,
+    .norm_gradient = norm_gradient,
     .winograd_input = winograd_input,
     .winograd_output = winograd_output,
     .winograd_gradient = winograd_gradient,

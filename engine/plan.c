@@ -1,5 +1,5 @@
-/* plan.c: compiling a graph for one purpose. First lowered (plan_lower.c), then placed
- * (plan_place.c); what is left is read-only and may be run by many threads, each with its own run.
+/* plan.c: compiling a graph for one purpose. First lowered (plan_lower.c), then fused
+ * (plan_fuse.c), then placed (plan_place.c); what is left is read-only and may be run by many threads, each with its own run.
  */
 #include "plan.h"
 
@@ -44,7 +44,7 @@ struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, st
                        .training = spec->training,
                        .params_wrt = spec->params_wrt,
                        .fence = spec->fence};
-    if (plan_lower(p, g, spec, e) || plan_place(p, spec, e))
+    if (plan_lower(p, g, spec, e) || (!spec->unfused && plan_fuse(p, e)) || plan_place(p, spec, e))
         plan_destroy(&p);
     return p;
 }

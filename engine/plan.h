@@ -58,6 +58,9 @@ struct plan {
  * layout. -1: out of memory or BAD_GRAPH. */
 int plan_lower(struct plan *p, const struct graph *g, const struct plan_spec *spec,
                struct error *e);
+/* plan_fuse.c: puts what several operators do into one pass over memory, where the values between
+ * them are asked for by nobody. -1: out of memory. */
+int plan_fuse(struct plan *p, struct error *e);
 /* plan_place.c: decides the lifetime of every buffer and its place in the arena. */
 int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
 
