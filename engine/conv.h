@@ -25,6 +25,7 @@ struct conv {
     int64_t images;  /* 0 while the batch is not known */
     bool depthwise;  /* one input and one output channel a group */
     bool winograd;   /* may be used where it pays */
+    bool predicts;   /* in a plan that may run with one image at a time */
 };
 
 /* What one forward or backward works on. Gradients that are not wanted are NULL. */

@@ -212,4 +212,5 @@ static struct conv_memory depthwise_memory(const struct conv *v)
     return (struct conv_memory){packed_size(v), packed_size(v) + doubles_as_reals(sums), 0};
 }
 
-const struct conv_method conv_depthwise = {"depthwise", depthwise_memory, depthwise_forward, depthwise_backward};
+const struct conv_method conv_depthwise = {"depthwise", depthwise_memory, depthwise_forward,
+                                           depthwise_backward};

@@ -10,7 +10,8 @@
  * number of threads, and for a sample in any company.
  *
  * The gradient of the image, where the stride is 1, is the same convolution of dy with the kernel
- * flipped and inputs and outputs exchanged; else conv_scatter.c. */
+ * flipped and inputs and outputs exchanged; else, and for images of few channels, conv_scatter.c.
+ */
 #include "conv_direct.h"
 
 enum { BAND_PIXELS = 256, SLICE_BYTES = 24 * 1024, RUNS_MOST = 64, TASKS_ENOUGH = 4 };
@@ -133,10 +134,16 @@ bool conv_transposed(const struct conv *v, struct conv *u_r)
     return true;
 }
 
+/* The gradient of the image is a convolution, u; else it is scattered. */
+static bool flips(const struct conv *v, struct conv *u_r)
+{
+    return conv_transposed(v, u_r) && !conv_scatter_pays(v, u_r);
+}
+
 static void direct_backward(const struct conv_job *j)
 {
     struct conv u;
-    if (j->dx && conv_transposed(&j->v, &u)) {
+    if (j->dx && flips(&j->v, &u)) {
         struct task t = {.v = &u, .r = j->r, .x = j->dy, .packed = j->work, .y = j->dx};
         conv_pack(j, PACK_FLIPPED, j->work);
         convolve(&t);
@@ -160,7 +167,7 @@ static struct conv_memory direct_memory(const struct conv *v)
     const struct conv_memory weight = conv_weight_memory(v), scatter = conv_scatter_memory(v);
     m.backward = weight.backward;
     m.scratch = larger(m.scratch, weight.scratch);
-    if (conv_transposed(v, &u)) {
+    if (flips(v, &u)) {
         const struct bands back = bands_cut(&u, BAND_PIXELS);
         m.backward = larger(m.backward, conv_packed_size(v, PACK_FLIPPED));
         m.scratch = larger(m.scratch, bands_scratch(&u, &back));

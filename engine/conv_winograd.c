@@ -258,13 +258,14 @@ static struct conv_memory winograd_memory(const struct conv *v)
     return m;
 }
 
-/* Few channels do not pay for the transforms, and tiles that hang over the edge for little more
- * than half of the products. */
+/* Few channels do not pay for the transforms of tiles, few tiles of one image not for that of the
+ * weights, and tiles that hang over the edge for little more than half of the products. */
 static bool tiles_pay(const struct conv *v)
 {
-    enum { CHANNELS_FEWEST = 16 };
+    enum { CHANNELS_FEWEST = 16, TILES_FEWEST = 16 };
     const struct winograd_tiles t = winograd_tiles(v);
     return v->c >= CHANNELS_FEWEST && v->o >= CHANNELS_FEWEST &&
+           (!v->predicts || t.down * t.across >= TILES_FEWEST) &&
            2 * WINOGRAD_POINTS * t.down * t.across <= WINOGRAD_TAPS * v->oh * v->ow;
 }
 

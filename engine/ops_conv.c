@@ -1,6 +1,7 @@
 /* ops_conv.c: conv2d, its shapes and its row. The arithmetic is in conv_direct.c,
  * conv_winograd.c and, for depthwise layers, in conv_depthwise.c. */
 #include "conv.h"
+#include "graph.h"
 
 #include <limits.h>
 #include <stddef.h>
@@ -146,6 +147,7 @@ static struct conv conv_of(const struct node *n)
     v.k = v.taps * v.cg;
     v.depthwise = v.cg == 1 && v.og == 1;
     v.winograd = a->winograd;
+    v.predicts = n->graph->invariant;
     return v;
 }
 

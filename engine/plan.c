@@ -31,6 +31,7 @@ struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, st
     struct graph *lowered = graph_create(e);
     if (!lowered)
         return NULL;
+    lowered->invariant = !spec->training && !(spec->loss && (spec->n_wrt || spec->params_wrt));
     struct plan *p = arena_alloc(lowered->arena, sizeof *p);
     if (!p) {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");

@@ -273,6 +273,19 @@ static void test_choice(void **state)
     }
 }
 
+/* Where one image may come alone, it has to pay for the transform of the weights. */
+static void test_predictions(void **state)
+{
+    (void)state;
+    struct conv v = conv_of_sizes(&(struct sizes){1, 64, 16, 16, 64, {1, 1}, true}, true);
+    v.predicts = true;
+    assert_string_equal(conv_method(&v)->name, "winograd");
+    v = conv_of_sizes(&(struct sizes){1, 64, 12, 16, 64, {1, 1}, true}, true);
+    assert_string_equal(conv_method(&v)->name, "winograd");
+    v.predicts = true;
+    assert_string_equal(conv_method(&v)->name, "direct");
+}
+
 /* Other kernels, strides, dilations, groups. */
 static void test_others_are_direct(void **state)
 {
@@ -299,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_others_are_direct),
         cmocka_unit_test(test_numbers),
     };
