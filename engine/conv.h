@@ -39,10 +39,13 @@ struct conv_job {
     real *y, *dx;       /* as dy, as x */
     real *dweight, *dbias;
     real *work;
+    real *prepared; /* packed weights that are kept, or NULL: they are packed into work */
+    bool ready;     /* they are there already */
 };
 
 struct conv_memory {
     int64_t forward, backward, scratch; /* elements of real */
+    int64_t prepared;                   /* what forward can keep from run to run; 0: nothing */
 };
 
 struct conv_method {

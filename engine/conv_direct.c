@@ -112,9 +112,11 @@ static void convolve(struct task *t)
 
 static void direct_forward(const struct conv_job *j)
 {
+    real *packed = j->prepared ? j->prepared : j->work;
     struct task t = {
-        .v = &j->v, .r = j->r, .x = j->x, .packed = j->work, .bias = j->bias, .y = j->y};
-    conv_pack(j, PACK_FORWARD, j->work);
+        .v = &j->v, .r = j->r, .x = j->x, .packed = packed, .bias = j->bias, .y = j->y};
+    if (!j->ready)
+        conv_pack(j, PACK_FORWARD, packed);
     convolve(&t);
 }
 
@@ -163,7 +165,8 @@ static struct conv_memory direct_memory(const struct conv *v)
 {
     struct conv u;
     const struct bands bands = bands_cut(v, BAND_PIXELS);
-    struct conv_memory m = {conv_packed_size(v, PACK_FORWARD), 0, bands_scratch(v, &bands)};
+    const int64_t packed = conv_packed_size(v, PACK_FORWARD);
+    struct conv_memory m = {packed, 0, bands_scratch(v, &bands), packed};
     const struct conv_memory weight = conv_weight_memory(v), scatter = conv_scatter_memory(v);
     m.backward = weight.backward;
     m.scratch = larger(m.scratch, weight.scratch);

@@ -193,18 +193,29 @@ static void blocks_range(void *arg, int64_t begin, int64_t end, int worker)
         block_product(t, i / t->slices, i % t->slices, run_scratch(t->r, worker));
 }
 
-/* `work`: the packed weights, then those of points. */
+/* `work`: the packed weights, then those of points, unless these are kept. */
+static const real *transform_weights(const struct conv *v, const struct conv_job *j,
+                                     enum conv_packing packing)
+{
+    const struct kernels *f = kernels();
+    const int64_t panels = (v->o + f->panel - 1) / f->panel;
+    struct transform t = {v, j->work, j->prepared};
+    if (j->ready)
+        return j->prepared;
+    if (!t.points)
+        t.points = j->work + conv_packed_size(&j->v, packing);
+    conv_pack(j, packing, j->work);
+    run_for(j->r, panels, grain_rows(v->c * f->panel * WINOGRAD_POINTS), transform_range, &t);
+    return t.points;
+}
+
 static void convolve(const struct conv *v, const struct conv_job *j, enum conv_packing packing,
                      const real *x, const real *bias, real *y)
 {
     const struct kernels *f = kernels();
     const int64_t panels = (v->o + f->panel - 1) / f->panel;
-    real *points = j->work + conv_packed_size(&j->v, packing);
-    struct transform transform = {v, j->work, points};
-    struct task t = {.v = v, .r = j->r, .x = x, .points = points, .bias = bias, .y = y};
-    conv_pack(j, packing, j->work);
-    run_for(j->r, panels, grain_rows(v->c * f->panel * WINOGRAD_POINTS), transform_range,
-            &transform);
+    struct task t = {.v = v, .r = j->r, .x = x, .bias = bias, .y = y};
+    t.points = transform_weights(v, j, packing);
     t.tiles = block_tiles(v);
     t.blocks = (winograd_tiles(v).count + t.tiles - 1) / t.tiles;
     t.slices = t.blocks > 0 ? (TASKS_ENOUGH + t.blocks - 1) / t.blocks : 1;
@@ -247,7 +258,8 @@ static struct conv_memory winograd_memory(const struct conv *v)
 {
     struct conv u;
     struct conv_memory m = winograd_weight_memory(v);
-    m.forward = conv_packed_size(v, PACK_FORWARD) + WINOGRAD_POINTS * weights_plane(v);
+    m.prepared = WINOGRAD_POINTS * weights_plane(v);
+    m.forward = conv_packed_size(v, PACK_FORWARD) + m.prepared;
     m.scratch = larger(m.scratch, convolve_scratch(v));
     m.backward = larger(m.backward, conv_bias_memory(v));
     if (conv_transposed(v, &u)) {

@@ -94,8 +94,10 @@ struct generation *generation_ref(struct generation *g)
 
 void generation_unref(struct generation **g)
 {
-    if (*g && __atomic_sub_fetch(&(*g)->refs, 1, __ATOMIC_ACQ_REL) == 0)
+    if (*g && __atomic_sub_fetch(&(*g)->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        generation_forget(*g);
         free(*g);
+    }
     *g = NULL;
 }
 

@@ -172,15 +172,19 @@ static void conv_memory(struct node *n)
 {
     struct conv v = conv_of(n);
     struct conv_memory m = conv_method(&v)->memory(&v);
+    n->algorithm = conv_method(&v)->name;
     n->work.fixed = m.forward;
     n->work_backward.fixed = m.backward;
     n->scratch = m.scratch;
+    n->prepared = m.prepared;
 }
 
 static void conv_forward(const struct node *n, struct run *r)
 {
     struct conv_job j = conv_job(n, r);
     j.y = run_value(r, n);
+    j.prepared = run_prepared(r, n);
+    j.ready = j.prepared && !r->prepares;
     conv_method(&j.v)->forward(&j);
 }
 

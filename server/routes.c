@@ -59,7 +59,7 @@ const struct route routes[] = {
     {"GET", MODEL "/stats", api_model_stats, ROUTE_MODEL, ROLE_READ, NULL, "Stats",
      "what predictions with the model took since the start"},
     {"GET", MODEL "/config", api_model_config, ROUTE_MODEL, ROLE_READ, NULL, "ModelConfig",
-     "the description in force, layers and parameters with their shapes"},
+     "the description in force, layers and parameters with their shapes; plan=1: what runs, and how"},
 
     {"POST", MODEL "/infer", api_infer, READS | ROUTE_IMAGE | ROUTE_FIRST, ROLE_READ, "Infer",
      "InferAnswer", "predict with the live weights"},

@@ -87,6 +87,7 @@ int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct bat
         int64_t n = b->n - begin < slice ? b->n - begin : slice;
         struct batch part = batch_from(net, b, begin, n);
         struct run_args args = model_run_args(net, pool, &part, s->generation, s->at.draw);
+        args.prepared = program_prepared(&lease, s->generation);
         const real *out[NETWORK_MAX_IO + 2];
         status = run_execute(lease.run, &args, e);
         for (int i = 0; i < __builtin_popcount(outputs); i++)
