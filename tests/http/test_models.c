@@ -81,7 +81,7 @@ static void plan_shown(struct daemon *d)
         assert_string_equal(found[1], "batch_norm_relu");
         assert_string_equal(found[2], "direct");
     }
-    answer_refused(remote_call(c, "GET", "m", "/config?plan=2", NULL), 400, "bad_value", "plan");
+    answer_refused(remote_call(c, "GET", "m", "/config?plan=2", NULL), 400, "bad_query", "plan");
 }
 
 static void same_seed_same_model(struct daemon *d)
