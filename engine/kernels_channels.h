@@ -172,10 +172,11 @@ INLINE void dot_tile(const struct norm_rows *p, int64_t row, int64_t rows, int64
         s += dy;
         d += dy * off;
     }
-    for (int64_t i = 0; i < left; i++) {
-        sum[c + i] += (double)s[i];
-        dot[c + i] += (double)d[i];
-    }
+    real lane[LANES];
+    memcpy(lane, &s, sizeof lane);
+    add_to(sum + c, lane, (int)left);
+    memcpy(lane, &d, sizeof lane);
+    add_to(dot + c, lane, (int)left);
 }
 
 INLINE void dot_rows(const struct norm_rows *p, enum mask mask, double *sum, double *dot)

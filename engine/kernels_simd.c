@@ -12,8 +12,8 @@
  * Blocks of several rows and columns only share loads. A block that hangs over the edge repeats the
  * last row or starts earlier, and computes a number twice with the same bits.
  *
- * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the products
- * of convolutions, the transforms of Winograd's, sums of channels and batch norm. */
+ * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the
+ * products of convolutions, the transforms of Winograd's, sums of channels and batch norm. */
 #include "channels.h"
 #include "kernels.h"
 
@@ -264,7 +264,9 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
         matmul_columns(&m, 1, cols - LANES);
 }
 
+/* First what loads and stores vectors in part. */
 #include "kernels_products.h"
+
 #include "kernels_channels.h"
 #include "kernels_winograd.h"
 
