@@ -77,7 +77,7 @@ const struct route routes[] = {
     {"GET", VERSION "/stats", api_version_stats, ROUTE_MODEL, ROLE_READ, NULL, "Stats",
      "what those with a version took"},
     {"GET", MODEL "/config", api_model_config, ROUTE_MODEL, ROLE_READ, NULL, "ModelConfig",
-     "the description in force, layers and parameters with their shapes"},
+     "the description in force, layers and parameters with their shapes; plan=1: what runs, and how"},
 
     {"POST", MODEL "/infer", api_infer, PREDICTS, ROLE_READ, "Infer", "InferAnswer",
      "predict with the live weights"},
