@@ -243,7 +243,7 @@ def classes(n, count, *sizes):
 CASES = {
     "resnet18": dict(
         template={"name": "resnet18", "stem": "cifar", "image_size": 16, "num_classes": 10},
-        net=lambda: resnet18_cifar(10), inputs=image(4, 16), target=classes(4, 10)),
+        net=lambda: resnet18_cifar(10), inputs=image(4, 16), target=classes(4, 10), lr=1e-4),
     "resnet50": dict(
         template={"name": "resnet50", "image_size": 32, "num_classes": 10},
         net=lambda: torchvision.models.resnet50(num_classes=10), inputs=image(4, 32, "image1"),
@@ -346,6 +346,7 @@ def write(name, case):
             grads = {k: p.grad.clone() for k, p in net.named_parameters() if p.grad.norm() > 1e-12}
             file["grads"] = {k: digest(g) for k, g in grads.items()}
             file["float_error"] = float_error(case, params, grads)
+            file["kinks"] = "image" in case["inputs"]  # ReLU or ReLU6 and pooling all over
             file["input_grad"] = {k: digest(t.grad) for k, t in zip(case["inputs"], x)
                                   if t.requires_grad}
         if "clip" in case:

@@ -20,11 +20,12 @@
 #ifdef BACKPROP_DOUBLE
 static const double TOLERANCE = 1e-9, WHOLE_TOLERANCE = 1e-9, KINK_TOLERANCE = 1e-9;
 #else
-/* Whole networks have fifty layers of rounding. In the deepest a few of a million units lie within
- * rounding of a kink of ReLU and fall to either side, and each that does moves gradients by up to
- * some percent: PyTorch's own float32 does so too ("float_error" of the file). There the gradients
- * and what follows from them are held to the last of these, and to 1e-9 in double. */
-static const double TOLERANCE = 1e-5, WHOLE_TOLERANCE = 1e-4, KINK_TOLERANCE = 5e-2;
+/* Whole networks have fifty layers of rounding. In those of ReLU ("kinks") a few of a million units
+ * lie within rounding of a kink and fall to either side, which depends on the processor's kernels,
+ * and each that does moves gradients by up to some percent: PyTorch's own float32 does so too (the
+ * file's "float_error"). There the gradients and what follows from them are held to the last of
+ * these, and to 1e-9 in double. */
+static const double TOLERANCE = 1e-5, WHOLE_TOLERANCE = 1e-4, KINK_TOLERANCE = 1e-1;
 #endif
 
 enum { MAX_BATCHES = 8, THREADS = 2 };
@@ -98,7 +99,7 @@ static double forward_tolerance(const json_t *file)
 
 static double backward_tolerance(const json_t *file)
 {
-    return number_of(file, "float_error") > 1e-5 ? KINK_TOLERANCE : forward_tolerance(file);
+    return json_is_true(json_object_get(file, "kinks")) ? KINK_TOLERANCE : forward_tolerance(file);
 }
 
 /* `expected`: the norm, then products with three tensors. */
