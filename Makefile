@@ -156,7 +156,7 @@ tests: $(TEST_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-browser test-crash test-prometheus test-valgrind analyze install demo demo-detect run bench format clean help
+.PHONY: deps test-deps test test-browser test-crash test-prometheus test-image test-valgrind analyze install image demo demo-detect run bench format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -168,6 +168,8 @@ test-crash: test-deps $(BUILD)/backpropd $(BUILD)/tests/http/test_crash.float.te
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test
 test-prometheus: $(BUILD)/backpropd ## the real Prometheus (Debian: prometheus) scrapes the daemon
 	@BUILD=$(BUILD) bash tests/prometheus.sh
+test-image: ## as root, with buildah and debootstrap: build the image, train in it, stop it, find the step
+	@BUILD=$(BUILD) IMAGE_TEST=1 bash tests/image.sh
 VALGRIND_TESTS ?=
 test-valgrind: $(BUILD)/backpropd $(TEST_BIN) ## tests over HTTP (VALGRIND_TESTS) with the daemon under valgrind: no error, no leak
 	@BUILD=$(BUILD) bash tests/valgrind.sh $(VALGRIND_TESTS)
@@ -185,6 +187,8 @@ test-browser: test-deps ## install Chromium and drive the dashboard with it; pic
 	@sh tests/support/install.sh browser
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) BROWSER_INSTALL=1 bash tests/browser.sh
+image: ## build the container image with docker, podman or buildah
+	@sh docker/build.sh $(or $(IMAGE),backpropd)
 demo: deps ## build, start a daemon, train a CNN on handwritten digits over HTTP with curl
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) bash tests/demo.sh
