@@ -10,6 +10,52 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 BUILD=${BUILD:-build}
 
+# Not in $BUILD, which make searches.
+T=$(mktemp -d "${TMPDIR:-/var/tmp}/backpropd-image-XXXXXX") || exit 2
+trap 'rm -rf "$T"' EXIT
+
+n=0
+bad=0
+# check NAME COMMAND...: what it prints is shown when it fails.
+check() {
+    local name=$1
+    shift
+    n=$((n + 1))
+    if "$@" >"$T/out" 2>&1; then
+        echo "ok $n - $name"
+    else
+        echo "not ok $n - $name"
+        tail -n 40 "$T/out" | sed 's/^/# /'
+        bad=1
+    fi
+}
+is() { # is FOUND EXPECTED
+    [ "$1" = "$2" ] || { echo "found '$1', expected '$2'"; return 1; }
+}
+
+# ---- make image: which tool -------------------------------------------------------------------
+
+# builds_with STATUS WORDS TOOL=STATUS...: tools that say what they are called with; the status is
+# that of `TOOL info`.
+builds_with() {
+    local status=$1 words=$2 tool found
+    shift 2
+    rm -rf "${T:?}/bin" && mkdir "$T/bin" && ln -s "$(command -v dirname)" "$T/bin/"
+    for tool; do
+        printf '#!/bin/sh\n[ "$1" != info ] || exit %s\necho "%s $*"\n' "${tool#*=}" "${tool%=*}" >"$T/bin/${tool%=*}"
+        chmod +x "$T/bin/${tool%=*}"
+    done
+    found=$(PATH=$T/bin CONTAINER_TOOL='' /bin/sh docker/build.sh some-tag --no-cache 2>&1)
+    is $? "$status" && grep -qF -- "$words" <<<"$found" || { echo "$found"; return 1; }
+}
+check "make image takes docker" builds_with 0 \
+    'docker build -f docker/Dockerfile -t some-tag --no-cache .' docker=0 podman=0 buildah=0
+check "or podman where docker has no daemon" builds_with 0 'podman build --format docker' docker=1 podman=0 buildah=0
+check "or buildah" builds_with 0 'buildah build --format docker' docker=1 buildah=0
+check "or says what is missing" builds_with 1 'apt-get install podman' docker=1
+
+# ---- what the rest needs ------------------------------------------------------------------------
+
 missing() {
     [ "$(id -u)" = 0 ] || printf 'root '
     for tool in buildah debootstrap curl nsenter; do
@@ -18,19 +64,19 @@ missing() {
 }
 lacks=$(missing)
 if [ -n "$lacks" ] || [ -z "${IMAGE_TEST:-}" ]; then
-    echo "1..1"
-    [ "${IMAGE_TEST:-}" ] && echo "not ok 1 - make test-image needs ${lacks% }" && exit 1
-    echo "ok 1 # SKIP the container image: make test-image builds and runs it${lacks:+; it needs ${lacks% }}"
-    exit 0
+    n=$((n + 1))
+    echo "1..$n"
+    [ "${IMAGE_TEST:-}" ] && echo "not ok $n - make test-image needs ${lacks% }" && exit 1
+    echo "ok $n # SKIP the container image: make test-image builds and runs it${lacks:+; it needs ${lacks% }}"
+    exit $bad
 fi
 
 mkdir -p "$BUILD/image"
 D=$(cd "$BUILD/image" && pwd)
-# Not in $BUILD, which make searches.
-T=$(mktemp -d "${TMPDIR:-/var/tmp}/backpropd-image-XXXXXX")
 image=localhost/backpropd-test
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs CONTAINERS_STORAGE_CONF=$T/storage.conf
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/storage"\nrunroot = "%s/state"\n' "$T" "$T" >"$T/storage.conf"
+
 # The daemon's own process: a descendant of buildah's that is called so.
 daemon_below() { # daemon_below PID
     local child
@@ -51,21 +97,6 @@ end() {
 trap end EXIT
 trap 'exit 130' INT TERM
 
-n=0
-bad=0
-# check NAME COMMAND...: what it prints is shown when it fails.
-check() {
-    local name=$1
-    shift
-    n=$((n + 1))
-    if "$@" >"$T/out" 2>&1; then
-        echo "ok $n - $name"
-    else
-        echo "not ok $n - $name"
-        tail -n 40 "$T/out" | sed 's/^/# /'
-        bad=1
-    fi
-}
 # need NAME COMMAND...: nothing after it makes sense without.
 need() {
     local before=$bad
@@ -83,16 +114,13 @@ until_done() {
         sleep 0.2
     done
 }
-is() { # is FOUND EXPECTED
-    [ "$1" = "$2" ] || { echo "found '$1', expected '$2'"; return 1; }
-}
 
 # ---- the base: what debian:bookworm-slim is ---------------------------------------------------
 
 # Documentation and translations are left out of it, also of packages that come later.
 slim() { # slim ROOT
     local part excluded=(/usr/share/{doc,doc-base,info,linda,lintian,locale,man} /var/cache/man)
-    rm -rf "$1"/var/{cache/apt,lib/apt/lists,log}/* "$1"/var/cache/debconf/*-old
+    rm -rf "${1:?}"/var/{cache/apt,lib/apt/lists,log}/* "${1:?}"/var/cache/debconf/*-old
     for part in "${excluded[@]}"; do
         rm -rf "${1:?}$part"/*
         echo "path-exclude $part/*"
@@ -149,7 +177,7 @@ check "a health check" is "${health[*]:0:3}" "CMD bash -c"
 
 # ---- running it ---------------------------------------------------------------------------------
 
-# As a new volume is made: with what the image has there.
+# A volume as it is made, with what the image has there.
 cp -a "$root/data" "$T/volume"
 # A network of its own where that may be had, so that its port is free.
 net=()
@@ -198,11 +226,13 @@ stops() {
 check "unhealthy before it runs" eval '! healthy'
 need "starts and is healthy" start
 check "runs as the image's user" is "$(awk '/^Uid:/ { print $2, $3, $4 }' "/proc/$daemon/status")" "$uid $uid $uid"
+tls_variable() { "${net[@]}" buildah run --env BACKPROPD_TLS_CERT=cert.pem "$container" -- "${health[@]:1}"; }
+check "where TLS is spoken it looks for a connection only" tls_variable
 check "who has no key is refused" is "$("${net[@]}" curl -s -o /dev/null -w '%{http_code}' "$url")" 401
 check "trains a step" trains
 before=$(state)
 check "ends at its signal, with status 0" stops
-check "unhealthy when it has ended" eval '! healthy'
+check "unhealthy when it has ended" eval '! healthy && ! tls_variable'
 check "the volume has no damage" run "${entry[@]}" check /data
 need "starts again on the same volume" start
 check "and has the step, to the last bit" is "$(state)" "$before"
