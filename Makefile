@@ -165,7 +165,7 @@ tests: $(TEST_BIN) $(FAULTS_PRELOAD)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-browser test-crash test-faults test-prometheus test-valgrind analyze install demo demo-detect run bench bench-http format clean help
+.PHONY: deps test-deps test test-browser test-crash test-faults test-prometheus test-image test-valgrind analyze install image demo demo-detect run bench bench-http format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -180,6 +180,8 @@ test-faults: test-deps $(BUILD)/backpropd $(FAULTS_PRELOAD) $(FAULT_TESTS) ## di
 	for t in $(FAULT_TESTS); do FAULTS_LONG=1 BUILD=$(BUILD) $$t || exit 1; done
 test-prometheus: $(BUILD)/backpropd ## the real Prometheus (Debian: prometheus) scrapes the daemon
 	@BUILD=$(BUILD) bash tests/prometheus.sh
+test-image: ## as root, with buildah and debootstrap: build the image, train in it, stop it, find the step
+	@BUILD=$(BUILD) IMAGE_TEST=1 bash tests/image.sh
 VALGRIND_TESTS ?=
 test-valgrind: $(BUILD)/backpropd $(TEST_BIN) ## tests over HTTP (VALGRIND_TESTS) with the daemon under valgrind: no error, no leak
 	@BUILD=$(BUILD) bash tests/valgrind.sh $(VALGRIND_TESTS)
@@ -197,6 +199,8 @@ test-browser: test-deps ## install Chromium and drive the dashboard with it; pic
 	@sh tests/support/install.sh browser
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) BROWSER_INSTALL=1 bash tests/browser.sh
+image: ## build the container image with docker, podman or buildah
+	@sh docker/build.sh $(or $(IMAGE),backpropd)
 demo: deps ## build, start a daemon, train a CNN on handwritten digits over HTTP with curl
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) bash tests/demo.sh

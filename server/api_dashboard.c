@@ -19,6 +19,7 @@
     X(app, "app.js", SCRIPT, PAGE "app.js")                                                        \
     X(api, "api.js", SCRIPT, PAGE "api.js")                                                        \
     X(dom, "dom.js", SCRIPT, PAGE "dom.js")                                                        \
+    X(aliases, "aliases.js", SCRIPT, PAGE "aliases.js")                                            \
     X(curves, "curves.js", SCRIPT, PAGE "curves.js")                                               \
     X(plot, "plot.js", SCRIPT, PAGE "plot.js")                                                     \
     X(predict, "predict.js", SCRIPT, PAGE "predict.js")                                            \

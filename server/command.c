@@ -10,13 +10,14 @@ static const struct command {
     const char *name, *words; /* of its arguments */
     int n_words;              /* -1: `run` looks at them */
     int (*run)(char **words, FILE *out, struct error *e);
+    void (*complete)(FILE *out); /* NULL: its words are folders */
     const char *doc;
 } commands[] = {
-    {"check", "DIR", 1, data_folder_check,
+    {"check", "DIR", 1, data_folder_check, NULL,
      "look for damage in a data folder that no daemon uses; changes nothing"},
-    {"backup", "DIR TARGET", 2, data_folder_backup,
+    {"backup", "DIR TARGET", 2, data_folder_backup, NULL,
      "copy a data folder, also one in use, to a new folder that --data takes"},
-    {"keys", "add|list|revoke ... DIR", -1, command_keys,
+    {"keys", "add|list|revoke ... DIR", -1, command_keys, command_keys_print_completion,
      "make, list and revoke the keys that clients need; a running daemon takes them at SIGHUP"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -24,7 +25,7 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 void command_usage(FILE *out)
 {
     for (int i = 0; i < COMMANDS; i++)
-        fprintf(out, "       backpropd %-6s %-11s %s\n", commands[i].name, commands[i].words,
+        fprintf(out, "       backpropd %-6s %-23s %s\n", commands[i].name, commands[i].words,
                 commands[i].doc);
 }
 
@@ -33,6 +34,22 @@ void command_list(FILE *out, const char *before)
     fputs(before, out);
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "%s%s", i ? " " : "", commands[i].name);
+}
+
+void command_print_completion(FILE *out)
+{
+    fputs("    [[ $COMP_CWORD -gt 1 ]] && case ${COMP_WORDS[1]} in\n", out);
+    for (int i = 0; i < COMMANDS; i++) {
+        fprintf(out, "    %s)\n", commands[i].name);
+        if (commands[i].complete)
+            commands[i].complete(out);
+        else
+            fputs("    _backpropd_files -d\n", out);
+        fputs("    return ;;\n", out);
+    }
+    fputs("    esac\n    [[ $COMP_CWORD -eq 1 ]] && commands='", out);
+    command_list(out, "");
+    fputs("'\n", out);
 }
 
 static int usage(const struct command *c, FILE *err)

@@ -11,5 +11,7 @@ int command_run(int argc, char **argv, FILE *out, FILE *err);
 /* "usage" lines of all commands; and their names in a row after `before`. */
 void command_usage(FILE *out);
 void command_list(FILE *out, const char *before);
+/* Of the script for bash: what the words of each command may be, and their names in $commands. */
+void command_print_completion(FILE *out);
 
 #endif

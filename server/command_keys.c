@@ -3,7 +3,7 @@
  */
 #include "command_keys.h"
 
-#include "config.h"
+#include "config_private.h"
 #include "key.h"
 
 #include <string.h>
@@ -44,13 +44,14 @@ static json_t *read_size(const char *text)
 static const struct {
     const char *flag, *field;
     json_t *(*read)(const char *text);
+    const char *value; /* choices, or in capitals what it is */
 } words[] = {
-    {"--name", "name", read_text},
-    {"--role", "role", read_text},
-    {"--models", "models", read_globs},
-    {"--max-models", "max_models", read_size},
-    {"--max-bytes", "max_bytes", read_size},
-    {"--requests-per-second", "requests_per_second", read_size},
+    {"--name", "name", read_text, "NAME"},
+    {"--role", "role", read_text, "read|train|admin"},
+    {"--models", "models", read_globs, "GLOBS"},
+    {"--max-models", "max_models", read_size, "N"},
+    {"--max-bytes", "max_bytes", read_size, "SIZE"},
+    {"--requests-per-second", "requests_per_second", read_size, "N"},
 };
 enum { WORDS = sizeof words / sizeof *words };
 
@@ -147,14 +148,17 @@ static int revoke(const char *dir, const json_t *given, FILE *out, struct error 
     return 0;
 }
 
+static const struct {
+    const char *name;
+    int n_words; /* it takes the first so many of `words` */
+    int (*run)(const char *dir, const json_t *given, FILE *out, struct error *e);
+} verbs[] = {{"add", WORDS, add}, {"list", 0, list}, {"revoke", 1, revoke}};
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
 int command_keys(char **argv, FILE *out, struct error *e)
 {
-    static const struct {
-        const char *name;
-        int (*run)(const char *dir, const json_t *given, FILE *out, struct error *e);
-    } verbs[] = {{"add", add}, {"list", list}, {"revoke", revoke}};
     const char *dir;
-    for (size_t i = 0; argv[0] && i < sizeof verbs / sizeof *verbs; i++) {
+    for (int i = 0; argv[0] && i < VERBS; i++) {
         if (strcmp(argv[0], verbs[i].name))
             continue;
         json_t *given = take_words(argv + 1, &dir, e);
@@ -163,4 +167,22 @@ int command_keys(char **argv, FILE *out, struct error *e)
         return status;
     }
     return usage(e);
+}
+
+void command_keys_print_completion(FILE *out)
+{
+    fputs("    case $before in\n", out);
+    for (int i = 0; i < WORDS; i++)
+        config_print_completion_value(out, words[i].flag, words[i].value);
+    fputs("    keys) _backpropd_words '", out);
+    for (int i = 0; i < VERBS; i++)
+        fprintf(out, "%s%s", i ? " " : "", verbs[i].name);
+    fputs("'; return ;;\n    esac\n    case ${COMP_WORDS[2]} in\n", out);
+    for (int i = 0; i < VERBS; i++) {
+        fprintf(out, "    %s) _backpropd_files -d -W '", verbs[i].name);
+        for (int k = 0; k < verbs[i].n_words; k++)
+            fprintf(out, "%s%s", k ? " " : "", words[k].flag);
+        fputs("' ;;\n", out);
+    }
+    fputs("    esac\n", out);
 }

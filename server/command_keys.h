@@ -9,4 +9,7 @@
 /* The words after "keys", which end with NULL. */
 int command_keys(char **argv, FILE *out, struct error *e);
 
+/* Of the script that makes bash complete: what these words may be. */
+void command_keys_print_completion(FILE *out);
+
 #endif

@@ -1,5 +1,6 @@
 /* config_private.h: the table of flags, for the files that read it: config.c (the command line),
- * config_sources.c (environment and file), config_help.c (what is printed from it). */
+ * config_sources.c (environment and file), config_help.c and config_completion.c (what is printed
+ * from it). */
 #ifndef BACKPROPD_CONFIG_PRIVATE_H
 #define BACKPROPD_CONFIG_PRIVATE_H
 
@@ -38,5 +39,8 @@ int config_read_file(struct config *c, const char *path, FILE *err);
 void config_print_help(FILE *out);
 /* A script that makes this shell complete flags and commands: "bash". -1: another shell. */
 int config_print_completion(const char *shell, FILE *out);
+/* Of that script, the case for what comes after a flag: `value` is DIR, FILE, choices "a|b" in
+ * small letters, or in capitals what nobody can complete. */
+void config_print_completion_value(FILE *out, const char *flag, const char *value);
 
 #endif

@@ -17,7 +17,7 @@ export BUILD=${BUILD:-build}
 export CMOCKA_MESSAGE_OUTPUT=TAP
 jobs=${TEST_JOBS:-2}
 limit=${TEST_TIMEOUT:-300}
-checks=${TEST_CHECKS-tests/demo.sh tests/readme.sh tests/prometheus.sh tests/browser.sh tests/hardening.sh}
+checks=${TEST_CHECKS-tests/demo.sh tests/readme.sh tests/prometheus.sh tests/browser.sh tests/image.sh tests/hardening.sh}
 
 if [ $# -gt 0 ]; then
     programs=("$@")

@@ -192,7 +192,11 @@ byId("tabs").addEventListener("keydown", tabKeys);
 for (const key of Object.keys(panels))
   byId(`tab-${key}`).addEventListener("click", () => { location.hash = address(page.name, key); });
 addEventListener("hashchange", readAddress);
-addEventListener("unhandledrejection", event => say(event.reason?.message || "That failed.", true));
+addEventListener("unhandledrejection", event => {
+  say(event.reason?.message || "That failed.", true);
+  if (event.reason?.status)
+    event.preventDefault(); /* a refusal, said to whom it concerns; the rest is the console's, too */
+});
 curves.start();
 signals.start();
 setTheme(localStorage.getItem(THEME));

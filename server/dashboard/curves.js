@@ -4,7 +4,7 @@
  * as events, for others by asking for what is new, since a browser keeps few connections open. When a
  * curve has grown too long to draw well it is asked for anew. */
 import {call, modelPath, follow} from "./api.js";
-import {byId, h, short} from "./dom.js";
+import {byId, h, heads, short} from "./dom.js";
 import {drawChart, destroyChart, restyleChart} from "./plot.js";
 
 const POINTS = 1000, MOST = 3000, POLL_MS = 2000, DRAW_MS = 250;
@@ -183,18 +183,24 @@ export function redraw() {
   byId("smoothing-value").textContent = options.smoothing.toFixed(2);
 }
 
-/* The last evaluation by class. */
+/* The last evaluation by class, a row each; its series are called "mAP50/cat". */
 function drawClasses() {
   const series = shown.models.get(shown.name)?.series || new Map();
-  const rows = [...series].filter(([key]) => key.includes("/")).map(([key, s]) => h("tr", {},
-    h("th", {scope: "row"}, key), h("td", {class: "number"}, short(s.at(-1).value)),
-    h("td", {class: "number"}, String(s.at(-1).step))));
+  const keys = [...series.keys()].filter(key => key.includes("/"));
+  const metrics = [...new Set(keys.map(key => key.slice(0, key.indexOf("/"))))]
+    .sort((a, b) => place(a) - place(b) || a.localeCompare(b));
+  const classes = [...new Set(keys.map(key => key.slice(key.indexOf("/") + 1)))].sort((a, b) => a.localeCompare(b));
+  const rows = classes.map(name => {
+    const last = metrics.map(metric => series.get(`${metric}/${name}`)?.at(-1));
+    const step = Math.max(...last.filter(Boolean).map(p => p.step));
+    return h("tr", {}, h("th", {scope: "row"}, name),
+      last.map(p => h("td", {class: "number"}, short(p?.value))), h("td", {class: "number"}, step.toLocaleString()));
+  });
   byId("classes")?.remove();
   if (rows.length)
     byId("charts").append(h("figure", {id: "classes", class: "card"},
       h("figcaption", {}, h("h3", {}, "By class")), h("div", {class: "scroll"}, h("table", {},
-        h("thead", {}, h("tr", {}, ["Series", "Last value", "Step"].map(t => h("th", {scope: "col"}, t)))),
-        h("tbody", {}, rows)))));
+        heads(["Class", ...[...metrics, "Step"].map(t => `#${t}`)]), h("tbody", {}, rows)))));
 }
 
 export function restyle() {

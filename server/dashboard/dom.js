@@ -46,6 +46,10 @@ export function ask({title, text, yes, danger = false, field = null}) {
   }, {once: true}));
 }
 
+/* The head of a table; above columns of numbers, "#Step", it stands where they do. */
+export const heads = titles => h("thead", {}, h("tr", {}, titles.map(t =>
+  h("th", {scope: "col", class: t.startsWith("#") && "number"}, t.replace(/^#/, "")))));
+
 /* A bar that is filled to a part (0 to 1). */
 export function bar(part, label = null) {
   const fill = h("span", {class: "fill"});

@@ -1,6 +1,6 @@
 /* layers.js: the architecture of a model as a table, and the description that it was made from. */
 import {call, modelPath} from "./api.js";
-import {h, bar, count, bytes, shapeText} from "./dom.js";
+import {h, bar, count, bytes, heads, shapeText} from "./dom.js";
 
 /* What the description says of a layer besides its name and operator. */
 function attributes(description, name) {
@@ -30,11 +30,10 @@ function parameterRow(p) {
     h("td", {"data-label": "Kind"}, p.buffer ? "buffer" : p.frozen ? "frozen parameter" : "parameter"));
 }
 
-function table(caption, heads, rows, foot) {
+function table(caption, titles, rows, foot) {
   return h("div", {class: "scroll"}, h("table", {class: "cards"},
     h("caption", {class: "unseen"}, caption),
-    h("thead", {}, h("tr", {}, heads.map(t => h("th", {scope: "col"}, t)))),
-    h("tbody", {}, rows), foot && h("tfoot", {}, foot)));
+    heads(titles), h("tbody", {}, rows), foot && h("tfoot", {}, foot)));
 }
 
 export async function open(name, panel) {
@@ -49,10 +48,10 @@ export async function open(name, panel) {
   panel.replaceChildren(
     h("p", {}, `Takes ${inputs}. One sample forward is ${count(model.flops_per_sample)} FLOPs; ` +
       `the model holds ${bytes(model.memory_bytes.model)} of memory.`),
-    table(`Layers of ${name}`, ["Layer", "Operator", "Attributes", "Output", "Parameters", "FLOPs"],
+    table(`Layers of ${name}`, ["Layer", "Operator", "Attributes", "#Output", "#Parameters", "#FLOPs"],
       config.layers.map(l => layerRow(config.description, l, most)), total),
     h("details", {}, h("summary", {}, `Parameters and buffers (${config.parameters.length})`),
-      table(`Parameters of ${name}`, ["Name", "Shape", "Size", "Kind"], config.parameters.map(parameterRow))),
+      table(`Parameters of ${name}`, ["Name", "#Shape", "#Size", "Kind"], config.parameters.map(parameterRow))),
     h("details", {}, h("summary", {}, "Description as JSON"),
       h("pre", {tabindex: 0}, JSON.stringify(config.description, null, 2))));
 }

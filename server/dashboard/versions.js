@@ -1,14 +1,17 @@
 /* versions.js: the versions of a model: saving, restoring, deleting. What cannot be taken back is
- * asked for first. */
+ * asked for first. Below them the aliases that point to them. */
 import {call, modelPath} from "./api.js";
-import {h, bytes, timeText, say, ask} from "./dom.js";
+import * as aliases from "./aliases.js";
+import {h, bytes, heads, timeText, say, ask} from "./dom.js";
 
 export async function open(name, panel, changed) {
-  const list = (await call("GET", modelPath(name, "/versions"))).versions;
+  const [{versions: list}, named] = await Promise.all([call("GET", modelPath(name, "/versions")),
+                                                       call("GET", modelPath(name, "/aliases"))]);
   const again = () => { changed(); return open(name, panel, changed); };
-  panel.replaceChildren(saveForm(name, again), list.length ? table(name, list, again) : h("p",
-    {class: "empty"}, "No version has been saved yet. A version holds parameters, optimiser state " +
-    "and counters, so training can go on from it exactly as it would have."));
+  panel.replaceChildren(saveForm(name, again), list.length ? table(name, list, named.aliases, again)
+    : h("p", {class: "empty"}, "No version has been saved yet. A version holds parameters, optimiser " +
+        "state and counters, so training can go on from it exactly as it would have."),
+    ...(list.length ? aliases.section(name, list, named, again) : []));
 }
 
 function saveForm(name, again) {
@@ -44,10 +47,9 @@ async function remove(name, v, again) {
   await again();
 }
 
-function table(name, list, again) {
-  const heads = ["Version", "Step", "Note", "Saved", "Size", "SHA-256", "Actions"];
+function table(name, list, named, again) {
   const rows = [...list].reverse().map(v => h("tr", {},
-    h("th", {scope: "row", "data-label": "Version"}, String(v.version)),
+    h("th", {scope: "row", "data-label": "Version"}, h("span", {}, `${v.version} `, aliases.pointing(named, v.version))),
     h("td", {class: "number", "data-label": "Step"}, String(v.step)),
     h("td", {"data-label": "Note"}, v.note || "–"),
     h("td", {"data-label": "Saved"}, timeText(v.created_ms)),
@@ -60,5 +62,5 @@ function table(name, list, again) {
                    "aria-label": `Delete version ${v.version}`}, "Delete")))));
   return h("div", {class: "scroll"}, h("table", {class: "cards"},
     h("caption", {class: "unseen"}, `Versions of ${name}`),
-    h("thead", {}, h("tr", {}, heads.map(t => h("th", {scope: "col"}, t)))), h("tbody", {}, rows)));
+    heads(["Version", "#Step", "Note", "Saved", "#Size", "SHA-256", "Actions"]), h("tbody", {}, rows)));
 }

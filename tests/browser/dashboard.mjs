@@ -2,7 +2,7 @@
  * under the pointer, a version is restored, a digit that is drawn is read, all by mouse or by
  * keyboard, light and dark, wide and narrow. Pictures of it are left in build/browser/shots. */
 import assert from "node:assert/strict";
-import {rmSync} from "node:fs";
+import {readFileSync, rmSync} from "node:fs";
 import {join} from "node:path";
 import {Daemon, digits, launch, rows, runTests, shots, sleep, train} from "./site.mjs";
 
@@ -34,6 +34,20 @@ const stepShown = async () => Number(/step (\d+)/.exec(await page.textContent("#
 
 /* A picture of what a canvas shows, to see whether it changed. */
 const pixels = series => page.locator(`[data-series="${series}"] canvas`).evaluate(c => c.toDataURL());
+
+/* Looks of the page. */
+async function dark(on) {
+  await page.emulateMedia({colorScheme: on ? "dark" : "light"});
+  await sleep(300);
+}
+async function phone(on) {
+  await page.setViewportSize(on ? {width: 390, height: 844} : {width: 1280, height: 860});
+  await sleep(300);
+}
+async function fits(what) {
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, `${what} is ${wide} pixels too wide for a phone`);
+}
 
 let training;
 
@@ -135,6 +149,78 @@ async function deletesAsked() {
   assert.equal((await daemon.call("GET", "/v2/models/digits/versions")).versions.length, 0);
 }
 
+/* What the dialog of a click asks; it stays open. */
+async function asked(selector) {
+  await page.click(selector);
+  await page.waitForSelector("#ask[open]");
+  return page.textContent("#ask");
+}
+const agree = () => page.click("#ask-yes");
+const pointsTo = version => page.waitForFunction(v =>
+  document.querySelector('#aliases [data-label="Version"]')?.textContent === v, String(version));
+
+/* Set, moved, rolled back and deleted, each only when told so twice. */
+async function movesAliases() {
+  const aliases = () => daemon.call("GET", "/v2/models/digits/aliases");
+  await daemon.call("POST", "/v2/models/digits/versions", {note: "a second"});
+  await open("digits", "predict");
+  await open("digits", "versions");
+  const set = "#alias-form button";
+  await page.waitForSelector(set);
+  await page.locator("#alias-form input").first().fill("prod");
+  await page.locator("#alias-form input").nth(1).fill("it knows digits");
+  await page.selectOption("#alias-form select", "1");
+  assert.match(await asked(set), /Set prod\?.*point to version 1/s);
+  await page.keyboard.press("Escape");
+  assert.deepEqual((await aliases()).aliases, []);
+  await asked(set);
+  await agree();
+  await pointsTo(1);
+  await page.locator("#alias-form input").first().fill("prod");
+  await page.selectOption("#alias-form select", "2");
+  assert.match(await asked(set), /Move prod\?.*points to version 1; clients get version 2/s);
+  await shot("alias-asks", false);
+  await agree();
+  await pointsTo(2);
+  assert.equal(await page.textContent('tr:has([aria-label="Restore version 2"]) .alias'), "prod");
+  assert.equal(await page.locator('tr:has([aria-label="Restore version 1"]) .alias').count(), 0);
+  await asked('[aria-label="Delete version 2"]');
+  await agree();
+  await page.waitForSelector("#said.bad.shown"); /* a version that has an alias stays */
+  assert.match(await page.textContent("#said"), /prod/);
+  await page.click("#moves summary");
+  await shot("aliases-light");
+  await dark(true);
+  await shot("aliases-dark");
+  await phone(true);
+  await page.waitForFunction(() => getComputedStyle(document.getElementById("said")).opacity === "0");
+  await shot("phone-aliases-dark");
+  await fits("aliases");
+  await dark(false);
+  await shot("phone-aliases-light");
+  await phone(false);
+  assert.match(await asked('[aria-label="Roll back prod"]'), /goes from version 2 back/);
+  await agree();
+  await pointsTo(1);
+  const {moves} = await aliases();
+  assert.deepEqual(moves.map(m => [m.action, m.from, m.to, m.why]),
+    [["rollback", 2, 1, ""], ["set", 1, 2, ""], ["set", null, 1, "it knows digits"]]);
+  const shownMoves = await page.locator("#moves tbody tr").evaluateAll(rows => rows.map(r => r.children[1].textContent));
+  assert.deepEqual(shownMoves, ["rollback", "set", "set"]);
+  await asked('[aria-label="Delete prod"]');
+  await page.click("#ask-no");
+  assert.equal((await aliases()).aliases.length, 1);
+  await asked('[aria-label="Delete prod"]');
+  await agree();
+  await page.waitForSelector("#aliases", {state: "detached"});
+  assert.deepEqual((await aliases()).aliases, []);
+  assert.equal(await page.locator(".alias").count(), 0);
+  await daemon.call("DELETE", "/v2/models/digits/versions/2");
+  await open("digits", "predict");
+  await open("digits", "versions");
+  await page.waitForSelector('[aria-label="Delete version 2"]', {state: "detached"});
+}
+
 /* Strokes as fractions of the paper. */
 const drawings = {
   one: [[[0.5, 0.08], [0.5, 0.92]]],
@@ -182,6 +268,45 @@ async function takesImages() {
   await page.waitForSelector(".result .picture");
   assert.deepEqual((await page.locator(".bar-label").allTextContents()).sort(), ["cat", "dog"]);
   await shot("photos-light");
+}
+
+/* A detector that has learnt one photograph by heart: its last evaluation, a row a class. */
+async function evaluatesByClass() {
+  const path = "/v2/models/finder", boxes = [[{category: "ring", bbox: [4, 4, 30, 24]}, {category: "disc", bbox: [24, 20, 30, 24]}]];
+  const batch = {inputs: [readFileSync("tests/data/images/photo.png").toString("base64")], targets: [{name: "boxes", boxes}]};
+  await daemon.call("PUT", path, {template: {name: "yolo_tiny", num_classes: 2, image_size: 64}, preprocess: "yolo",
+    labels: ["ring", "disc"], seed: 1, optimizer: {op: "adamw", lr: 0.005}});
+  let result;
+  for (let i = 0; i < 10 && !(result?.metrics.mAP50 > 0.5); i++) {
+    for (let k = 0; k < 20; k++)
+      await daemon.call("POST", `${path}/train_step`, batch);
+    const {evaluation} = await daemon.call("POST", `${path}/evaluations`);
+    await daemon.call("POST", `${path}/evaluations/${evaluation}`, batch);
+    result = await daemon.call("POST", `${path}/evaluations/${evaluation}/finish`);
+  }
+  await open("finder", "curves");
+  await page.waitForSelector("#classes tbody tr");
+  const rows = await page.locator("#classes tr").evaluateAll(list => list.map(r => [...r.children].map(c => c.textContent)));
+  const {step} = await daemon.call("GET", path);
+  assert.deepEqual(rows[0], ["Class", "mAP50-95", "mAP50", "Step"]);
+  assert.deepEqual(rows.slice(1).map(r => r[0]), ["disc", "ring"]);
+  for (const [name, map, map50, at] of rows.slice(1)) {
+    assert.ok(Math.abs(Number(map) - result.per_class[name]["mAP50-95"]) < 1e-3, `${name}: ${map}`);
+    assert.ok(Math.abs(Number(map50) - result.per_class[name].mAP50) < 1e-3, `${name}: ${map50}`);
+    assert.equal(at, String(step));
+  }
+  assert.ok(Number(rows[1][2]) > 0.5);
+  assert.ok((await page.locator("#charts h3").allTextContents()).every(t => !t.includes("/"))); /* no chart of each */
+  await shot("classes-light");
+  await dark(true);
+  await shot("classes-dark");
+  await phone(true);
+  await shot("phone-classes-dark");
+  await fits("classes");
+  await phone(false);
+  await dark(false);
+  await daemon.call("DELETE", path);
+  await page.waitForFunction(() => !document.querySelector('[data-name="finder"]'));
 }
 
 async function showsTheArchitecture() {
@@ -365,10 +490,12 @@ const failed = await runTests([
   ["logarithmic scale and smoothing", logarithmicAndSmooth],
   ["several models over each other", severalModels],
   ["saves and restores a version", savesAndRestores],
+  ["sets, moves, rolls back and deletes aliases", movesAliases],
   ["deletes a version when told to", deletesAsked],
   ["reads digits that are drawn", readsDigits],
   ["asks in JSON, shows gradients and refusals", asksInJson],
   ["takes images", takesImages],
+  ["shows the last evaluation by class", evaluatesByClass],
   ["shows the architecture", showsTheArchitecture],
   ["shows signals of layers as training records them", showsSignals],
   ["reads the heat map by pointer and by keyboard, and the histograms", readsTheHeatMap],

@@ -1,5 +1,5 @@
-/* test_commands.c: the command line beyond its flags: environment, configuration file, completion,
- * and the commands that look after a data folder. */
+/* test_commands.c: the command line beyond its flags: environment, configuration file, and
+ * the commands that look after a data folder. */
 #define _GNU_SOURCE /* memmem */
 #include "../support/remote.h"
 
@@ -107,24 +107,6 @@ static void sources_refused(struct daemon *d)
     expect_outcome(&o, 2, "BACKPROPD_THREADS is '-1'");
 }
 
-static void completion(struct daemon *d)
-{
-    struct outcome o;
-    char command[640];
-    daemon_command(d, &o, WORDS("--completion", "fish"));
-    expect_outcome(&o, 2, "fish");
-    daemon_command(d, &o, WORDS("--completion", "bash"));
-    expect_outcome(&o, 0, "complete -F _backpropd backpropd");
-    write_file(path_in(d, "completion").text, o.out);
-    snprintf(command, sizeof command,
-             "bash -c '. %s; COMP_WORDS=(backpropd --log-f); COMP_CWORD=1; _backpropd;"
-             " [ \"${COMPREPLY[*]}\" = --log-format ] || exit 1;"
-             " COMP_WORDS=(backpropd --log-format j); COMP_CWORD=2; _backpropd;"
-             " [ \"${COMPREPLY[*]}\" = json ] || exit 2'",
-             path_in(d, "completion").text);
-    assert_int_equal(system(command), 0);
-}
-
 /* The man page names every flag and every command that --help names. */
 static void man_page(struct daemon *d)
 {
@@ -148,8 +130,15 @@ static void man_page(struct daemon *d)
             fail_msg("%s is not in server/backpropd.1", name);
     }
     assert_true(flags > 15);
-    assert_non_null(strstr(page, "backpropd check"));
-    assert_non_null(strstr(page, "backpropd backup"));
+    int commands = 0;
+    for (char *at = o.out; (at = strstr(at, "\n       backpropd ")); commands++) {
+        char name[64];
+        at += 8;
+        snprintf(name, sizeof name, "%.*s", 10 + (int)strcspn(at + 10, " "), at);
+        if (!strstr(page, name))
+            fail_msg("%s is not in server/backpropd.1", name);
+    }
+    assert_true(commands >= 3);
 }
 
 /* ---- check and backup ------------------------------------------------------------------------ */
@@ -282,13 +271,9 @@ static void commands_refused(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(precedence),
-        DAEMON_TEST(sources_refused),
-        DAEMON_TEST(completion),
-        DAEMON_TEST(man_page),
-        DAEMON_TEST(backup_online),
-        DAEMON_TEST(check_finds_damage),
-        DAEMON_TEST(backup_while_training, "--redo-bytes", "64K"),
+        DAEMON_TEST(precedence),         DAEMON_TEST(sources_refused),
+        DAEMON_TEST(man_page),           DAEMON_TEST(backup_online),
+        DAEMON_TEST(check_finds_damage), DAEMON_TEST(backup_while_training, "--redo-bytes", "64K"),
         DAEMON_TEST(commands_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
