@@ -35,7 +35,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -fno-tr
 ALL_LDFLAGS = -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code $(SAN_FLAGS) $(LDFLAGS)
 ifneq ($(SANITIZER),)
   SAN_FLAGS := -fsanitize=$(SANITIZER) -fno-omit-frame-pointer
-  ifeq ($(SANITIZER),undefined)
+  ifneq ($(findstring undefined,$(SANITIZER)),)
     SAN_FLAGS += -fno-sanitize-recover=all
   endif
   OPT := -O1
@@ -160,19 +160,31 @@ $(FAULTS_PRELOAD): tests/support/faults_preload.c tests/support/faults.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -O2 -g $(WARN) -pthread -fPIC -shared -o $@ $<
 
-.PHONY: tests
-tests: $(TEST_BIN) $(FAULTS_PRELOAD)
+# A fuzz target is tests/fuzz/fuzz_NAME.c. `make test` gives it its corpus once (NAME.test); NAME.fuzz
+# is libFuzzer's, which only clang can link: tests/fuzz/run.sh builds it in build-fuzz.
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_TEST := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/%.test)
+FUZZ_BIN := $(FUZZ_TEST:.test=.fuzz)
+
+$(BUILD)/tests/fuzz/%.test: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/corpus.o $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+$(BUILD)/tests/fuzz/%.fuzz: $(BUILD)/tests/fuzz/fuzz_%.o $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS) -lm
+
+.PHONY: tests fuzz-targets
+tests: $(TEST_BIN) $(FAULTS_PRELOAD) $(FUZZ_TEST)
+fuzz-targets: $(FUZZ_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-browser test-crash test-faults test-prometheus test-image test-valgrind analyze install image demo demo-detect run bench bench-http format clean help
+.PHONY: deps test-deps test test-browser test-crash test-faults test-prometheus test-image test-valgrind analyze fuzz soak install image demo demo-detect run bench bench-http format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
 	@sh tests/support/install.sh test
 test: test-deps ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory all tests
-	@BUILD=$(BUILD) bash tests/run.sh $(TEST_BIN)
+	@BUILD=$(BUILD) bash tests/run.sh $(TEST_BIN) $(FUZZ_TEST)
 test-crash: test-deps $(BUILD)/backpropd $(FAULTS_PRELOAD) $(BUILD)/tests/http/test_crash.float.test ## kill the daemon 1,000 times (CRASH_KILLS) and check what it kept
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test
 FAULT_TESTS := $(BUILD)/tests/http/test_faults.float.test $(BUILD)/tests/http/test_power.float.test
@@ -187,6 +199,10 @@ test-valgrind: $(BUILD)/backpropd $(TEST_BIN) ## tests over HTTP (VALGRIND_TESTS
 	@BUILD=$(BUILD) bash tests/valgrind.sh $(VALGRIND_TESTS)
 analyze: ## clang's static analyser and cppcheck: clean, or explained in tests/support/analyze.supp
 	@BUILD=$(BUILD) bash tests/analyze.sh
+fuzz: ## libFuzzer on each target of tests/fuzz (FUZZ_TARGETS) for FUZZ_SECONDS (20); clang's sanitizers watch
+	@bash tests/fuzz/run.sh $(FUZZ_TARGETS)
+soak: $(BUILD)/backpropd ## mixed load for SOAK_MINUTES (30): memory, files, threads, database, logs and p99 must stay flat
+	@nice python3 tests/bench/soak.py --build $(BUILD)
 PREFIX ?= /usr/local
 install: $(BUILD)/backpropd ## to PREFIX (/usr/local) under DESTDIR: binary, man page, completion, systemd unit
 	install -D -m 755 $(BUILD)/backpropd $(DESTDIR)$(PREFIX)/bin/backpropd

@@ -83,7 +83,7 @@ static const char *feed_origin(const struct json_in *in, const char *text, size_
             return s->begin;
         removed += (size_t)(s->end - s->begin) - size; /* may wrap: a span can be shorter */
     }
-    return text + at + removed;
+    return text + (at + removed);
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */
