@@ -69,8 +69,31 @@ static int orientation(struct png *p)
     return 1;
 }
 
+/* libpng makes room for what a chunk says it has before it reads it: a few bytes could ask for 2
+ * GB. So no chunk may say that it has more than there is. */
+static void check_chunks(struct png *p)
+{
+    enum { SIGNATURE = 8, HEAD = 8, CRC = 4 };
+    for (size_t at = SIGNATURE, n; p->size > at && p->size - at >= HEAD; at += HEAD + n + CRC) {
+        const unsigned char *head = p->bytes + at;
+        size_t left = p->size - at - HEAD;
+        n = png_get_uint_32(head);
+        if (n > left || left - n < CRC) {
+            error_set(
+                p->e, ERROR_BAD_IMAGE,
+                "the PNG file ends before the image does: a chunk at byte %zu says it has %zu "
+                "bytes, %zu are left",
+                at, n, left);
+            longjmp(p->failed, 1);
+        }
+        if (!memcmp(head + 4, "IEND", 4))
+            return;
+    }
+}
+
 static void read_file(struct png *p)
 {
+    check_chunks(p);
     png_set_read_fn(p->png, p, on_read);
     png_set_user_limits(p->png, 0x7fffffff, 0x7fffffff); /* image_create says what is too large */
     png_read_info(p->png, p->info);

@@ -186,6 +186,12 @@ static void test_bombs(void **state)
     expect_refused(bytes, size, &counted, ERROR_OUT_OF_MEMORY, "progressive");
     free(bytes);
     assert_int_equal(none.used, 0);
+    /* A chunk that says it has 2 GB is refused before there is room for it. */
+    bytes = file_read("gray.png", &size);
+    memcpy(bytes + 33, "\x79\0\0\0eXIf", 8);
+    expect_refused(bytes, 45, &plenty, ERROR_BAD_IMAGE,
+                   "a chunk at byte 33 says it has 2030043136 bytes, 4 are left");
+    free(bytes);
     expect_refused("GIF89a", 6, &plenty, ERROR_BAD_IMAGE, "JPEG or PNG");
     expect_refused("", 0, &plenty, ERROR_BAD_IMAGE, "empty");
 }
