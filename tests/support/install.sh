@@ -27,6 +27,7 @@ build_packages='
 test_packages='
     libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev=libcurl
     libcmocka-dev=cmocka
+    xz-utils
 '
 # Node.js from elsewhere than Debian brings npm, and does not go together with Debian's.
 browser_packages='

@@ -295,8 +295,9 @@ struct node *onnx_give_known(struct onnx_call *c, const struct onnx_tensor *t)
 const struct onnx_row *onnx_row_at(int i)
 {
     static const struct onnx_row *const tables[] = {
-        onnx_rows_elementwise, onnx_rows_shape, onnx_rows_window,   onnx_rows_norm,
-        onnx_rows_sequence,    onnx_rows_loss,  onnx_rows_optimizer};
+        onnx_rows_elementwise, onnx_rows_reduce, onnx_rows_shape,
+        onnx_rows_window,      onnx_rows_resize, onnx_rows_norm,
+        onnx_rows_sequence,    onnx_rows_loss,   onnx_rows_optimizer};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct onnx_row *row = tables[t]; row->name; row++)
             if (i-- == 0)

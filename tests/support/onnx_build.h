@@ -50,8 +50,9 @@ struct onnx_row {
     struct node *(*translate)(struct onnx_call *c);
     int at_least; /* so many cases apply: the rule cannot leave out everything unseen */
 };
-extern const struct onnx_row onnx_rows_elementwise[], onnx_rows_shape[], onnx_rows_window[],
-    onnx_rows_norm[], onnx_rows_sequence[], onnx_rows_loss[], onnx_rows_optimizer[];
+extern const struct onnx_row onnx_rows_elementwise[], onnx_rows_reduce[], onnx_rows_shape[],
+    onnx_rows_window[], onnx_rows_resize[], onnx_rows_norm[], onnx_rows_sequence[],
+    onnx_rows_loss[], onnx_rows_optimizer[];
 const struct onnx_row *onnx_row_at(int i); /* over all tables; NULL past the end */
 
 /* Adds all nodes of the model. Its inputs are the tensors `inputs`, in its order. The verdict is

@@ -96,14 +96,13 @@ static struct node *recurrent(struct onnx_call *c)
         r++;
     struct node *x = batch_first(c, onnx_real(c, IN_X));
     const int64_t hidden = onnx_int(c, "hidden_size", 0);
-    const bool bias = onnx_has(c, IN_B), states = onnx_has(c, IN_H), lstm = r->gates == 4;
+    const bool bias = onnx_has(c, IN_B), lstm = r->gates == 4;
     if (!x || !recurrent_is_ours(c, r, node_shape(x)->dim[1], hidden))
         return NULL;
-    if (states || onnx_has(c, IN_C))
-        return onnx_not_ours(c, "%s with a first state", r->name);
     const int most = lstm ? 3 : 2; /* data inputs; parameters come behind them, or by themselves */
     struct node *zero = onnx_constant(c, &SHAPE(node_shape(x)->dim[0], 1, hidden), 0);
-    struct node *inputs[7] = {x, zero, zero};
+    struct node *inputs[7] = {x, onnx_has(c, IN_H) ? batch_first(c, onnx_real(c, IN_H)) : zero,
+                              onnx_has(c, IN_C) ? batch_first(c, onnx_real(c, IN_C)) : zero};
     inputs[most] = gates(c, r, onnx_real(c, IN_W), 0, hidden);
     inputs[most + 1] = gates(c, r, onnx_real(c, IN_R), 0, hidden);
     for (int i = 0; bias && i < 2; i++)
