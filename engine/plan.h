@@ -62,4 +62,7 @@ int plan_lower(struct plan *p, const struct graph *g, const struct plan_spec *sp
 /* plan_place.c: decides the lifetime of every buffer and its place in the arena. */
 int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
 
+/* profile.c: a pass of a node took this long. */
+void profile_add(struct profile *p, const struct node *n, enum run_pass pass, double seconds);
+
 #endif

@@ -150,6 +150,7 @@ static void man_page(struct daemon *d)
     assert_true(flags > 15);
     assert_non_null(strstr(page, "backpropd check"));
     assert_non_null(strstr(page, "backpropd backup"));
+    assert_non_null(strstr(page, "backpropd bench"));
 }
 
 /* ---- check and backup ------------------------------------------------------------------------ */
