@@ -290,6 +290,7 @@ struct plan_spec {
     int64_t capacity; /* largest batch */
     int threads;      /* of the largest pool it will run on: sizes the scratch */
     size_t fence;     /* for tests: bytes of guard pattern after each buffer */
+    bool unfused;     /* each operator in a pass of its own: for those who observe, and tests */
 };
 
 /* Compiles. The graph must outlive the plan. NULL and BAD_GRAPH, TOO_LARGE, OUT_OF_MEMORY. */
@@ -297,6 +298,29 @@ struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, st
 void plan_destroy(struct plan **p);
 size_t plan_arena_bytes(const struct plan *p); /* what each run of it allocates, about */
 int64_t plan_capacity(const struct plan *p);
+
+/* What a plan does, in order: operators as they run, fused ones under names of their own
+ * ("batch_norm_relu"), with the name of the first of their layers. Bytes are those of the value
+ * that the step gives at the plan's capacity, and of what it keeps for backward, works on and
+ * prepares; steps share memory, so that they do not add up to the arena. */
+struct plan_step {
+    const char *name, *op;
+    const char *algorithm; /* NULL: there is one only */
+    size_t value_bytes, saved_bytes, work_bytes, prepared_bytes;
+};
+/* False when i is past the last. Leaves are no steps. */
+bool plan_step_at(const struct plan *p, int i, struct plan_step *step_r);
+
+/* What predictions make of a generation's parameters once and not again: packed weights. One block
+ * for a generation; it goes with it (generation_prepare). */
+struct prepared;
+size_t plan_prepared_bytes(const struct plan *p); /* 0: this plan prepares nothing */
+/* An empty block: the first run that is given it fills it, runs that come meanwhile do without.
+ * `release` is told its bytes when it is freed. NULL: out of memory. */
+typedef void prepared_release_fn(void *arg, size_t bytes);
+struct prepared *prepared_create(const struct plan *p, prepared_release_fn *release, void *arg);
+void prepared_destroy(struct prepared **b);
+bool prepared_ready(const struct prepared *b); /* filled; false for NULL */
 
 struct run *run_create(const struct plan *p, struct error *e);
 void run_destroy(struct run **r);
@@ -317,7 +341,8 @@ struct run_args {
     uint64_t seed, draw;          /* with a node's place, the key of its random numbers */
     run_observe_fn *observe;      /* NULL: nobody looks */
     void *observe_arg;
-    struct profile *profile; /* gets the time of each node; NULL: nothing is timed */
+    struct prepared *prepared; /* of the generation of `params`; NULL: nothing is kept */
+    struct profile *profile;   /* gets the time of each node; NULL: nothing is timed */
 };
 
 /* Forward, and backward if the plan has it. Allocates nothing, changes nothing but the run, grads
@@ -500,11 +525,20 @@ struct generation {
     struct generation *base; /* whose blocks these are; NULL: its own */
     uint64_t optimizer_step;
     size_t bytes;
-    int refs; /* atomic */
+    int refs;                  /* atomic */
+    int predictions;           /* atomic; of those who care to count */
+    struct prepared *prepared; /* atomic; NULL: none yet */
 };
 struct generation *generation_create(const struct network *net, struct error *e); /* refs 1 */
 struct generation *generation_ref(struct generation *g);
 void generation_unref(struct generation **g); /* frees the last */
+/* Its block, NULL when it has none. Any thread that holds a reference. */
+struct prepared *generation_prepared(struct generation *g);
+/* Gives it `*b`; when it has one meanwhile, `*b` is destroyed. Any thread that holds a reference.
+ */
+void generation_prepare(struct generation *g, struct prepared **b);
+/* Before its numbers are written anew: nobody else holds it. */
+void generation_forget(struct generation *g);
 size_t generation_bytes(const struct network *net);
 /* The same with the averages for parameters; it holds `g`, which must have averages. */
 struct generation *generation_averaged(struct generation *g, struct error *e);

@@ -3,10 +3,13 @@
  *
  * Sums of 16 numbers are taken in `real`, all longer ones in double, in an order that depends on
  * the shape only. Each function adds to the sums that it is given. Callers cut rows into chunks
- * (channel_chunks) and add up the chunks' sums in order. Any thread may call. */
+ * (channel_chunks) and add up the chunks' sums in order. The loops are kernels. Any thread may
+ * call.
+ */
 #ifndef BACKPROP_CHANNELS_H
 #define BACKPROP_CHANNELS_H
 
+#include "kernels.h"
 #include "op.h"
 
 /* A value [rows][c][inner]; inner is 1 where channels lie last. */
@@ -44,14 +47,23 @@ static inline struct channels channel_chunk(const struct channels *v, int64_t i,
 }
 
 /* sum[c] += x */
-void channels_sum(const struct channels *v, const real *x, double *sum);
+static inline void channels_sum(const struct channels *v, const real *x, double *sum)
+{
+    kernels()->channels_sum(v, x, sum);
+}
 
 /* sum[c] += x - centre[c]; squares[c] += (x - centre[c])^2 */
-void channels_squares(const struct channels *v, const real *x, const real *centre, double *sum,
-                      double *squares);
+static inline void channels_squares(const struct channels *v, const real *x, const real *centre,
+                                    double *sum, double *squares)
+{
+    kernels()->channels_squares(v, x, centre, sum, squares);
+}
 
 /* sum[c] += dy; dot[c] += dy * (x - centre[c]) */
-void channels_dot(const struct channels *v, const real *dy, const real *x, const real *centre,
-                  double *sum, double *dot);
+static inline void channels_dot(const struct channels *v, const real *dy, const real *x,
+                                const real *centre, double *sum, double *dot)
+{
+    kernels()->channels_dot(v, dy, x, centre, sum, dot);
+}
 
 #endif

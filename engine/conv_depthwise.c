@@ -209,7 +209,8 @@ static void depthwise_backward(const struct conv_job *j)
 static struct conv_memory depthwise_memory(const struct conv *v)
 {
     int64_t sums = PARTS_MOST * (v->taps + 1) * v->c;
-    return (struct conv_memory){packed_size(v), packed_size(v) + doubles_as_reals(sums), 0};
+    return (struct conv_memory){packed_size(v), packed_size(v) + doubles_as_reals(sums), 0, 0};
 }
 
-const struct conv_method conv_depthwise = {depthwise_memory, depthwise_forward, depthwise_backward};
+const struct conv_method conv_depthwise = {"depthwise", depthwise_memory, depthwise_forward,
+                                           depthwise_backward};

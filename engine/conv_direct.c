@@ -10,7 +10,8 @@
  * number of threads, and for a sample in any company.
  *
  * The gradient of the image, where the stride is 1, is the same convolution of dy with the kernel
- * flipped and inputs and outputs exchanged; else conv_scatter.c. */
+ * flipped and inputs and outputs exchanged; else, and for images of few channels, conv_scatter.c.
+ */
 #include "conv_direct.h"
 
 enum { BAND_PIXELS = 256, SLICE_BYTES = 24 * 1024, RUNS_MOST = 64, TASKS_ENOUGH = 4 };
@@ -111,14 +112,15 @@ static void convolve(struct task *t)
 
 static void direct_forward(const struct conv_job *j)
 {
+    real *packed = j->prepared ? j->prepared : j->work;
     struct task t = {
-        .v = &j->v, .r = j->r, .x = j->x, .packed = j->work, .bias = j->bias, .y = j->y};
-    conv_pack(j, PACK_FORWARD, j->work);
+        .v = &j->v, .r = j->r, .x = j->x, .packed = packed, .bias = j->bias, .y = j->y};
+    if (!j->ready)
+        conv_pack(j, PACK_FORWARD, packed);
     convolve(&t);
 }
 
-/* The convolution that takes dy to dx; false where there is none. */
-static bool transposed(const struct conv *v, struct conv *u_r)
+bool conv_transposed(const struct conv *v, struct conv *u_r)
 {
     struct conv u = *v;
     for (int axis = HEIGHT; axis <= WIDTH; axis++) {
@@ -134,10 +136,16 @@ static bool transposed(const struct conv *v, struct conv *u_r)
     return true;
 }
 
+/* The gradient of the image is a convolution, u; else it is scattered. */
+static bool flips(const struct conv *v, struct conv *u_r)
+{
+    return conv_transposed(v, u_r) && !conv_scatter_pays(v, u_r);
+}
+
 static void direct_backward(const struct conv_job *j)
 {
     struct conv u;
-    if (j->dx && transposed(&j->v, &u)) {
+    if (j->dx && flips(&j->v, &u)) {
         struct task t = {.v = &u, .r = j->r, .x = j->dy, .packed = j->work, .y = j->dx};
         conv_pack(j, PACK_FLIPPED, j->work);
         convolve(&t);
@@ -157,11 +165,12 @@ static struct conv_memory direct_memory(const struct conv *v)
 {
     struct conv u;
     const struct bands bands = bands_cut(v, BAND_PIXELS);
-    struct conv_memory m = {conv_packed_size(v, PACK_FORWARD), 0, bands_scratch(v, &bands)};
+    const int64_t packed = conv_packed_size(v, PACK_FORWARD);
+    struct conv_memory m = {packed, 0, bands_scratch(v, &bands), packed};
     const struct conv_memory weight = conv_weight_memory(v), scatter = conv_scatter_memory(v);
     m.backward = weight.backward;
     m.scratch = larger(m.scratch, weight.scratch);
-    if (transposed(v, &u)) {
+    if (flips(v, &u)) {
         const struct bands back = bands_cut(&u, BAND_PIXELS);
         m.backward = larger(m.backward, conv_packed_size(v, PACK_FLIPPED));
         m.scratch = larger(m.scratch, bands_scratch(&u, &back));
@@ -172,4 +181,4 @@ static struct conv_memory direct_memory(const struct conv *v)
     return m;
 }
 
-const struct conv_method conv_direct = {direct_memory, direct_forward, direct_backward};
+const struct conv_method conv_direct = {"direct", direct_memory, direct_forward, direct_backward};

@@ -67,6 +67,8 @@ void conv_pack(const struct conv_job *j, enum conv_packing packing, real *packed
 /* `work` and scratch as the memory functions say. */
 struct conv_memory conv_weight_memory(const struct conv *v);
 void conv_weight_backward(const struct conv_job *j, real *work);
+/* Whether that is faster than the convolution with the flipped kernel, `u`. */
+bool conv_scatter_pays(const struct conv *v, const struct conv *u);
 struct conv_memory conv_scatter_memory(const struct conv *v);
 void conv_scatter_backward(const struct conv_job *j, real *work);
 

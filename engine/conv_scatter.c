@@ -1,4 +1,5 @@
-/* conv_scatter.c: the gradient of a convolution's image where the stride is not 1: dy times the
+/* conv_scatter.c: the gradient of a convolution's image where the stride is not 1, or where the
+ * image has so few channels that they do not fill the vectors of a product: dy times the
  * packed weights is the gradient of the windows, which are added into the image (col2im). Windows
  * overlap, so one task owns whole images. */
 #include "conv_direct.h"
@@ -14,6 +15,11 @@ struct task {
     const real *packed;
 };
 
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
 static struct bands scatter_bands(const struct conv *v)
 {
     struct bands b = bands_cut(v, BAND_PIXELS);
@@ -22,15 +28,25 @@ static struct bands scatter_bands(const struct conv *v)
     return b;
 }
 
+/* Adds n numbers. */
+static inline void add_numbers(real *restrict to, const real *restrict from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] += from[i];
+}
+
+/* Taps of a line lie side by side, and are added in one run, unless they are dilated or belong to
+ * groups of channels. */
 static void scatter_taps(const struct conv *v, real *line, int64_t ix, struct taps t,
                          const real *col)
 {
-    for (int64_t k = t.begin; k < t.end; k++) {
-        real *restrict to = line + (ix + k * v->window.dilation[WIDTH]) * v->c;
-        const real *restrict from = col + k * v->cg;
-        for (int64_t c = 0; c < v->cg; c++)
-            to[c] += from[c];
+    const int64_t dilation = v->window.dilation[WIDTH];
+    if (dilation == 1 && v->groups == 1) {
+        add_numbers(line + (ix + t.begin) * v->c, col + t.begin * v->c, (t.end - t.begin) * v->c);
+        return;
     }
+    for (int64_t k = t.begin; k < t.end; k++)
+        add_numbers(line + (ix + k * dilation) * v->c, col + k * v->cg, v->cg);
 }
 
 /* Adds the window of output pixel (y, x) into the image, channels of one group. */
@@ -84,6 +100,17 @@ void conv_scatter_backward(const struct conv_job *j, real *work)
     struct task t = {j, &j->v, scatter_bands(&j->v), work};
     conv_pack(j, PACK_SCATTER, work);
     run_for(j->r, j->v.images, 1, images_range, &t);
+}
+
+/* Steps of products, a vector each: scattered they are k wide, flipped only as wide as the image
+ * has channels, and a scattered number is added once more. */
+bool conv_scatter_pays(const struct conv *v, const struct conv *u)
+{
+    const int64_t lanes = kernels()->lanes, adds = 4;
+    const double scattered =
+        (double)(v->oh * v->ow) * (double)divide_up(v->k, lanes) * (double)(v->og + adds);
+    const double flipped = (double)(u->oh * u->ow) * (double)divide_up(u->og, lanes) * (double)u->k;
+    return 2 * v->cg <= lanes && scattered < flipped;
 }
 
 struct conv_memory conv_scatter_memory(const struct conv *v)

@@ -12,6 +12,7 @@ struct graph {
     int n_params, cap_params;
     size_t params_size, buffers_size; /* elements */
     int n_inputs;
+    bool invariant; /* lowered, for plans that only predict (struct run has the same flag) */
 };
 
 /* Appends a copy of `from` (of any graph) with these inputs; the copy shares attributes and

@@ -41,6 +41,32 @@ struct outer_product {
     int64_t ldc;
 };
 
+/* Batch norm of rows of c channels: sum = (x - mean) * scale + shift + residual, and y is its relu
+ * or the sum itself. Backward, dy counts only where y is not zero: `kept` says where, or with NULL
+ * it is found from x again; dx = (dy - dy_mean) * scale - (x - mean) * slope. Sizes of coefficients
+ * are [c], of the others [rows][c]. */
+struct norm_rows {
+    int64_t rows, c;
+    bool relu;
+    const real *mean, *scale, *shift, *dy_mean, *slope;
+    const real *x, *residual; /* residual: NULL for none */
+    real *y;
+    const real *dy, *kept;
+    real *masked; /* what counts of dy: norm_dot writes it where there is `kept`; NULL: nowhere */
+    real *dx;     /* may be dy */
+};
+
+struct channels;
+
+/* Winograd's F(4x4, 3x3): tiles of 4 x 4 outputs, of squares of 6 x 6. */
+enum {
+    WINOGRAD_TILE = 4,
+    WINOGRAD_KERNEL = 3,
+    WINOGRAD_TAPS = WINOGRAD_KERNEL * WINOGRAD_KERNEL,
+    WINOGRAD_SIDE = WINOGRAD_TILE + WINOGRAD_KERNEL - 1,
+    WINOGRAD_POINTS = WINOGRAD_SIDE * WINOGRAD_SIDE,
+};
+
 struct kernels {
     const char *name; /* "plain", "avx2", "avx512": BACKPROP_KERNELS and the fingerprint use it */
 
@@ -59,6 +85,35 @@ struct kernels {
     bool as_fast_as_blas; /* in large products of matrices */
     void (*rows_product)(const struct rows_product *p);
     void (*outer_product)(const struct outer_product *p);
+
+    /* channels.h says what these are. */
+    void (*channels_sum)(const struct channels *v, const real *x, double *sum);
+    void (*channels_squares)(const struct channels *v, const real *x, const real *centre,
+                             double *sum, double *squares);
+    void (*channels_dot)(const struct channels *v, const real *dy, const real *x,
+                         const real *centre, double *sum, double *dot);
+
+    /* y; the sums of dy and of dy * (x - mean), added to what is there as channels_dot does; dx,
+     * where with relu the mask is found from x (`kept` does not count). */
+    void (*norm_apply)(const struct norm_rows *p);
+    void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
+    void (*norm_gradient)(const struct norm_rows *p);
+
+    /* Transforms of Winograd's convolution, of `count` channels that lie side by side: at[i] is
+     * where those of pixel i of a square begin, row by row; point i of what is transformed is at
+     * i * plane. Points are read and written up to a multiple of `lanes` channels.
+     * An image's 6 x 6 pixels, or 4 x 4 pixels of the output's gradient, to points: */
+    void (*winograd_input)(const real *const *at, int64_t count, real *to, int64_t plane);
+    void (*winograd_gradient)(const real *const *at, int64_t count, real *to, int64_t plane);
+    /* Points to 4 x 4 pixels of the output, those of them that are not NULL; bias [count] or NULL.
+     */
+    void (*winograd_output)(const real *from, int64_t plane, int64_t count, const real *bias,
+                            real *const *at);
+    /* `count` weights, a multiple of `lanes`, tap i of them at i * tap, to points; and the sum of
+     * `parts` gradients of points, `part` elements apart, to the gradients of taps. */
+    void (*winograd_weights)(const real *from, int64_t tap, int64_t count, real *to, int64_t plane);
+    void (*winograd_weights_gradient)(const real *from, int64_t plane, int64_t parts, int64_t part,
+                                      int64_t count, real *to, int64_t tap);
 };
 
 /* A packed matrix [k][cols] is panels of kernels.panel columns, one after the other; the last has

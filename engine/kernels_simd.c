@@ -12,7 +12,9 @@
  * Blocks of several rows and columns only share loads. A block that hangs over the edge repeats the
  * last row or starts earlier, and computes a number twice with the same bits.
  *
- * kernels_products.h is the second half of this file: the products of convolutions. */
+ * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the
+ * products of convolutions, the transforms of Winograd's, sums of channels and batch norm. */
+#include "channels.h"
 #include "kernels.h"
 
 #include <string.h>
@@ -262,7 +264,11 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
         matmul_columns(&m, 1, cols - LANES);
 }
 
+/* First what loads and stores vectors in part. */
 #include "kernels_products.h"
+
+#include "kernels_channels.h"
+#include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .name = QUOTE(KERNELS_ISA),
@@ -273,4 +279,15 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .as_fast_as_blas = (int)ISA_BYTES == 64,
     .rows_product = rows_product,
     .outer_product = outer_product,
+    .channels_sum = channels_sum_rows,
+    .channels_squares = channels_squares_rows,
+    .channels_dot = channels_dot_rows,
+    .norm_apply = norm_apply,
+    .norm_dot = norm_dot,
+    .norm_gradient = norm_gradient,
+    .winograd_input = winograd_input,
+    .winograd_output = winograd_output,
+    .winograd_gradient = winograd_gradient,
+    .winograd_weights = winograd_weights,
+    .winograd_weights_gradient = winograd_weights_gradient,
 };

@@ -97,6 +97,7 @@ struct generation *generation_ref(struct generation *g)
 void generation_unref(struct generation **g)
 {
     if (*g && __atomic_sub_fetch(&(*g)->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        generation_forget(*g);
         if ((*g)->base)
             generation_unref(&(*g)->base);
         free(*g);

@@ -30,6 +30,8 @@ enum { NORM_WEIGHT, NORM_BIAS, NORM_MEAN, NORM_VAR, NORM_BATCHES };
 void batch_norm_memory(struct node *n);
 void batch_norm_forward(const struct node *n, struct run *r);
 void batch_norm_backward(const struct node *n, struct run *r);
+void batch_norm_relu_forward(const struct node *n, struct run *r);
+void batch_norm_relu_backward(const struct node *n, struct run *r);
 void layer_norm_memory(struct node *n);
 void layer_norm_forward(const struct node *n, struct run *r);
 void layer_norm_backward(const struct node *n, struct run *r);

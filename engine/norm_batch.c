@@ -6,7 +6,10 @@
  * Backward, with sums over the batch of m values a channel:
  *     dbias = sum dy, dweight = invstd * sum dy (x - mean),
  *     dx = weight * invstd * (dy - dbias / m - (x - mean) * invstd^2 * sum dy (x - mean) / m);
- * with running statistics, which do not depend on x, only the first term of dx is left. */
+ * with running statistics, which do not depend on x, only the first term of dx is left.
+ *
+ * Plans put what follows into the same passes (plan_fuse.c): y = relu(batch_norm(x)), and
+ * y = relu(batch_norm(x) + residual). dy then counts where y is positive. */
 #include "norm_batch.h"
 
 #include <string.h>
@@ -16,11 +19,12 @@ static struct batch_norm batch_norm_job(const struct node *n, struct run *r)
     const int64_t c = n->shape.dim[1];
     const int64_t inner = n->shape.rank == 3 ? n->shape.dim[2] : 1; /* planes; else channels last */
     struct batch_norm j = {.n = n, .r = r, .x = run_in(r, n, 0)};
+    j.residual = n->n_data > 1 ? run_in(r, n, 1) : NULL;
     j.v = (struct channels){run_count(r, n) / (c * inner), c, inner};
     j.chunks = channel_chunks(&j.v);
     j.sums = (double *)run_work(r, n);
     real *at = run_work(r, n) + doubles_as_reals(CHANNEL_CHUNKS * 2 * c);
-    j.k = (struct coefficients){at, at + c, at + 2 * c, at + 3 * c};
+    j.k = (struct coefficients){at, at + c, at + 2 * c, at + 3 * c, at + 4 * c};
     return j;
 }
 
@@ -28,7 +32,7 @@ void batch_norm_memory(struct node *n)
 {
     const int64_t c = n->shape.dim[1];
     n->saved.fixed = 2 * c; /* mean, invstd */
-    n->work.fixed = doubles_as_reals(CHANNEL_CHUNKS * 2 * c) + 4 * c;
+    n->work.fixed = doubles_as_reals(CHANNEL_CHUNKS * 2 * c) + 5 * c;
     n->scratch = c; /* centre */
 }
 
@@ -40,12 +44,18 @@ static bool uses_batch(const struct node *n, const struct run *r)
 
 /* ---- forward --------------------------------------------------------------------------------- */
 
-static inline void apply_row(const struct coefficients *k, const real *restrict x, real *restrict y,
-                             int64_t c)
+/* Rows [begin, end), with what forward knows of them. */
+static struct norm_rows norm_rows(const struct batch_norm *j, int64_t begin, int64_t end)
 {
-    const real *restrict mean = k->mean, *restrict scale = k->scale, *restrict shift = k->shift;
-    for (int64_t i = 0; i < c; i++)
-        y[i] = (x[i] - mean[i]) * scale[i] + shift[i];
+    const int64_t at = begin * j->v.c;
+    return (struct norm_rows){.rows = end - begin,
+                              .c = j->v.c,
+                              .relu = j->relu,
+                              .mean = j->k.mean,
+                              .scale = j->k.scale,
+                              .shift = j->k.shift,
+                              .x = j->x + at,
+                              .residual = j->residual ? j->residual + at : NULL};
 }
 
 static inline void apply_plane(const struct coefficients *k, int64_t c, const real *restrict x,
@@ -61,18 +71,34 @@ static void apply_range(void *arg, int64_t begin, int64_t end, int worker)
     (void)worker;
     const struct batch_norm *j = arg;
     const int64_t c = j->v.c, inner = j->v.inner;
-    for (int64_t row = begin; inner == 1 && row < end; row++)
-        apply_row(&j->k, j->x + row * c, j->y + row * c, c);
-    for (int64_t plane = begin * c; inner > 1 && plane < end * c; plane++)
+    if (inner == 1) {
+        struct norm_rows rows = norm_rows(j, begin, end);
+        rows.y = j->y + begin * c;
+        kernels()->norm_apply(&rows);
+        return;
+    }
+    for (int64_t plane = begin * c; plane < end * c; plane++)
         apply_plane(&j->k, plane % c, j->x + plane * inner, j->y + plane * inner, inner);
 }
 
-void batch_norm_forward(const struct node *n, struct run *r)
+/* y = (x - mean) * scale + shift with the mean that was taken and its inverse deviation. */
+static void set_coefficients(const struct batch_norm *j, const real *mean, const real *invstd)
+{
+    const real *weight = norm_param(j->n, j->r, NORM_WEIGHT);
+    const real *bias = norm_param(j->n, j->r, NORM_BIAS);
+    for (int64_t c = 0; c < j->v.c; c++) {
+        j->k.mean[c] = mean[c];
+        j->k.scale[c] = weight ? weight[c] * invstd[c] : invstd[c];
+        j->k.shift[c] = bias ? bias[c] : 0;
+    }
+}
+
+static void forward(const struct node *n, struct run *r, bool relu)
 {
     struct batch_norm j = batch_norm_job(n, r);
-    const real *weight = norm_param(n, r, NORM_WEIGHT), *bias = norm_param(n, r, NORM_BIAS);
     real *saved = run_saved(r, n), *mean = saved, *invstd = saved + j.v.c;
     j.y = run_value(r, n);
+    j.relu = relu;
     if (uses_batch(n, r) && j.v.rows * j.v.inner < 2) {
         run_fail(r, ERROR_BAD_VALUE,
                  "%s: batch statistics need more than one value per channel, found a batch of %lld "
@@ -84,12 +110,18 @@ void batch_norm_forward(const struct node *n, struct run *r)
         batch_norm_use_batch(&j, mean, invstd);
     else
         batch_norm_use_running(&j, mean, invstd);
-    for (int64_t c = 0; c < j.v.c; c++) {
-        j.k.mean[c] = mean[c];
-        j.k.scale[c] = weight ? weight[c] * invstd[c] : invstd[c];
-        j.k.shift[c] = bias ? bias[c] : 0;
-    }
+    set_coefficients(&j, mean, invstd);
     run_for(r, j.v.rows, grain_rows(j.v.c * j.v.inner), apply_range, &j);
+}
+
+void batch_norm_forward(const struct node *n, struct run *r)
+{
+    forward(n, r, false);
+}
+
+void batch_norm_relu_forward(const struct node *n, struct run *r)
+{
+    forward(n, r, true);
 }
 
 /* ---- backward -------------------------------------------------------------------------------- */
@@ -103,7 +135,15 @@ static void dots_range(void *arg, int64_t begin, int64_t end, int worker)
         struct channels v = channel_chunk(&j->v, chunk, &at);
         double *sum = j->sums + chunk * 2 * c;
         memset(sum, 0, (size_t)(2 * c) * sizeof *sum);
-        channels_dot(&v, j->dy + at, j->x + at, j->k.mean, sum, sum + c);
+        if (v.inner > 1) {
+            channels_dot(&v, j->dy + at, j->x + at, j->k.mean, sum, sum + c);
+            continue;
+        }
+        struct norm_rows rows = norm_rows(j, at / c, at / c + v.rows);
+        rows.dy = j->dy + at;
+        rows.kept = j->kept ? j->kept + at : NULL;
+        rows.masked = j->masked ? j->masked + at : NULL;
+        kernels()->norm_dot(&rows, sum, sum + c);
     }
 }
 
@@ -118,21 +158,13 @@ static void add_chunks(const struct batch_norm *j)
             j->sums[i] += j->sums[chunk * width + i];
 }
 
-static inline void gradient_row(const struct coefficients *k, const real *restrict x,
-                                const real *restrict dy, real *restrict dx, int64_t c)
-{
-    const real *restrict mean = k->mean, *restrict scale = k->scale, *restrict shift = k->shift;
-    const real *restrict slope = k->slope;
-    for (int64_t i = 0; i < c; i++)
-        dx[i] = (dy[i] - shift[i]) * scale[i] - (x[i] - mean[i]) * slope[i];
-}
-
 static inline void gradient_plane(const struct coefficients *k, int64_t c, const real *restrict x,
                                   const real *restrict dy, real *restrict dx, int64_t inner)
 {
-    const real mean = k->mean[c], scale = k->scale[c], shift = k->shift[c], slope = k->slope[c];
+    const real mean = k->mean[c], scale = k->scale[c], dy_mean = k->dy_mean[c];
+    const real slope = k->slope[c];
     for (int64_t i = 0; i < inner; i++)
-        dx[i] = (dy[i] - shift) * scale - (x[i] - mean) * slope;
+        dx[i] = (dy[i] - dy_mean) * scale - (x[i] - mean) * slope;
 }
 
 static void gradient_range(void *arg, int64_t begin, int64_t end, int worker)
@@ -140,9 +172,17 @@ static void gradient_range(void *arg, int64_t begin, int64_t end, int worker)
     (void)worker;
     const struct batch_norm *j = arg;
     const int64_t c = j->v.c, inner = j->v.inner;
-    for (int64_t row = begin; inner == 1 && row < end; row++)
-        gradient_row(&j->k, j->x + row * c, j->dy + row * c, j->dx + row * c, c);
-    for (int64_t plane = begin * c; inner > 1 && plane < end * c; plane++)
+    if (inner == 1) {
+        struct norm_rows rows = norm_rows(j, begin, end);
+        rows.relu = j->relu && !j->masked;
+        rows.dy_mean = j->k.dy_mean;
+        rows.slope = j->k.slope;
+        rows.dy = (j->masked ? j->masked : j->dy) + begin * c;
+        rows.dx = j->dx + begin * c;
+        kernels()->norm_gradient(&rows);
+        return;
+    }
+    for (int64_t plane = begin * c; plane < end * c; plane++)
         gradient_plane(&j->k, plane % c, j->x + plane * inner, j->dy + plane * inner,
                        j->dx + plane * inner, inner);
 }
@@ -178,24 +218,37 @@ static void param_gradients(const struct batch_norm *j, const real *invstd)
     running_gradients(j, invstd);
 }
 
-void batch_norm_backward(const struct node *n, struct run *r)
+static void backward(const struct node *n, struct run *r, bool relu)
 {
     struct batch_norm j = batch_norm_job(n, r);
-    const real *weight = norm_param(n, r, NORM_WEIGHT), *saved = run_saved(r, n);
-    const real *invstd = saved + j.v.c;
+    const real *saved = run_saved(r, n), *invstd = saved + j.v.c;
     const double per = uses_batch(n, r) ? 1 / (double)(j.v.rows * j.v.inner) : 0;
     j.dy = run_grad(r, n);
     j.dx = run_grad_in(r, n, 0);
-    memcpy(j.k.mean, saved, (size_t)j.v.c * sizeof *saved);
+    j.relu = relu;
+    if (j.residual) {
+        j.kept = run_value(r, n);
+        j.masked = run_grad_in(r, n, 1) ? run_grad_in(r, n, 1) : j.dx;
+    }
+    set_coefficients(&j, saved, invstd);
     run_for(r, j.chunks.count, 1, dots_range, &j);
     add_chunks(&j);
     for (int64_t c = 0; c < j.v.c; c++) {
-        double inv = (double)invstd[c], scale = weight ? (double)weight[c] * inv : inv;
-        j.k.scale[c] = (real)scale;
-        j.k.shift[c] = (real)(j.sums[c] * per);
+        double inv = (double)invstd[c], scale = (double)j.k.scale[c];
+        j.k.dy_mean[c] = (real)(j.sums[c] * per);
         j.k.slope[c] = (real)(scale * inv * inv * j.sums[j.v.c + c] * per);
     }
     param_gradients(&j, invstd);
     if (j.dx)
         run_for(r, j.v.rows, grain_rows(j.v.c * j.v.inner), gradient_range, &j);
+}
+
+void batch_norm_backward(const struct node *n, struct run *r)
+{
+    backward(n, r, false);
+}
+
+void batch_norm_relu_backward(const struct node *n, struct run *r)
+{
+    backward(n, r, true);
 }

@@ -9,7 +9,7 @@
 /* Coefficients of a channel: [c] each. */
 struct coefficients {
     real *mean, *scale, *shift; /* y = (x - mean) * scale + shift */
-    real *slope;                /* dx = (dy - shift) * scale - (x - mean) * slope */
+    real *dy_mean, *slope;      /* dx = (dy - dy_mean) * scale - (x - mean) * slope */
 };
 
 /* One forward or backward: the argument of its ranges. */
@@ -22,6 +22,9 @@ struct batch_norm {
     double *sums; /* [chunks][2][c]: forward mean, sum of squares; backward sum dy, dot */
     const real *x, *dy;
     real *y, *dx;
+    bool relu;
+    const real *residual, *kept; /* NULL: none; y, where it says what dy counts */
+    real *masked;                /* what counts of dy, where there is a residual: its gradient */
 };
 
 /* Mean and 1 / sqrt(var + eps) of each channel of the batch, which has more than one value a

@@ -119,9 +119,11 @@ struct node {
      * again in backward (work_backward where that is set: it differs there); for each thread. */
     struct extent saved, work, work_backward;
     int64_t scratch;
-    struct param *param; /* leaf of a parameter or buffer */
-    const real *data;    /* leaf of a constant */
-    int input;           /* leaf of an input: its place among the inputs; else -1 */
+    int64_t prepared; /* of plans that only predict: what is made of parameters alone, and kept */
+    const char *algorithm; /* set by row.memory where there is a choice: "winograd"; else NULL */
+    struct param *param;   /* leaf of a parameter or buffer */
+    const real *data;      /* leaf of a constant */
+    int input;             /* leaf of an input: its place among the inputs; else -1 */
     struct graph *graph;
 };
 
@@ -153,6 +155,8 @@ struct run {
     char *arena;
     bool training;  /* batch statistics, dropout */
     bool invariant; /* a sample's bits may not depend on its company */
+    real *prepared; /* block of args.prepared; NULL: each run prepares for itself, in its work */
+    bool prepares;  /* this run is the one that fills it */
     struct error *error;
     int failed;                           /* set by run_fail */
     struct run_part parts[RUN_MAX_PARTS]; /* set by run_report */
@@ -201,6 +205,9 @@ static inline real *run_work(const struct run *r, const struct node *n)
 {
     return r->work[n->id];
 }
+/* Elements of node.prepared that outlive the run: forward fills them where run.prepares, and reads
+ * them else. NULL: there are none. prepared.c */
+real *run_prepared(const struct run *r, const struct node *n);
 static inline real *run_scratch(const struct run *r, int worker)
 {
     return (real *)(r->scratch + (size_t)worker * r->scratch_bytes);

@@ -1,6 +1,7 @@
-/* ops_conv.c: conv2d, its shapes and its row. The arithmetic is in conv_direct.c and, for depthwise
- * layers, in conv_depthwise.c. */
+/* ops_conv.c: conv2d, its shapes and its row. The arithmetic is in conv_direct.c,
+ * conv_winograd.c and, for depthwise layers, in conv_depthwise.c. */
 #include "conv.h"
+#include "graph.h"
 
 #include <limits.h>
 #include <stddef.h>
@@ -23,6 +24,8 @@ static const struct attr_def conv_attr_defs[] = {
      "parts of the channels that are convolved apart"},
     {"bias", ATTR_BOOL, offsetof(struct conv_attrs, bias), "true", 0, 0, NULL,
      "add a number to each output channel"},
+    {"winograd", ATTR_BOOL, offsetof(struct conv_attrs, winograd), "true", 0, 0, NULL,
+     "use Winograd's algorithm where it is faster; its rounding error is a few times larger"},
     {0},
 };
 
@@ -143,13 +146,17 @@ static struct conv conv_of(const struct node *n)
     v.taps = weight[2] * weight[3];
     v.k = v.taps * v.cg;
     v.depthwise = v.cg == 1 && v.og == 1;
+    v.winograd = a->winograd;
+    v.predicts = n->graph->invariant;
     return v;
 }
 
 /* A convolution of one channel to one is depthwise too, but long in pixels, not in channels. */
 const struct conv_method *conv_method(const struct conv *v)
 {
-    return v->depthwise && v->groups > 1 ? &conv_depthwise : &conv_direct;
+    if (v->depthwise && v->groups > 1)
+        return &conv_depthwise;
+    return v->winograd && conv_winograd_pays(v) ? &conv_winograd : &conv_direct;
 }
 
 static struct conv_job conv_job(const struct node *n, struct run *r)
@@ -165,15 +172,19 @@ static void conv_memory(struct node *n)
 {
     struct conv v = conv_of(n);
     struct conv_memory m = conv_method(&v)->memory(&v);
+    n->algorithm = conv_method(&v)->name;
     n->work.fixed = m.forward;
     n->work_backward.fixed = m.backward;
     n->scratch = m.scratch;
+    n->prepared = m.prepared;
 }
 
 static void conv_forward(const struct node *n, struct run *r)
 {
     struct conv_job j = conv_job(n, r);
     j.y = run_value(r, n);
+    j.prepared = run_prepared(r, n);
+    j.ready = j.prepared && !r->prepares;
     conv_method(&j.v)->forward(&j);
 }
 
@@ -192,16 +203,6 @@ static double conv_flops(const struct node *n)
     return 2.0 * (double)conv_of(n).k * (double)(n->size.sample + n->size.fixed);
 }
 
-void conv_reduce_bias(const double *parts, int64_t n_parts, int64_t o, real *dbias)
-{
-    for (int64_t i = 0; i < o; i++) {
-        double sum = 0;
-        for (int64_t p = 0; p < n_parts; p++)
-            sum += parts[p * o + i];
-        dbias[i] = (real)sum;
-    }
-}
-
 const struct op ops_conv[] = {
     {"conv2d", "convolution", 1, 1, conv_attr_defs, sizeof(struct conv_attrs), conv_params,
      conv_shape, conv_memory, conv_forward, conv_backward, conv_flops, OP_LAYOUT_LAST | OP_KEEPS_IN,
@@ -214,7 +215,8 @@ const struct op ops_conv[] = {
      "Nx5x6x7 out_channels=5 kernel_size=3 padding=1 groups=5;"
      "Nx4x7x7 out_channels=4 kernel_size=3 padding=2 stride=2 dilation=2 groups=4 bias=false;"
      "Nx3x4x4 out_channels=6 kernel_size=3 padding=1 groups=3;"
-     "Nx1x4x4 out_channels=1 kernel_size=2; Nx3x20x20 out_channels=2 kernel_size=3 padding=1",
+     "Nx1x4x4 out_channels=1 kernel_size=2; Nx3x20x20 out_channels=2 kernel_size=3 padding=1;"
+     "Nx16x4x5 out_channels=17 kernel_size=3 padding=1",
      "y[o,i,j] = bias[o] + sum over c,u,v of weight[o,c,u,v] x[c, i*stride - padding + u*dilation, "
      "j*stride - padding + v*dilation]"},
     {0},

@@ -215,6 +215,12 @@ const struct op ops_norm[] = {
      "Nx3x4x5; Nx18x3x2 eps=0.001; Nx2x5x5 affine=false; Nx2x3x3 momentum=-1;"
      "Nx2x2x3 track_running_stats=false",
      "y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var of each channel"},
+    {"batch_norm_relu", "normalisation", 1, 1, NULL, 0, NULL, NULL, batch_norm_memory,
+     batch_norm_relu_forward, batch_norm_relu_backward, batch_norm_flops, OP_INTERNAL | OP_KEEPS_IN,
+     NULL, "y = max(batch_norm(x), 0)"},
+    {"batch_norm_add_relu", "normalisation", 2, 2, NULL, 0, NULL, NULL, batch_norm_memory,
+     batch_norm_relu_forward, batch_norm_relu_backward, batch_norm_flops,
+     OP_INTERNAL | OP_KEEPS_IN | OP_KEEPS_OUT, NULL, "y = max(batch_norm(x) + other, 0)"},
     {"layer_norm", "normalisation", 1, 1, layer_norm_attr_defs, sizeof(struct layer_norm_attrs),
      layer_norm_params, layer_norm_shape, layer_norm_memory, layer_norm_forward,
      layer_norm_backward, layer_norm_flops, OP_KEEPS_IN,

@@ -1,5 +1,6 @@
-/* plan.c: compiling a graph for one purpose. First lowered (plan_lower.c), then placed
- * (plan_place.c); what is left is read-only and may be run by many threads, each with its own run.
+/* plan.c: compiling a graph for one purpose. First lowered (plan_lower.c), then fused
+ * (plan_fuse.c), then placed (plan_place.c); what is left is read-only and may be run by many
+ * threads, each with its own run.
  */
 #include "plan.h"
 
@@ -31,6 +32,7 @@ struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, st
     struct graph *lowered = graph_create(e);
     if (!lowered)
         return NULL;
+    lowered->invariant = !spec->training && !(spec->loss && (spec->n_wrt || spec->params_wrt));
     struct plan *p = arena_alloc(lowered->arena, sizeof *p);
     if (!p) {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
@@ -44,7 +46,7 @@ struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, st
                        .training = spec->training,
                        .params_wrt = spec->params_wrt,
                        .fence = spec->fence};
-    if (plan_lower(p, g, spec, e) || plan_place(p, spec, e))
+    if (plan_lower(p, g, spec, e) || (!spec->unfused && plan_fuse(p, e)) || plan_place(p, spec, e))
         plan_destroy(&p);
     return p;
 }
@@ -67,4 +69,33 @@ size_t plan_arena_bytes(const struct plan *p)
 int64_t plan_capacity(const struct plan *p)
 {
     return p->capacity;
+}
+
+/* ---- looking at it --------------------------------------------------------------------------- */
+
+static size_t slot_bytes(const struct plan *p, int slot)
+{
+    return slot < 0 ? 0 : p->slots[slot].bytes;
+}
+
+bool plan_step_at(const struct plan *p, int i, struct plan_step *step_r)
+{
+    for (int id = 0; id < p->n_nodes; id++) {
+        const struct node *n = p->graph->nodes[id];
+        if ((n->op->flags & OP_LEAF) || i-- > 0)
+            continue;
+        const size_t forward = slot_bytes(p, p->work_forward[id]);
+        const size_t backward = slot_bytes(p, p->work_backward[id]);
+        *step_r =
+            (struct plan_step){.name = n->name,
+                               .op = n->op->name,
+                               .algorithm = n->algorithm,
+                               .value_bytes = p->root[id] == id ? slot_bytes(p, p->value[id]) : 0,
+                               .saved_bytes = slot_bytes(p, p->saved[id]),
+                               .work_bytes = forward > backward ? forward : backward};
+        if (p->prepared[id] >= 0)
+            step_r->prepared_bytes = (size_t)n->prepared * sizeof(real);
+        return true;
+    }
+    return false;
 }

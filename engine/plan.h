@@ -45,6 +45,9 @@ struct plan {
 
     struct slot *slots;
     int n_slots, cap_slots;
+    int64_t *prepared;      /* of each node: where its part of a block of prepared begins, or -1 */
+    int64_t prepared_count; /* elements of a block */
+    uint64_t prepared_layout;          /* a digest of which parameters are where */
     size_t arena_bytes, scratch_bytes; /* scratch: of one thread */
 
     struct node **outputs; /* lowered, plain */
@@ -59,9 +62,15 @@ struct plan {
  * layout. -1: out of memory or BAD_GRAPH. */
 int plan_lower(struct plan *p, const struct graph *g, const struct plan_spec *spec,
                struct error *e);
+/* plan_fuse.c: puts what several operators do into one pass over memory, where the values between
+ * them are asked for by nobody. -1: out of memory. */
+int plan_fuse(struct plan *p, struct error *e);
 /* plan_place.c: decides the lifetime of every buffer and its place in the arena. */
 int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
 
+/* prepared.c: around a forward. `filled`: it got to its end. */
+void run_prepared_begin(struct run *r);
+void run_prepared_end(struct run *r, bool filled);
 /* profile.c: a pass of a node took this long. */
 void profile_add(struct profile *p, const struct node *n, enum run_pass pass, double seconds);
 

@@ -129,13 +129,43 @@ static void place_values(struct placing *pl)
         slot_extend(pl, p->value[p->loss->id], FOREVER);
 }
 
+/* FNV-1a of 64-bit words. */
+static uint64_t digest_add(uint64_t digest, uint64_t word)
+{
+    return (digest ^ word) * 0x100000001b3;
+}
+
+/* Parameters that are computed by the graph may be others in each run. */
+static bool params_are_leaves(const struct node *n)
+{
+    for (int i = n->n_data; i < n->n_in; i++)
+        if (n->in[i] && !n->in[i]->param)
+            return false;
+    return true;
+}
+
+/* The digest is of what the numbers are made of and of their count: equal digests, equal blocks. */
+static void place_prepared(struct placing *pl, const struct node *n)
+{
+    struct plan *p = pl->p;
+    p->prepared[n->id] = -1;
+    if (n->prepared == 0 || !p->graph->invariant || !params_are_leaves(n))
+        return;
+    p->prepared[n->id] = p->prepared_count;
+    p->prepared_count += (n->prepared + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
+    p->prepared_layout = digest_add(p->prepared_layout, (uint64_t)n->prepared);
+    for (int i = n->n_data; i < n->n_in; i++)
+        if (n->in[i])
+            p->prepared_layout = digest_add(p->prepared_layout, n->in[i]->param->offset + 1);
+}
+
 static void place_memory(struct placing *pl)
 {
     struct plan *p = pl->p;
     for (int i = 0; i < pl->n; i++) {
         struct node *n = p->graph->nodes[i];
         n->saved = n->work = n->work_backward = (struct extent){0, 0};
-        n->scratch = 0;
+        n->scratch = n->prepared = 0;
         if (n->op->memory)
             n->op->memory(n);
         int back = time_backward(pl, i);
@@ -149,6 +179,7 @@ static void place_memory(struct placing *pl)
             p->work_forward[i] = slot_add(pl, n->work, sizeof(real), i, i);
         if (backward && (again.sample || again.fixed))
             p->work_backward[i] = slot_add(pl, again, sizeof(real), back, back);
+        place_prepared(pl, n);
         pl->scratch_limit_passed |= n->scratch > SCRATCH_LIMIT;
         size_t scratch = (size_t)n->scratch * sizeof(real);
         scratch = (scratch + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
@@ -315,6 +346,9 @@ static bool make_arrays(struct placing *pl)
     p->saved = int_array(pl, pl->n, SLOT_NONE);
     p->work_forward = int_array(pl, pl->n, SLOT_NONE);
     p->work_backward = int_array(pl, pl->n, SLOT_NONE);
+    p->prepared = arena_array(p->graph->arena, (size_t)pl->n + 1, sizeof *p->prepared);
+    pl->failed |= !p->prepared;
+    p->prepared_layout = 0xcbf29ce484222325;
     p->wanted = bool_array(pl, pl->n);
     p->skip_backward = bool_array(pl, pl->n);
     p->sums = arena_array(p->graph->arena, (size_t)p->n_in + 1, sizeof *p->sums);

@@ -299,7 +299,10 @@ static int execute(struct run *r, const struct run_args *args, bool check, struc
     r->failed = 0;
     r->n_parts = 0;
     set_outside_pointers(r);
-    if (forward(r, check))
+    run_prepared_begin(r);
+    const int status = forward(r, check);
+    run_prepared_end(r, !status);
+    if (status)
         return -1;
     if (!p->backward)
         return 0;

@@ -33,6 +33,9 @@ bool api_infer_small(const struct request *q); /* infer_small.c */
 /* models_each, of those that the request's key may see. */
 void api_models_each(struct request *q, models_fn *f, void *arg);
 
+/* What metadata and configuration call the platform of a model. */
+#define API_PLATFORM "backpropd_graph"
+
 /* Checks the fields of the body, which is an object. */
 int api_check_body(const struct request *q, const struct field *fields, struct error *e);
 /* An entry of the body's "parameters"; NULL when it is not there. */
@@ -105,6 +108,7 @@ int api_zero_grad(struct request *q);
 int api_augment(struct request *q);          /* api_augment.c */
 int api_gradients(struct request *q);        /* api_gradients.c */
 int api_gradcheck(struct request *q);        /* api_gradcheck.c */
+int api_profile(struct request *q);          /* api_profile.c */
 int api_autograd(struct request *q);         /* api_autograd.c */
 int api_evaluation_start(struct request *q); /* api_evaluations.c */
 int api_evaluation_add(struct request *q);

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char platform[] = "backpropd_graph";
-
 /* ---- metadata -------------------------------------------------------------------------------- */
 
 static void write_tensor(struct json_out *w, const char *name, const struct node *n)
@@ -119,7 +117,7 @@ static int write_metadata(struct json_out *w, struct request *q, struct model *m
     out_open_array(w);
     int status = store_version_list(request_models(q)->store, m->id, write_version_number, w, e);
     out_close(w);
-    out_put_string(w, "platform", platform);
+    out_put_string(w, "platform", API_PLATFORM);
     write_leaves(w, "inputs", net->inputs, net->n_inputs);
     write_outputs(w, net);
     write_leaves(w, "targets", net->targets, net->n_targets);
@@ -173,69 +171,6 @@ int api_model_ready(struct request *q)
     out_put_string(&w, "name", request_model(q)->name);
     out_put_bool(&w, "ready", true);
     out_close(&w);
-    return reply_json(q, 200, &w);
-}
-
-/* ---- config: the description in force, and every layer --------------------------------------- */
-
-static void write_layer(struct json_out *w, const struct node *n)
-{
-    out_open_object(w);
-    out_put_string(w, "name", node_name(n));
-    out_put_string(w, "op", node_op(n));
-    api_put_shape(w, "output_shape", node_shape(n));
-    out_put_int(w, "parameter_count", node_param_count(n));
-    out_put_double(w, "flops_per_sample", node_flops(n));
-    out_close(w);
-}
-
-static void write_parameter(struct json_out *w, const struct param *p)
-{
-    out_open_object(w);
-    out_put_string(w, "name", p->name);
-    api_put_shape(w, "shape", &p->shape);
-    out_put_bool(w, "buffer", p->buffer);
-    out_put_bool(w, "frozen", p->frozen);
-    out_close(w);
-}
-
-/* As Triton's configuration has them: what is in force. */
-static void write_batching(struct json_out *w, const struct snapshot *s)
-{
-    int64_t slice = program_slice(s->program), max = s->batching.max_batch_size;
-    out_put_int(w, "max_batch_size", max ? max : slice);
-    out_key(w, "dynamic_batching");
-    out_open_object(w);
-    out_put_int(w, "max_queue_delay_microseconds", s->batching.max_queue_delay_microseconds);
-    out_close(w);
-}
-
-int api_model_config(struct request *q)
-{
-    struct snapshot s;
-    struct error e;
-    if (model_snapshot(request_model(q), &s, &e))
-        return reply_error(q, &e);
-    const struct graph *g = program_network(s.program)->graph;
-    struct json_out w = JSON_OUT_INIT;
-    out_open_object(&w);
-    out_put_string(&w, "name", request_model(q)->name);
-    out_put_string(&w, "platform", platform);
-    write_batching(&w, &s);
-    api_put_json(&w, "description", s.description);
-    out_key(&w, "layers");
-    out_open_array(&w);
-    for (int i = 0; i < graph_node_count(g); i++)
-        if (node_input_count(graph_node(g, i)) && node_name(graph_node(g, i))[0])
-            write_layer(&w, graph_node(g, i));
-    out_close(&w);
-    out_key(&w, "parameters");
-    out_open_array(&w);
-    for (int i = 0; i < graph_param_count(g); i++)
-        write_parameter(&w, graph_param(g, i));
-    out_close(&w);
-    out_close(&w);
-    snapshot_release(&s);
     return reply_json(q, 200, &w);
 }
 

@@ -204,6 +204,7 @@ void model_keep_spare(struct model *m, struct generation **g)
 {
     /* Nobody can take a new reference to a generation that is not published. */
     if (*g && !m->spare && __atomic_load_n(&(*g)->refs, __ATOMIC_ACQUIRE) == 1) {
+        generation_forget(*g);
         m->spare = *g;
         *g = NULL;
     }

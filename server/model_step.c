@@ -68,6 +68,7 @@ static int model_gradients(struct model *m, const struct batch *b, real *buffers
     struct program_use use = {.training = true,
                               .loss = true,
                               .params_wrt = true,
+                              .apart = m->recording != NULL,
                               .outputs = OUTPUT_PREDICTIONS,
                               .n = b->n};
     struct program_lease lease = {0};

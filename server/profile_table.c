@@ -9,6 +9,35 @@ double profiled_share(const struct profiled *p, const struct profile_row *row, e
     return seconds > 0 && p->peak > 0 ? row->flops[pass] / seconds / p->peak : 0;
 }
 
+/* ---- sums ------------------------------------------------------------------------------------ */
+
+static void row_add(struct profile_row *sum, const struct profile_row *row)
+{
+    for (int i = 0; i < RUN_PASSES; i++) {
+        sum->seconds[i] += row->seconds[i];
+        sum->flops[i] += row->flops[i];
+        sum->bytes[i] += row->bytes[i];
+    }
+}
+
+int profiled_operator(const struct profiled *p, int i, struct profile_row *sum_r)
+{
+    const struct profile_row *rows;
+    const int n = profile_rows(p->profile, &rows);
+    const char *op = node_op(rows[i].node);
+    int found = 0;
+    *sum_r = (struct profile_row){.node = rows[i].node};
+    for (int k = 0; k < n; k++) {
+        if (strcmp(node_op(rows[k].node), op) != 0)
+            continue;
+        if (k < i)
+            return 0;
+        found++;
+        row_add(sum_r, &rows[k]);
+    }
+    return found;
+}
+
 /* ---- lines ----------------------------------------------------------------------------------- */
 
 /* Milliseconds of a step, share of all, GFLOP/s, share of the peak, GB/s. */
@@ -41,37 +70,19 @@ static void print_head(const char *what, FILE *out)
             "GB/s");
 }
 
-static void row_add(struct profile_row *sum, const struct profile_row *row)
-{
-    for (int i = 0; i < RUN_PASSES; i++) {
-        sum->seconds[i] += row->seconds[i];
-        sum->flops[i] += row->flops[i];
-        sum->bytes[i] += row->bytes[i];
-    }
-}
-
 /* ---- the table ------------------------------------------------------------------------------- */
 
 /* Each operator once, where it first comes. */
-static void print_operators(const struct profiled *p, const struct profile_row *rows, int n,
-                            FILE *out)
+static void print_operators(const struct profiled *p, int n, FILE *out)
 {
     print_head("sum of", out);
     for (int i = 0; i < n; i++) {
-        struct profile_row sum = {0};
+        struct profile_row sum;
         char count[32];
-        const char *op = node_op(rows[i].node);
-        int first = i, found = 0;
-        for (int k = 0; k < n; k++) {
-            if (strcmp(node_op(rows[k].node), op) != 0)
-                continue;
-            first = k < first ? k : first;
-            found++;
-            row_add(&sum, &rows[k]);
-        }
+        const int found = profiled_operator(p, i, &sum);
         snprintf(count, sizeof count, "%d", found);
-        if (first == i)
-            print_line(p, count, op, &sum, out);
+        if (found)
+            print_line(p, count, node_op(sum.node), &sum, out);
     }
 }
 
@@ -86,7 +97,7 @@ void profile_table_print(const struct profiled *p, FILE *out)
         row_add(&sum, &rows[i]);
     }
     fputc('\n', out);
-    print_operators(p, rows, n, out);
+    print_operators(p, n, out);
     print_line(p, "all layers", "", &sum, out);
     fprintf(out,
             "\n%.3f ms a step, of them %.3f for the optimiser; %.1f examples/s; batch %lld, %d "

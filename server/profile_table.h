@@ -20,6 +20,10 @@ struct profiled {
 /* Operations a second in a pass of a row, over the peak; 0 where there are none. */
 double profiled_share(const struct profiled *p, const struct profile_row *row, enum run_pass pass);
 
+/* When row `i` is the first of its operator: how many there are, and their sums (`node` is the
+ * first's); else 0. */
+int profiled_operator(const struct profiled *p, int i, struct profile_row *sum_r);
+
 /* A table in plain text: a line a row in the order of forward, then the sums by operator. */
 void profile_table_print(const struct profiled *p, FILE *out);
 

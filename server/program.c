@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { MAX_PLANS = 12, MAX_IDLE = 2, MAX_SLICE = 64 };
+enum { PREPARED_SHARE = 4 }; /* of what is free: prepared weights leave room for what is needed */
 static const size_t SLICE_BYTES = 32 << 20; /* arena of one slice of inference, about */
 
 struct entry {
@@ -81,7 +82,8 @@ static struct plan *compile(const struct program *p, const struct program_use *u
                              .wrt = wrt,
                              .params_wrt = use->params_wrt,
                              .capacity = capacity_for(use->n),
-                             .threads = p->threads};
+                             .threads = p->threads,
+                             .unfused = use->apart};
     for (int i = 0; use->inputs_wrt && i < net->n_inputs; i++)
         if (node_dtype(net->inputs[i]) == DTYPE_REAL)
             wrt[spec.n_wrt++] = net->inputs[i];
@@ -93,8 +95,8 @@ static struct plan *compile(const struct program *p, const struct program_use *u
 static bool same_use(const struct program_use *a, const struct program_use *b)
 {
     return a->training == b->training && a->loss == b->loss && a->params_wrt == b->params_wrt &&
-           a->inputs_wrt == b->inputs_wrt && a->outputs == b->outputs && !a->n_layers &&
-           !b->n_layers && capacity_for(a->n) == capacity_for(b->n);
+           a->inputs_wrt == b->inputs_wrt && a->apart == b->apart && a->outputs == b->outputs &&
+           !a->n_layers && !b->n_layers && capacity_for(a->n) == capacity_for(b->n);
 }
 
 /* ---- the cache, under the lock --------------------------------------------------------------- */
@@ -256,6 +258,32 @@ void program_release(struct program_lease *l)
     program_unref(&l->program);
 }
 
+static void give_back(void *budget, size_t bytes)
+{
+    budget_give(budget, bytes);
+}
+
+struct prepared *program_prepared(const struct program_lease *l, struct generation *g)
+{
+    struct budget *budget = l->program->budget;
+    const struct plan *plan = ((const struct entry *)l->entry)->plan;
+    const size_t bytes = plan_prepared_bytes(plan);
+    struct prepared *b = generation_prepared(g);
+    if (b || bytes == 0 || __atomic_fetch_add(&g->predictions, 1, __ATOMIC_RELAXED) == 0)
+        return b;
+    struct error full;
+    const size_t used = budget_used(budget);
+    if (used > budget->limit || bytes > (budget->limit - used) / PREPARED_SHARE ||
+        budget_take(budget, bytes, "prepared weights", &full))
+        return NULL;
+    b = prepared_create(plan, give_back, budget);
+    if (b)
+        generation_prepare(g, &b);
+    else
+        budget_give(budget, bytes);
+    return generation_prepared(g);
+}
+
 int program_bytes(struct program *p, const struct program_use *use, size_t *bytes_r,
                   struct error *e)
 {
@@ -263,6 +291,19 @@ int program_bytes(struct program *p, const struct program_use *use, size_t *byte
     if (!plan)
         return -1;
     *bytes_r = plan_arena_bytes(plan);
+    plan_destroy(&plan);
+    return 0;
+}
+
+int program_steps(struct program *p, const struct program_use *use, program_step_fn *f, void *arg,
+                  struct error *e)
+{
+    struct plan *plan = compile(p, use, e);
+    struct plan_step step;
+    if (!plan)
+        return -1;
+    for (int i = 0; plan_step_at(plan, i, &step); i++)
+        f(arg, &step);
     plan_destroy(&plan);
     return 0;
 }

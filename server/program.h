@@ -13,6 +13,7 @@ struct program_use {
     bool loss;        /* computes the loss: needs targets */
     bool params_wrt;  /* gradients of the parameters */
     bool inputs_wrt;  /* gradients of the real inputs */
+    bool apart;       /* each operator in a pass of its own, for run_args.observe: the same bits */
     unsigned outputs; /* bit i: network.outputs[i]; OUTPUT_ of the others */
     int64_t n;        /* batch: rounded up to a capacity */
     /* Gradients of these nodes too, behind those of the inputs. A plan with some is made for one
@@ -44,6 +45,11 @@ int program_acquire(struct program *p, const struct program_use *use, struct pro
                     struct error *e);
 void program_release(struct program_lease *l);
 
+/* The block for what runs make of this generation's parameters, counted in the budget; NULL: none.
+ * A generation gets one with its second prediction: one that is soon followed by the next is not
+ * worth it. The caller holds both. */
+struct prepared *program_prepared(const struct program_lease *l, struct generation *g);
+
 /* Place of an output among run_output(): the bits of `outputs` below it. */
 int program_output_place(unsigned outputs, unsigned bit);
 
@@ -53,6 +59,11 @@ int program_output_rows(const struct program *p, unsigned outputs, int64_t *row_
 
 /* Bytes that one run for this use takes. */
 int program_bytes(struct program *p, const struct program_use *use, size_t *bytes_r,
+                  struct error *e);
+
+/* Calls f for each step of a plan for this use. */
+typedef void program_step_fn(void *arg, const struct plan_step *step);
+int program_steps(struct program *p, const struct program_use *use, program_step_fn *f, void *arg,
                   struct error *e);
 
 /* The largest batch that inference runs at once; larger ones are cut. */

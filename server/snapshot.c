@@ -41,6 +41,7 @@ int snapshot_gradients(const struct snapshot *s, struct pool *pool, const struct
                               .loss = true,
                               .params_wrt = true,
                               .inputs_wrt = wish->inputs,
+                              .apart = wish->observe != NULL,
                               .outputs = OUTPUT_PREDICTIONS,
                               .n = b->n,
                               .layers = wish->layers,
@@ -134,6 +135,7 @@ int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const str
         int64_t n = b->n - begin < slice ? b->n - begin : slice;
         struct batch part = batch_from(net, b, begin, n);
         struct run_args args = model_run_args(net, pool, &part, s->generation, s->at.draw);
+        args.prepared = program_prepared(&lease, s->generation);
         const real *out[NETWORK_MAX_IO + 2];
         status = run_execute(lease.run, &args, e);
         for (int i = 0; i < __builtin_popcount(outputs); i++)

@@ -64,6 +64,8 @@ static int open_run(struct trainer *t, bool training, int threads, struct error 
     t->pool = pool_create(threads, e);
     t->plan = t->pool ? plan_create(t->net->graph, &spec, e) : NULL;
     t->run = t->plan ? run_create(t->plan, e) : NULL;
+    if (t->run && !training && plan_prepared_bytes(t->plan))
+        t->prepared = prepared_create(t->plan, NULL, NULL);
     return t->run ? 0 : -1;
 }
 
@@ -96,6 +98,7 @@ int trainer_open_inference(struct trainer *t, const char *description, int64_t b
 void trainer_close(struct trainer *t)
 {
     run_destroy(&t->run);
+    prepared_destroy(&t->prepared);
     plan_destroy(&t->plan);
     pool_destroy(&t->pool);
     generation_unref(&t->now);
@@ -147,6 +150,7 @@ int trainer_step(struct trainer *t, struct error *e)
 
 int trainer_infer(struct trainer *t, struct error *e)
 {
-    const struct run_args args = arguments(t);
+    struct run_args args = arguments(t);
+    args.prepared = t->prepared;
     return run_execute(t->run, &args, e);
 }

@@ -10,9 +10,10 @@ struct trainer {
     struct pool *pool;
     struct plan *plan; /* training with gradients of all parameters; or inference */
     struct run *run;
-    struct generation *now, *next;            /* inference: no next */
-    real *grads;                              /* block of parameters; inference: NULL */
-    void *data[2 * NETWORK_MAX_IO];           /* of each input leaf, then of each target leaf */
+    struct prepared *prepared;      /* inference: packed weights of `now`; NULL: there are none */
+    struct generation *now, *next;  /* inference: no next */
+    real *grads;                    /* block of parameters; inference: NULL */
+    void *data[2 * NETWORK_MAX_IO]; /* of each input leaf, then of each target leaf */
     const void *pointers[2 * NETWORK_MAX_IO]; /* the same, as run_args wants them */
     int64_t batch;
     double lr[NETWORK_MAX_GROUPS + 1];

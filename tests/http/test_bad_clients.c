@@ -16,7 +16,7 @@
 
 enum { PATIENCE_MS = 60000 };
 
-static const char line[] = "POST /v2/autograd HTTP/1.1\r\nHost: x\r\n";
+static const char line[] = "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\n";
 static const char expression[] = "{\"expression\":\"1\"}"; /* 18 bytes */
 
 static void sleep_ms(int ms)
@@ -73,7 +73,7 @@ static void expect_slow(struct answer *a)
 static void slow_headers(struct daemon *d)
 {
     static const char *const begins[] = {"", "GET /v2 HTTP/1.1\r\n",
-                                         "GET /v2 HTTP/1.1\r\nHost: x\r\nA: "};
+                                         "GET /v2 HTTP/1.1\r\nHost: localhost\r\nA: "};
     for (size_t i = 0; i < sizeof begins / sizeof *begins; i++) {
         int fd = raw_connect(d->client);
         assert_true(send_text(fd, begins[i]));
@@ -136,7 +136,7 @@ static void idle(struct daemon *d)
 {
     int fd = raw_connect(d->client);
     struct answer *a = raw_answer(d->client);
-    send_text(fd, "GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n");
+    send_text(fd, "GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_true(raw_receive(fd, a, PATIENCE_MS));
     answer_expect(a, 200);
     assert_null(strstr(a->body, "408"));
@@ -169,7 +169,7 @@ static void read_slowly(struct daemon *d, size_t step, int every_ms)
                   "{\"inputs\":[{\"shape\":[-1,1]}],\"layers\":[{\"op\":\"linear\","
                   "\"out_features\":2000000}]}");
     snprintf(request, sizeof request,
-             "POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s",
+             "POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
              sizeof body - 1, body);
     int fd = raw_connect(d->client);
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
@@ -253,14 +253,14 @@ static void endless_chunks(struct daemon *d)
 static void header_floods(struct daemon *d)
 {
     struct text t = {0};
-    text_add(&t, "GET /v2 HTTP/1.1\r\nHost: x\r\n");
+    text_add(&t, "GET /v2 HTTP/1.1\r\nHost: localhost\r\n");
     for (int i = 0; i < 20000; i++)
         text_add(&t, "A%d: b\r\n", i);
     struct answer *a = client_raw(d->client, t.data, t.size, false, 5000);
     assert_int_equal(a->status, 431);
     text_free(&t);
     t = (struct text){0};
-    text_add(&t, "GET /v2 HTTP/1.1\r\nHost: x\r\nA: ");
+    text_add(&t, "GET /v2 HTTP/1.1\r\nHost: localhost\r\nA: ");
     for (int i = 0; i < 20000; i++)
         text_add(&t, "bbbbbbbbbb");
     a = client_raw(d->client, t.data, t.size, false, 5000);
@@ -280,7 +280,7 @@ static void header_floods(struct daemon *d)
 static void header_limit(struct daemon *d)
 {
     struct text t = {0};
-    text_add(&t, "GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nA: ");
+    text_add(&t, "GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nA: ");
     for (int i = 0; i < 1000; i++)
         text_add(&t, "bbbbbbbbbb");
     text_add(&t, "\r\n\r\n");
@@ -323,7 +323,7 @@ static void many_connections(struct daemon *d)
     assert_non_null(fds);
     for (int i = 0; i < n; i++) {
         fds[i] = raw_connect(d->client);
-        send_text(fds[i], i % 2 ? "GET /v2 HTTP/1.1\r\nHost: x\r\n" : "");
+        send_text(fds[i], i % 2 ? "GET /v2 HTTP/1.1\r\nHost: localhost\r\n" : "");
         if (i % 1000 == 999)
             healthy(d);
     }
@@ -367,7 +367,7 @@ static void smuggling(struct daemon *d)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct text t = {0};
         text_add(&t, "%s%s\r\n%s", line, rows[i], expression);
-        text_add(&t, "GET /v2/smuggled HTTP/1.1\r\nHost: x\r\n\r\n");
+        text_add(&t, "GET /v2/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n");
         struct answer *a = client_raw(d->client, t.data, t.size, false, 5000);
         bool refused = a->status == 400 || a->status == 411 || a->status == 413;
         if (!refused || strstr(a->body, "smuggled"))

@@ -378,7 +378,7 @@ static void statistics(struct daemon *d)
 static void gone_while_waiting(struct daemon *d)
 {
     static const char request[] =
-        "POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 24\r\n\r\n"
+        "POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 24\r\n\r\n"
         "{\"inputs\":[[1,2,3,4.25]]}";
     struct sender s = {.body = strdup("{\"inputs\":[[4,3,2,1]]}")};
     remote_create(d->client, "m", remote_mlp);

@@ -353,7 +353,7 @@ static void memory(struct daemon *d)
         assert_true(a->status == 200 || a->status == 400 || a->status == 422);
         free(b.data);
         a = client_get(d->client, "/v2");
-        if (i == 0)
+        if (i < 4) /* the first predictions keep a run and packed weights */
             used = answer_number(a, "memory_used_bytes");
         assert_true(answer_number(a, "memory_used_bytes") == used);
     }

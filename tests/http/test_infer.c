@@ -347,26 +347,26 @@ static void wait_for_answers(struct asker askers[ASKERS])
 
 /* Each answer is that of the one generation that it names: a twin, trained alone with the same
  * batches, says what that is. */
-static void while_training(struct daemon *d)
+static void answers_while_training(struct daemon *d, const char *model, int pixels)
 {
     struct client *c = d->client;
     static double truth[STEPS + 1][3];
     static struct asker askers[ASKERS];
     pthread_t threads[ASKERS];
-    const char *question = remote_inputs(c, 99, 1, 4, NULL);
-    remote_create(c, "twin", remote_mlp);
-    remote_create(c, "m", remote_mlp);
+    const char *question = remote_inputs(c, 99, 1, pixels, NULL);
+    remote_create(c, "twin", model);
+    remote_create(c, "m", model);
     for (int i = 0; i <= STEPS; i++) {
         remote_numbers(remote_post(c, "twin", "infer", question), "outputs.0.data", truth[i], 3);
         if (i < STEPS)
-            remote_step(c, "twin", (unsigned)i, 4);
+            remote_step(c, "twin", (unsigned)i, pixels);
     }
     for (int k = 0; k < ASKERS; k++) {
         askers[k] = (struct asker){.address = d->address, .question = question};
         assert_int_equal(pthread_create(&threads[k], NULL, ask, &askers[k]), 0);
     }
     for (int i = 0; i < STEPS; i++) {
-        remote_step(c, "m", (unsigned)i, 4);
+        remote_step(c, "m", (unsigned)i, pixels);
         if (i % 20 == 10)
             wait_for_answers(askers);
     }
@@ -386,12 +386,26 @@ static void while_training(struct daemon *d)
     assert_same_state(remote_hash(c, "m"), remote_hash(c, "twin"));
 }
 
+static void while_training(struct daemon *d)
+{
+    answers_while_training(d, remote_mlp, 4);
+}
+
+/* Weights of convolutions are packed for a generation when it is asked again: by several askers at
+ * once here, while the twin is asked once. */
+static void while_training_packed(struct daemon *d)
+{
+    answers_while_training(d, remote_cnn, 36);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(answer_form),    DAEMON_TEST(outputs_on_request), DAEMON_TEST(statistics),
-        DAEMON_TEST(classification), DAEMON_TEST(short_forms),        DAEMON_TEST(several_inputs),
-        DAEMON_TEST(not_finite),     DAEMON_TEST(batch_is_singles),   DAEMON_TEST(while_training),
+        DAEMON_TEST(answer_form),    DAEMON_TEST(outputs_on_request),
+        DAEMON_TEST(statistics),     DAEMON_TEST(classification),
+        DAEMON_TEST(short_forms),    DAEMON_TEST(several_inputs),
+        DAEMON_TEST(not_finite),     DAEMON_TEST(batch_is_singles),
+        DAEMON_TEST(while_training), DAEMON_TEST(while_training_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,45 @@ static void expanded_is_the_same(struct daemon *d)
     }
 }
 
+/* Fused layers are one step; convolutions say how they are computed, and a layer may refuse
+ * Winograd's algorithm. */
+static void plan_shown(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m",
+                  "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,16,16,16]}],\"layers\":["
+                  "{\"name\":\"a\",\"op\":\"conv2d\",\"out_channels\":16,\"kernel_size\":3,"
+                  "\"padding\":1},{\"name\":\"b\",\"op\":\"batch_norm2d\"},{\"op\":\"relu\"},"
+                  "{\"name\":\"c\",\"op\":\"conv2d\",\"out_channels\":16,\"kernel_size\":3,"
+                  "\"padding\":1,\"winograd\":false},{\"op\":\"flatten\"},"
+                  "{\"op\":\"linear\",\"out_features\":2}],\"loss\":\"cross_entropy\"}");
+    assert_null(answer_find(remote_get(c, "m", "/config"), "plan"));
+    struct answer *a = remote_get(c, "m", "/config?plan=1");
+    static const char *const purposes[] = {"infer", "train"};
+    for (int i = 0; i < 2; i++) {
+        json_t *step, *plan = json_object_get(answer_find(a, "plan"), purposes[i]);
+        const char *found[3] = {"", "", ""};
+        size_t k;
+        json_array_foreach(plan, k, step)
+        {
+            const char *name = json_string_value(json_object_get(step, "name"));
+            json_t *algorithm = json_object_get(step, "algorithm");
+            /* A change of layout behind a layer has its name too. */
+            if (name[0] && strchr("abc", name[0]) && !name[1] && !found[name[0] - 'a'][0])
+                found[name[0] - 'a'] =
+                    json_string_value(algorithm ? algorithm : json_object_get(step, "op"));
+            assert_string_not_equal(json_string_value(json_object_get(step, "op")), "relu");
+            if (algorithm)
+                assert_true((json_integer_value(json_object_get(step, "prepared_bytes")) > 0) ==
+                            (i == 0));
+        }
+        assert_string_equal(found[0], "winograd");
+        assert_string_equal(found[1], "batch_norm_relu");
+        assert_string_equal(found[2], "direct");
+    }
+    answer_refused(remote_call(c, "GET", "m", "/config?plan=2", NULL), 400, "bad_query", "plan");
+}
+
 static void same_seed_same_model(struct daemon *d)
 {
     struct client *c = d->client;
@@ -229,6 +268,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(create_again),
         DAEMON_TEST(expanded_is_the_same),
+        DAEMON_TEST(plan_shown),
         DAEMON_TEST(same_seed_same_model),
         DAEMON_TEST(names),
         DAEMON_TEST(metadata),

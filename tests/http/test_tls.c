@@ -168,7 +168,7 @@ static size_t first_bytes(const char *text)
 
 static void plain_http_is_told(struct daemon *d)
 {
-    static const char request[] = "GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    static const char request[] = "GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
     struct path ca = certificates(d, "first", -60, 3600);
     start_tls(d);
     struct answer *a = client_raw(d->client, request, sizeof request - 1, false, 5000);

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GET  "GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
-#define POST "POST /v2/autograd HTTP/1.1\r\nHost: x\r\n"
+#define GET  "GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n"
+#define POST "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\n"
 
 static void check_alive(struct daemon *d)
 {
@@ -47,6 +47,7 @@ static void framing(struct daemon *d)
         {POST "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n" GET
               "\r\n",
          "bad_header", 400},
+        {POST "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", "bad_header", 400},
         {POST "Transfer-Encoding: gzip\r\n\r\n{}", "bad_header", 400},
         {POST "Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "bad_header", 400},
         {POST "Content-Length: 999999999999\r\n\r\n{}", "body_too_large", 413},
@@ -56,16 +57,11 @@ static void framing(struct daemon *d)
         {POST "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", NULL, 400},
         {POST "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffffffff\r\n{}\r\n", NULL, 413},
         {GET "no colon\r\n\r\n", NULL, 400},
-        {"GET /v2/health/live HTTP/9.9\r\nHost: x\r\n\r\n", NULL, 505},
-        {"GET /v2/health/live FTP/1.1\r\nHost: x\r\n\r\n", NULL, 400},
+        {"GET /v2/health/live HTTP/9.9\r\nHost: localhost\r\n\r\n", NULL, 505},
+        {"GET /v2/health/live FTP/1.1\r\nHost: localhost\r\n\r\n", NULL, 400},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         refused(d, rows[i].text, strlen(rows[i].text), rows[i].status, rows[i].code);
-    /* The same length twice is one length. */
-    static const char twice[] =
-        POST "Content-Length: 2\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
-    struct answer *a = client_raw(d->client, twice, sizeof twice - 1, false, 20000);
-    assert_non_null(strstr(a->body, "\"missing_field\""));
 }
 
 /* Lines of `size` bytes: what fits the memory of a connection is read, the rest refused. */
@@ -76,8 +72,8 @@ static void long_lines(struct daemon *d)
         size_t size;
         int status;
     } rows[] = {
-        {"GET /", " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 7000, 404},
-        {"GET /", " HTTP/1.1\r\nHost: x\r\n\r\n", 100000, 414},
+        {"GET /", " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 7000, 404},
+        {"GET /", " HTTP/1.1\r\nHost: localhost\r\n\r\n", 100000, 414},
         {GET "A: ", "\r\nConnection: close\r\n\r\n", 7000, 200},
         {GET "A: ", "\r\n\r\n", 100000, 431},
     };

@@ -18,8 +18,8 @@ enum { STEPS = 10, BATCH_MOST = 64 };
 
 #define ADAMW "\"optimizer\":{\"op\":\"adamw\",\"lr\":0.001},\"clip_grad_norm\":1.0,\"seed\":3}"
 
-/* Grouped, depthwise, strided, dilated, 1x1 and wide convolutions, an image of few and of many
- * channels, all pools, dropout on images and rows, a residual sum. */
+/* Grouped, depthwise, strided, dilated, 1x1, wide and Winograd's convolutions, an image of few and
+ * of many channels, all pools, dropout on images and rows, a residual sum. */
 static const char cnn[] =
     "{\"inputs\":[{\"name\":\"image\",\"shape\":[-1,3,20,20]}],\"layers\":["
     "{\"op\":\"conv2d\",\"out_channels\":24,\"kernel_size\":3,\"padding\":1},"
@@ -28,7 +28,9 @@ static const char cnn[] =
     "{\"op\":\"batch_norm2d\"},{\"op\":\"silu\"},"
     "{\"op\":\"conv2d\",\"out_channels\":24,\"kernel_size\":1,\"bias\":false},"
     "{\"op\":\"batch_norm2d\",\"name\":\"deep\"},"
-    "{\"op\":\"add\",\"inputs\":[\"stem\",\"deep\"]},{\"op\":\"dropout\",\"p\":0.2},"
+    "{\"op\":\"add\",\"inputs\":[\"stem\",\"deep\"]},"
+    "{\"op\":\"conv2d\",\"out_channels\":24,\"kernel_size\":3,\"padding\":1},"
+    "{\"op\":\"dropout\",\"p\":0.2},"
     "{\"op\":\"max_pool2d\",\"kernel_size\":3,\"stride\":2,\"padding\":1},"
     "{\"op\":\"conv2d\",\"out_channels\":48,\"kernel_size\":3,\"padding\":1,\"groups\":4},"
     "{\"op\":\"leaky_relu\"},{\"op\":\"avg_pool2d\",\"kernel_size\":2},"

@@ -1,0 +1,295 @@
+/* conv_winograd.c: convolution with kernels of 3 x 3 and stride 1 by Winograd's algorithm
+ * F(4x4, 3x3) (Lavin and Gray 2016), and the gradient of the image, which is the same convolution
+ * of dy with the kernel flipped.
+ *
+ * A tile of 4 x 4 outputs sees a square d of 6 x 6 pixels. With g the kernel,
+ *     y = A^T [ sum over channels of (G g G^T) * (B^T d B) ] A,
+ * where * is number by number: 36 multiplications for each pair of channels instead of 144. The
+ * sums over channels are 36 products of matrices, one for each point: [tiles][c] by [c][o].
+ *
+ * The points are 0, +-sqrt(1/2), +-sqrt(2) and infinity: with them the rounding error is half of
+ * that with the usual 0, +-1, +-2 (about 1e-6 relative to the result instead of 3e-7 of a direct
+ * sum). The matrices are in kernels_winograd.h.
+ *
+ * Weights are packed as for the direct convolution and then transformed, once a call. Tiles of all
+ * images are cut into blocks; a block's squares are transformed to V [36][tiles][c], the products
+ * M [36][tiles][o] are taken by rows_product, and M is transformed into y. V and M are a worker's
+ * scratch, of a size that stays in its cache. A number of y is a fixed sequence of operations
+ * whatever block its tile is in: the same bits at any number of threads and in any company. */
+#include "conv_winograd.h"
+
+#include <string.h>
+
+enum { TILES_MOST = 96, TASKS_ENOUGH = 4, SLICE_BYTES = 32 * 1024 };
+
+/* ---- tiles ----------------------------------------------------------------------------------- */
+
+struct winograd_tiles winograd_tiles(const struct conv *v)
+{
+    struct winograd_tiles t = {(v->oh + WINOGRAD_TILE - 1) / WINOGRAD_TILE,
+                               (v->ow + WINOGRAD_TILE - 1) / WINOGRAD_TILE, 0};
+    t.count = v->images * t.down * t.across;
+    return t;
+}
+
+void winograd_pixels(const struct winograd_square *s, const real *image, const real *outside,
+                     const real **at)
+{
+    for (int64_t y = s->y; y < s->y + s->n; y++)
+        for (int64_t x = s->x; x < s->x + s->n; x++)
+            *at++ =
+                y >= 0 && y < s->h && x >= 0 && x < s->w ? image + (y * s->w + x) * s->c : outside;
+}
+
+void winograd_input_pixels(const struct conv *v, const real *x, int64_t t, const real *outside,
+                           const real **at)
+{
+    const struct winograd_tiles tiles = winograd_tiles(v);
+    const int64_t each = tiles.down * tiles.across, in = t % each;
+    winograd_pixels(
+        &(struct winograd_square){WINOGRAD_SIDE, v->h, v->w, v->c,
+                                  in / tiles.across * WINOGRAD_TILE - v->window.padding[HEIGHT],
+                                  in % tiles.across * WINOGRAD_TILE - v->window.padding[WIDTH]},
+        x + t / each * v->h * v->w * v->c, outside, at);
+}
+
+void winograd_output_pixels(const struct conv *v, const real *y, int64_t t, const real *outside,
+                            const real **at)
+{
+    const struct winograd_tiles tiles = winograd_tiles(v);
+    const int64_t each = tiles.down * tiles.across, in = t % each;
+    winograd_pixels(&(struct winograd_square){WINOGRAD_TILE, v->oh, v->ow, v->o,
+                                              in / tiles.across * WINOGRAD_TILE,
+                                              in % tiles.across * WINOGRAD_TILE},
+                    y + t / each * v->oh * v->ow * v->o, outside, at);
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+/* Elements of a point's plane of the packed weights. */
+static int64_t weights_plane(const struct conv *v)
+{
+    return kernels_packed(kernels(), v->c, v->o) + WINOGRAD_PAD;
+}
+
+struct transform {
+    const struct conv *v;
+    const real *packed;
+    real *points;
+};
+
+/* A panel is [9][c][width] as it is packed, and [c][width] of each point's plane. */
+static void transform_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct transform *t = arg;
+    const struct conv *v = t->v;
+    const struct kernels *f = kernels();
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t count = kernels_panel_width(f, v->o, i) * v->c, at = i * f->panel * v->c;
+        f->winograd_weights(t->packed + WINOGRAD_TAPS * at, count, count, t->points + at,
+                            weights_plane(v));
+    }
+}
+
+/* ---- the products of a block ----------------------------------------------------------------- */
+
+struct task {
+    const struct conv *v;
+    struct run *r;
+    const real *x, *points, *bias;
+    real *y;
+    int64_t tiles, blocks; /* of a block; blocks */
+    int64_t slices, width; /* of the output channels, for several threads on one block */
+};
+
+/* Tiles of a block: V and M stay in the second cache, and weights are used often enough. */
+static int64_t block_tiles(const struct conv *v)
+{
+    const int64_t channels = v->c + v->o;
+    return channels <= 256 ? 36 : channels <= 512 ? 48 : 96;
+}
+
+static int64_t input_plane(const struct task *t)
+{
+    return t->tiles * winograd_width(t->v->c) + WINOGRAD_PAD;
+}
+
+static int64_t product_plane(const struct task *t)
+{
+    return t->tiles * t->width + WINOGRAD_PAD;
+}
+
+/* Rows of weights that stay in the nearest cache. */
+static int64_t slice_rows(void)
+{
+    return SLICE_BYTES / (kernels()->panel * (int64_t)sizeof(real));
+}
+
+/* Output channels [first, first + cols) of one point. */
+static void multiply_point(const struct task *t, int64_t point, int64_t rows,
+                           const real *const *row, int64_t first, int64_t cols, real *m)
+{
+    const int64_t most = slice_rows(), plane = input_plane(t);
+    struct rows_product p = {.rows = rows,
+                             .cols = cols,
+                             .row = row,
+                             .runs = 1,
+                             .packed = t->points + point * weights_plane(t->v) + first * t->v->c,
+                             .k = t->v->c,
+                             .y = m + point * product_plane(t),
+                             .ldy = t->width};
+    for (int64_t from = 0; from < t->v->c; from += most) {
+        const int64_t offset = point * plane + from, left = t->v->c - from;
+        p.offset = &offset;
+        p.length = left < most ? left : most;
+        p.first = from;
+        p.add = from > 0;
+        kernels()->rows_product(&p);
+    }
+}
+
+static void block_outputs(const struct task *t, int64_t first_tile, int64_t n, int64_t first,
+                          int64_t cols, const real *m)
+{
+    for (int64_t q = 0; q < n; q++) {
+        const real *at[WINOGRAD_TILE * WINOGRAD_TILE];
+        real *to[WINOGRAD_TILE * WINOGRAD_TILE];
+        winograd_output_pixels(t->v, t->y, first_tile + q, NULL, at);
+        for (int i = 0; i < WINOGRAD_TILE * WINOGRAD_TILE; i++)
+            to[i] = at[i] ? t->y + (at[i] - t->y) + first : NULL;
+        kernels()->winograd_output(m + q * t->width, product_plane(t), cols,
+                                   t->bias ? t->bias + first : NULL, to);
+    }
+}
+
+static void block_product(const struct task *t, int64_t block, int64_t slice, real *scratch)
+{
+    const struct conv *v = t->v;
+    const int64_t first = slice * t->width, left = v->o - first, width = winograd_width(v->c);
+    const int64_t begin = block * t->tiles, rest = winograd_tiles(v).count - begin;
+    const int64_t n = rest < t->tiles ? rest : t->tiles, cols = left < t->width ? left : t->width;
+    real *m = scratch + WINOGRAD_POINTS * input_plane(t);
+    real *zeros = m + WINOGRAD_POINTS * product_plane(t);
+    const real *row[TILES_MOST];
+    if (left <= 0)
+        return;
+    memset(zeros, 0, (size_t)v->c * sizeof *zeros);
+    for (int64_t q = 0; q < n; q++) {
+        const real *at[WINOGRAD_POINTS];
+        row[q] = scratch + q * width;
+        winograd_input_pixels(v, t->x, begin + q, zeros, at);
+        kernels()->winograd_input(at, v->c, scratch + q * width, input_plane(t));
+    }
+    for (int64_t point = 0; point < WINOGRAD_POINTS; point++)
+        multiply_point(t, point, n, row, first, cols, m);
+    block_outputs(t, begin, n, first, cols, m);
+}
+
+static void blocks_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct task *t = arg;
+    for (int64_t i = begin; i < end; i++)
+        block_product(t, i / t->slices, i % t->slices, run_scratch(t->r, worker));
+}
+
+/* `work`: the packed weights, then those of points, unless these are kept. */
+static const real *transform_weights(const struct conv *v, const struct conv_job *j,
+                                     enum conv_packing packing)
+{
+    const struct kernels *f = kernels();
+    const int64_t panels = (v->o + f->panel - 1) / f->panel;
+    struct transform t = {v, j->work, j->prepared};
+    if (j->ready)
+        return j->prepared;
+    if (!t.points)
+        t.points = j->work + conv_packed_size(&j->v, packing);
+    conv_pack(j, packing, j->work);
+    run_for(j->r, panels, grain_rows(v->c * f->panel * WINOGRAD_POINTS), transform_range, &t);
+    return t.points;
+}
+
+static void convolve(const struct conv *v, const struct conv_job *j, enum conv_packing packing,
+                     const real *x, const real *bias, real *y)
+{
+    const struct kernels *f = kernels();
+    const int64_t panels = (v->o + f->panel - 1) / f->panel;
+    struct task t = {.v = v, .r = j->r, .x = x, .bias = bias, .y = y};
+    t.points = transform_weights(v, j, packing);
+    t.tiles = block_tiles(v);
+    t.blocks = (winograd_tiles(v).count + t.tiles - 1) / t.tiles;
+    t.slices = t.blocks > 0 ? (TASKS_ENOUGH + t.blocks - 1) / t.blocks : 1;
+    t.slices = t.slices < panels ? t.slices : panels;
+    t.width = (panels + t.slices - 1) / t.slices * f->panel;
+    t.width = t.width < winograd_width(v->o) ? t.width : winograd_width(v->o);
+    run_for(j->r, t.blocks * t.slices, 1, blocks_range, &t);
+}
+
+/* ---- the method ------------------------------------------------------------------------------ */
+
+static void winograd_forward(const struct conv_job *j)
+{
+    convolve(&j->v, j, PACK_FORWARD, j->x, j->bias, j->y);
+}
+
+static void winograd_backward(const struct conv_job *j)
+{
+    struct conv u;
+    if (j->dx && conv_transposed(&j->v, &u))
+        convolve(&u, j, PACK_FLIPPED, j->dy, NULL, j->dx);
+    if (j->dweight)
+        winograd_weight_backward(j, j->work);
+    if (j->dbias)
+        conv_bias_backward(j, j->work);
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t convolve_scratch(const struct conv *v)
+{
+    const struct task t = {.v = v, .tiles = block_tiles(v), .width = winograd_width(v->o)};
+    return WINOGRAD_POINTS * (input_plane(&t) + product_plane(&t)) + winograd_width(v->c);
+}
+
+static struct conv_memory winograd_memory(const struct conv *v)
+{
+    struct conv u;
+    struct conv_memory m = winograd_weight_memory(v);
+    m.prepared = WINOGRAD_POINTS * weights_plane(v);
+    m.forward = conv_packed_size(v, PACK_FORWARD) + m.prepared;
+    m.scratch = larger(m.scratch, convolve_scratch(v));
+    m.backward = larger(m.backward, conv_bias_memory(v));
+    if (conv_transposed(v, &u)) {
+        m.backward = larger(m.backward, conv_packed_size(v, PACK_FLIPPED) +
+                                            WINOGRAD_POINTS * weights_plane(&u));
+        m.scratch = larger(m.scratch, convolve_scratch(&u));
+    }
+    return m;
+}
+
+/* Few channels do not pay for the transforms of tiles, few tiles of one image not for that of the
+ * weights, and tiles that hang over the edge for little more than half of the products. */
+static bool tiles_pay(const struct conv *v)
+{
+    enum { CHANNELS_FEWEST = 16, TILES_FEWEST = 16 };
+    const struct winograd_tiles t = winograd_tiles(v);
+    return v->c >= CHANNELS_FEWEST && v->o >= CHANNELS_FEWEST &&
+           (!v->predicts || t.down * t.across >= TILES_FEWEST) &&
+           2 * WINOGRAD_POINTS * t.down * t.across <= WINOGRAD_TAPS * v->oh * v->ow;
+}
+
+bool conv_winograd_pays(const struct conv *v)
+{
+    const struct window *w = &v->window;
+    struct conv u;
+    for (int axis = HEIGHT; axis <= WIDTH; axis++)
+        if (w->kernel[axis] != WINOGRAD_KERNEL || w->stride[axis] != 1 || w->dilation[axis] != 1)
+            return false;
+    return v->groups == 1 && conv_transposed(v, &u) && tiles_pay(v) && tiles_pay(&u);
+}
+
+const struct conv_method conv_winograd = {"winograd", winograd_memory, winograd_forward,
+                                          winograd_backward};
