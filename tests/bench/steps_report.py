@@ -134,7 +134,7 @@ def machine():
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return "%s, %d cores, %s; %.0f GB; Linux %s, %s" % (
         model.group(1) if model else platform.machine(), os.cpu_count(), " ".join(known), memory,
-        platform.release(), output("cc", "--version").splitlines()[0])
+        platform.release().split("-")[0], output("cc", "--version").splitlines()[0])
 
 
 def versions(python, modules):
