@@ -62,8 +62,9 @@ ENGINE_SRC := $(filter-out $(SIMD_SRC),$(wildcard engine/*.c))
 # Those of the server named *_double.c are built with the engine in double only.
 SERVER_DOUBLE_SRC := $(wildcard server/*_double.c)
 SERVER_SRC := $(filter-out $(SERVER_DOUBLE_SRC),$(wildcard server/*.c))
-# Of the server, what turns a description into a network is built in both, for them and the tests.
-BOTH_SRC := $(ENGINE_SRC) $(wildcard server/describe*.c)
+# Of the server, what turns a description into a network, and steps it, is built in both, for them
+# and the tests.
+BOTH_SRC := $(ENGINE_SRC) $(wildcard server/describe*.c) server/trainer.c server/random_batch.c
 
 ENGINE_OBJ := $(ENGINE_SRC:%.c=$(BUILD)/%.o) $(SIMD:%=$(BUILD)/engine/kernels_simd.%.o) $(BUILD)/engine/kernels_simd.plain.o
 ENGINE_DOUBLE_OBJ := $(ENGINE_OBJ:.o=.double.o)
@@ -147,8 +148,8 @@ $(BUILD)/%.float.test: $(BUILD)/%.o $(HELPER_OBJ) $(SERVER_LIB_OBJ) $(LIBS) $(DO
 $(BUILD)/%.double.test: $(BUILD)/%.double.o $(HELPER_DOUBLE_OBJ) $(DOUBLE_LIBS) $(LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
 
-$(BUILD)/tests/bench/bench_train $(BUILD)/tests/bench/bench_augment: %: %.o $(BUILD)/tests/support/trainer.o \
-  $(filter $(BUILD)/server/describe%,$(SERVER_LIB_OBJ)) $(LIBS)
+$(BUILD)/tests/bench/bench_augment: %: %.o $(filter $(BUILD)/server/describe% \
+  $(BUILD)/server/trainer.o $(BUILD)/server/random_batch.o,$(SERVER_LIB_OBJ)) $(LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
 
 $(BUILD)/tests/bench/scenes: $(BUILD)/tests/bench/scenes.o \
@@ -177,7 +178,7 @@ fuzz-targets: $(FUZZ_BIN)
 .SECONDARY:
 
 # ---- the commands of people
-.PHONY: deps test-deps test test-browser test-crash test-faults test-prometheus test-image test-valgrind analyze fuzz soak install image demo demo-detect run bench bench-http format clean help
+.PHONY: deps test-deps test test-browser test-crash test-faults test-prometheus test-image test-valgrind analyze fuzz soak install image demo demo-detect run bench bench-peers bench-http format clean help
 deps:
 	@sh tests/support/install.sh build
 test-deps:
@@ -225,9 +226,13 @@ demo-detect: deps ## train a detector on scenes of digits over HTTP, score it, d
 	@BUILD=$(BUILD) bash tests/demo_detect.sh
 run: all ## run the daemon on 127.0.0.1:8080 with its data in ./build/data
 	$(BUILD)/backpropd --listen 127.0.0.1:8080 --data $(BUILD)/data
-bench: $(BUILD)/tests/bench/bench_train $(BUILD)/tests/bench/bench_augment ## training steps of some nets, beside PyTorch where it is there
-	@BUILD=$(BUILD) bash tests/bench/run.sh
-	@$(BUILD)/tests/bench/bench_augment
+BENCH_NETS = $(if $(NETS),--nets $(shell echo $(NETS) | tr ' ' ,))
+bench: $(BUILD)/backpropd $(BUILD)/tests/bench/bench_augment ## steps and predictions beside PyTorch and onnxruntime: NETS="mlp lenet" QUICK=1 FLAGS=--fresh
+	@BUILD=$(BUILD) python3 tests/bench/steps.py $(BENCH_NETS) $(if $(QUICK),--quick) $(FLAGS)
+	@$(if $(QUICK)$(NETS),,$(BUILD)/tests/bench/bench_augment)
+bench-peers: ## fetch onnxruntime-node with npm, for make bench
+	@mkdir -p $(BUILD)/bench && cp tests/bench/package.json $(BUILD)/bench/
+	@npm install --ignore-scripts --prefix $(BUILD)/bench --silent --no-audit --no-fund
 $(BUILD)/tests/bench/hello: tests/bench/hello.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(shell pkg-config --libs libmicrohttpd)
@@ -241,4 +246,6 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo "SANITIZER=address|undefined|thread builds into build-SANITIZER and works with all of them."
 
+# A header that was moved or deleted makes its users be compiled anew.
+%.h: ;
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

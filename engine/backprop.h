@@ -277,6 +277,7 @@ void engine_start(void);
 
 struct plan;
 struct run;
+struct profile;
 
 struct plan_spec {
     bool training;               /* batch statistics, dropout; else running statistics */
@@ -340,7 +341,8 @@ struct run_args {
     uint64_t seed, draw;          /* with a node's place, the key of its random numbers */
     run_observe_fn *observe;      /* NULL: nobody looks */
     void *observe_arg;
-    struct prepared *prepared;    /* of the generation of `params`; NULL: nothing is kept */
+    struct prepared *prepared; /* of the generation of `params`; NULL: nothing is kept */
+    struct profile *profile;   /* gets the time of each node; NULL: nothing is timed */
 };
 
 /* Forward, and backward if the plan has it. Allocates nothing, changes nothing but the run, grads
@@ -366,6 +368,30 @@ int run_parts(const struct run *r, const struct run_part **parts_r);
 int run_explain_nonfinite(struct run *r, const struct run_args *args, struct error *e);
 
 bool run_fences_intact(const struct run *r);
+
+/* ---- profiles: where the time of runs goes --------------------------------------------------- */
+
+enum run_pass { RUN_FORWARD, RUN_BACKWARD, RUN_PASSES };
+
+/* Of a node of the plan, in the order of its forward. Views and leaves have none. */
+struct profile_row {
+    const struct node *node;
+    double seconds[RUN_PASSES]; /* of all runs that were given the profile */
+    double flops[RUN_PASSES];   /* of one run; profile.c says how they are counted */
+    double bytes[RUN_PASSES];   /* that a pass of one run has to read and to write */
+};
+
+/* For runs like `r` of `batch` samples, through run_args.profile; the run's plan must outlive it.
+ * One thread at a time. NULL: OUT_OF_MEMORY. */
+struct profile *profile_create(const struct run *r, int64_t batch, struct error *e);
+void profile_destroy(struct profile **p);
+int profile_rows(const struct profile *p, const struct profile_row **rows_r); /* how many */
+
+/* Operations a second of BLAS on large square matrices, all threads of the pool at once: the best
+ * of some tries, within a tenth of a second or so. It takes gemm_peak_bytes meanwhile.
+ * OUT_OF_MEMORY. */
+int gemm_peak(struct pool *pool, double *flops_per_second_r, struct error *e);
+size_t gemm_peak_bytes(const struct pool *pool);
 
 /* ---- optimisers, schedules, clipping --------------------------------------------------------- */
 

@@ -71,5 +71,7 @@ int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
 /* prepared.c: around a forward. `filled`: it got to its end. */
 void run_prepared_begin(struct run *r);
 void run_prepared_end(struct run *r, bool filled);
+/* profile.c: a pass of a node took this long. */
+void profile_add(struct profile *p, const struct node *n, enum run_pass pass, double seconds);
 
 #endif

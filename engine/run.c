@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { ARENA_ALIGN = 64, FENCE_BYTE = 0xA5 };
 
@@ -200,6 +201,21 @@ static int explain(struct run *r, const struct node *n, const char *where)
                      name, n->op->name);
 }
 
+/* For a profile: the time now, 0 without one; and what has passed since goes to a node. */
+static double lap_begin(const struct run *r)
+{
+    struct timespec t = {0};
+    if (r->args.profile)
+        clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void lap_end(const struct run *r, const struct node *n, enum run_pass pass, double begin)
+{
+    if (r->args.profile)
+        profile_add(r->args.profile, n, pass, lap_begin(r) - begin);
+}
+
 /* `check`: stop at the first node whose result is not finite. */
 static int forward(struct run *r, bool check)
 {
@@ -209,8 +225,10 @@ static int forward(struct run *r, bool check)
         if (n->op->flags & OP_LEAF)
             continue;
         r->work[i] = slot_memory(r, p->work_forward[i]);
+        const double begin = lap_begin(r);
         if (p->root[i] == i)
             n->op->forward(n, r);
+        lap_end(r, n, RUN_FORWARD, begin);
         if (r->failed)
             return -1;
         if (check && n->dtype == DTYPE_REAL && !all_finite(r->value[i], run_count(r, n)))
@@ -255,6 +273,7 @@ static int backward(struct run *r, bool check)
         if (!p->wanted[i] || (n->op->flags & OP_LEAF))
             continue;
         r->work[i] = slot_memory(r, p->work_backward[i]);
+        const double begin = lap_begin(r);
         if (!p->skip_backward[i])
             n->op->backward(n, r);
         if (r->failed || (check && check_written(r, n)))
@@ -264,6 +283,7 @@ static int backward(struct run *r, bool check)
             const struct node *to = p->graph->nodes[p->sums[sum].to];
             run_for(r, run_count(r, to), GRAIN_ELEMENTS, add_range, &a);
         }
+        lap_end(r, n, RUN_BACKWARD, begin);
     }
     return 0;
 }
@@ -300,6 +320,7 @@ int run_explain_nonfinite(struct run *r, const struct run_args *args, struct err
     struct run_args quiet = *args;
     quiet.buffers_out = NULL;
     quiet.observe = NULL;
+    quiet.profile = NULL;
     if (execute(r, &quiet, true, e))
         return -1;
     return error_set(e, ERROR_NOT_FINITE, "not finite: the gradients' norm overflows");

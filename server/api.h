@@ -108,6 +108,7 @@ int api_zero_grad(struct request *q);
 int api_augment(struct request *q);          /* api_augment.c */
 int api_gradients(struct request *q);        /* api_gradients.c */
 int api_gradcheck(struct request *q);        /* api_gradcheck.c */
+int api_profile(struct request *q);          /* api_profile.c */
 int api_autograd(struct request *q);         /* api_autograd.c */
 int api_evaluation_start(struct request *q); /* api_evaluations.c */
 int api_evaluation_add(struct request *q);

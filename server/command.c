@@ -1,6 +1,7 @@
-/* command.c: commands that look after a data folder, from the command line. */
+/* command.c: what is done from the command line without serving. */
 #include "command.h"
 
+#include "bench.h"
 #include "command_keys.h"
 #include "data_folder.h"
 
@@ -19,6 +20,8 @@ static const struct command {
      "copy a data folder, also one in use, to a new folder that --data takes"},
     {"keys", "add|list|revoke ... DIR", -1, command_keys, command_keys_print_completion,
      "make, list and revoke the keys that clients need; a running daemon takes them at SIGHUP"},
+    {"bench", "[--nets mlp,...]", -1, bench_command, bench_print_completion,
+     "training steps and predictions of known networks: how fast this machine is"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -91,6 +91,8 @@ json_t *template_expand(const json_t *description, struct error *e)
     {
         if (!whole || strcmp(key, "template") == 0 || json_is_null(value))
             continue;
+        if (strcmp(key, "losses") == 0) /* they replace the one of the template */
+            json_object_del(whole, "loss");
         if (describe_put(whole, key, json_incref(value), e)) {
             json_decref(whole);
             return NULL;

@@ -77,7 +77,8 @@ const struct route routes[] = {
     {"GET", VERSION "/stats", api_version_stats, ROUTE_MODEL, ROLE_READ, NULL, "Stats",
      "what those with a version took"},
     {"GET", MODEL "/config", api_model_config, ROUTE_MODEL, ROLE_READ, NULL, "ModelConfig",
-     "the description in force, layers and parameters with their shapes; plan=1: what runs, and how"},
+     "the description in force, layers and parameters with their shapes; plan=1: what runs, and "
+     "how"},
 
     {"POST", MODEL "/infer", api_infer, PREDICTS, ROLE_READ, "Infer", "InferAnswer",
      "predict with the live weights"},
@@ -95,6 +96,9 @@ const struct route routes[] = {
      "the gradients that train_step would compute now; changes nothing"},
     {"POST", MODEL "/gradcheck", api_gradcheck, ASKS, ROLE_READ, "Gradcheck", "GradcheckAnswer",
      "the gradients against central differences of the loss, in double precision"},
+    {"POST", MODEL "/profile", api_profile, ROUTE_MODEL | ROUTE_BODY_OPTIONAL | ROUTE_ASKS,
+     ROLE_READ, "Profile", "ProfileAnswer",
+     "where the time of steps on random data goes, layer by layer; changes nothing"},
     {"POST", MODEL "/augment", api_augment, ASKS, ROLE_READ, "Augment", "AugmentAnswer",
      "a batch as the next training step would see it: tensors, or a sheet of pictures"},
     {"POST", MODEL "/evaluate", api_evaluate, ASKS, ROLE_READ, "Evaluate", "EvaluateAnswer",

@@ -5,7 +5,7 @@
  * (forward, backward, optimiser) in turns, so that a busy machine hurts both alike. Printed are the
  * medians, and the share of the step that the augmentation costs: under 5% is wanted of those that
  * small classifiers are trained with. */
-#include "../support/trainer.h"
+#include "../../server/trainer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

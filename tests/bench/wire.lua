@@ -1,5 +1,6 @@
 -- wire.lua: one request over and over, for wrk; prints what it measured as one line of JSON.
---   wrk ... -s wire.lua http://HOST:PORT -- PATH [BODY-FILE]
+--   wrk ... -s wire.lua http://HOST:PORT -- PATH [BODY-FILE [LENGTH-OF-ITS-JSON]]
+-- With a length the body is JSON with binary tensors behind it.
 function init(args)
    wrk.path = args[1]
    if args[2] then
@@ -8,6 +9,10 @@ function init(args)
       wrk.headers["Content-Type"] = "application/json"
       wrk.body = f:read("*a")
       f:close()
+   end
+   if args[3] then
+      wrk.headers["Content-Type"] = "application/octet-stream"
+      wrk.headers["Inference-Header-Content-Length"] = args[3]
    end
 end
 

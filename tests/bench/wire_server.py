@@ -59,10 +59,11 @@ class Server:
             if line.startswith("VmRSS"):
                 return int(line.split()[1]) / 1024
 
-    def wrk(self, path, body=None, connections=1, seconds=3):
+    def wrk(self, path, body=None, connections=1, seconds=3, json_length=None):
         command = ["wrk", "-t1", "-c%d" % connections, "-d%d" % seconds, "--timeout", "30",
                    "-s", BENCH + "/wire.lua", "http://" + self.address, "--", path]
-        out = subprocess.run(command + ([body] if body else []), capture_output=True, text=True)
+        command += [str(x) for x in (body, json_length) if x]
+        out = subprocess.run(command, capture_output=True, text=True)
         lines = [line for line in out.stdout.splitlines() if line.startswith("{")]
         if not lines:
             raise SystemExit("wrk: " + out.stdout + out.stderr)

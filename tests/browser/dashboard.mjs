@@ -315,6 +315,9 @@ async function showsTheArchitecture() {
   const text = await page.textContent("#panel-layers table");
   assert.match(text, /conv1.*conv2d.*N × 16 × 8 × 8.*144/);
   await shot("layers-light");
+  await page.click("#profile-run");
+  await page.waitForSelector("#profile tbody tr");
+  assert.match(await page.textContent("#profile table"), /conv2d/);
 }
 
 /* Twelve sigmoids without help: its gradients vanish, and the page says so. */

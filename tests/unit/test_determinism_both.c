@@ -2,7 +2,7 @@
  * company. Networks are large enough to be cut into many chunks, and cover every way in which work
  * is cut: convolutions of all kinds, statistics, pooling, sums, products, dropout, the optimiser.
  * Everything is done once for each table of kernels that this processor runs. */
-#include "../support/trainer.h"
+#include "../../server/trainer.h"
 #include "kernels.h"
 #include "op.h"
 

@@ -1,7 +1,7 @@
 /* test_fuse_both.c: plans whose operators share passes against plans in which each has its own:
  * what is fused and what must not be; loss, outputs, gradients of parameters and of inputs, and
  * moved statistics are the same, in training and with running statistics. */
-#include "../support/trainer.h"
+#include "../../server/trainer.h"
 #include "kernels.h"
 #include "plan.h"
 

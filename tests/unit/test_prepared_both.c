@@ -1,7 +1,7 @@
 /* test_prepared_both.c: weights that are packed once for a generation: predictions have the same
  * bits without a block, from the run that fills it and from those that read it; plans of other
  * capacities share it, others leave it alone; it goes with its generation. */
-#include "../support/trainer.h"
+#include "../../server/trainer.h"
 #include "kernels.h"
 #include "plan.h"
 

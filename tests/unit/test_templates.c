@@ -4,7 +4,7 @@
  * Texts have ' for ". */
 #include "../../server/describe.h"
 #include "../../server/describe_template.h"
-#include "../support/trainer.h"
+#include "../../server/trainer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
