@@ -214,6 +214,14 @@ static void half_open(struct daemon *d)
 
 /* ---- greedy ones ----------------------------------------------------------------------------- */
 
+/* What a refused body of 100 MB may leave behind. The address sanitizer holds back 256 MB of what
+ * was freed, and shadows it. */
+#ifdef __SANITIZE_ADDRESS__
+static const double MEMORY_KEPT = 512 << 20;
+#else
+static const double MEMORY_KEPT = 64 << 20;
+#endif
+
 static void brackets(struct daemon *d)
 {
     size_t size = 100 << 20;
@@ -228,7 +236,7 @@ static void brackets(struct daemon *d)
     answer_refused(client_send(d->client, &call), 400, "bad_json", NULL);
     free(body);
     client_forget(d->client);
-    assert_true(gauge(d, "process_resident_memory_bytes") < before + (size_t)64 * 1024 * 1024);
+    assert_true(gauge(d, "process_resident_memory_bytes") < before + MEMORY_KEPT);
 }
 
 static void endless_chunks(struct daemon *d)
