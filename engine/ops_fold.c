@@ -1,21 +1,11 @@
 /* ops_fold.c: reductions over dimensions that are no plain sums: amax, amin, argmax, argmin, prod,
- * var, std, norm and logsumexp. sum and mean are ops_reduce.c's.
- *
- * A cell is what becomes one number of the output: the terms that share its place in the dimensions
- * that stay. Its terms lie in lines of equal steps, and are walked in their order, once or twice,
- * with sums in double. Cells are independent of each other, so bits depend on neither threads nor,
- * where the batch is not reduced, on the other samples. Backward walks the cell again: it keeps the
- * input and the output and nothing else. */
+ * var, std, norm and logsumexp. sum and mean are ops_reduce.c's. */
+#include "fold.h"
 #include "unary.h"
 
 #include <stddef.h>
 #include <string.h>
 
-struct fold {
-    struct int_list dim; /* empty: all */
-    bool keepdim;
-    double correction, p;
-};
 #define FOLD(field) offsetof(struct fold, field)
 #define FOLD_DIMS                                                                                  \
     {"dim",                                                                                        \
@@ -46,30 +36,13 @@ static const struct attr_def norm_attrs[] = {
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
-static int folded_dims(const struct node *n, int rank, bool folded[SHAPE_MAX_RANK], struct error *e)
-{
-    const struct int_list *list = &((const struct fold *)n->attrs)->dim;
-    for (int i = 0; i < rank; i++)
-        folded[i] = list->n == 0;
-    for (int i = 0; i < list->n; i++) {
-        int dim;
-        if (node_wrap_dim(n, list->v[i], rank, &dim, e))
-            return -1;
-        if (folded[dim])
-            return error_set(e, ERROR_BAD_ATTRIBUTE, "%s: dimension %d is given twice in 'dim'",
-                             n->what, dim);
-        folded[dim] = true;
-    }
-    return 0;
-}
-
 static int fold_shape(struct node *n, struct error *e)
 {
     const struct shape *in = &n->in[0]->shape;
     const bool keep = ((const struct fold *)n->attrs)->keepdim;
     bool folded[SHAPE_MAX_RANK];
     struct shape out = {0};
-    if (node_check_rank(n, 0, 0, SHAPE_MAX_RANK, e) || folded_dims(n, in->rank, folded, e))
+    if (node_check_rank(n, 0, 0, SHAPE_MAX_RANK, e) || fold_dims(n, in->rank, folded, e))
         return -1;
     for (int i = 0; i < in->rank; i++)
         if (!folded[i] || keep)
@@ -83,7 +56,7 @@ static int var_shape(struct node *n, struct error *e)
     const struct fold *a = n->attrs;
     bool folded[SHAPE_MAX_RANK];
     double terms = 1;
-    if (fold_shape(n, e) || folded_dims(n, n->in[0]->shape.rank, folded, e))
+    if (fold_shape(n, e) || fold_dims(n, n->in[0]->shape.rank, folded, e))
         return -1;
     for (int i = 0; i < n->in[0]->shape.rank; i++)
         if (folded[i] && n->in[0]->shape.dim[i] == BATCH)
@@ -111,149 +84,6 @@ static int arg_shape(struct node *n, struct error *e)
 static double fold_flops(const struct node *n)
 {
     return 2.0 * (double)(n->in[0]->size.sample + n->in[0]->size.fixed);
-}
-
-/* ---- cells ----------------------------------------------------------------------------------- */
-
-/* A list of dimensions, outermost first, with steps in elements of the input. */
-struct steps {
-    int n;
-    int64_t size[SHAPE_MAX_RANK], step[SHAPE_MAX_RANK], count;
-};
-
-/* What a cell gathers, in the order of its terms. */
-struct gathered {
-    double first, second;
-    int64_t at, seen; /* place of an extreme; terms so far */
-};
-
-struct folder;
-struct cells {
-    const struct folder *f;
-    const struct fold *a;
-    struct steps kept, terms; /* terms without their innermost dimension, which is a line */
-    int64_t length, step;     /* of a line */
-    const real *x, *y, *dy;
-    real *out; /* y, or dx */
-};
-
-/* A line of terms: x[i * step] for i < length. */
-typedef void line_fn(const struct cells *c, const real *x, struct gathered *g);
-/* Writes the gradients of a line; `y` and `dy` are the cell's. */
-typedef void slope_fn(const struct cells *c, const real *x, const struct gathered *g, double y,
-                      double dy, real *dx);
-struct folder {
-    line_fn *first, *second; /* passes over the terms; second may be NULL */
-    double (*middle)(const struct cells *c, struct gathered *g); /* after first; NULL: nothing */
-    double (*result)(const struct cells *c, const struct gathered *g);
-    line_fn *again; /* what backward walks before the slopes: first, or from the result; NULL */
-    slope_fn *slope;
-};
-
-static void steps_add(struct steps *s, int64_t size, int64_t step)
-{
-    s->size[s->n] = size;
-    s->step[s->n++] = step;
-    s->count *= size;
-}
-
-static int64_t steps_offset(const struct steps *s, int64_t index)
-{
-    int64_t at = 0;
-    for (int d = s->n - 1; d >= 0; d--) {
-        at += index % s->size[d] * s->step[d];
-        index /= s->size[d];
-    }
-    return at;
-}
-
-static struct cells cells_of(const struct node *n, struct run *r, const struct folder *f)
-{
-    const struct shape s = run_shape(r, n->in[0]);
-    struct cells c = {.f = f,
-                      .a = n->attrs,
-                      .kept.count = 1,
-                      .terms.count = 1,
-                      .length = 1,
-                      .step = 1,
-                      .x = run_in(r, n, 0),
-                      .y = run_value(r, n)};
-    bool folded[SHAPE_MAX_RANK] = {false};
-    int64_t step[SHAPE_MAX_RANK], next = 1;
-    folded_dims(n, s.rank, folded, NULL);
-    for (int d = s.rank - 1; d >= 0; d--, next *= s.dim[d + 1])
-        step[d] = next;
-    int last = s.rank - 1;
-    while (last >= 0 && !folded[last])
-        last--;
-    for (int d = 0; d < s.rank; d++)
-        if (d == last) {
-            c.length = s.dim[d];
-            c.step = step[d];
-        } else {
-            steps_add(folded[d] ? &c.terms : &c.kept, s.dim[d], step[d]);
-        }
-    return c;
-}
-
-static double cell_terms(const struct cells *c)
-{
-    return (double)(c->terms.count * c->length);
-}
-
-static void cell_walk(const struct cells *c, int64_t base, line_fn *f, struct gathered *g)
-{
-    for (int64_t t = 0; t < c->terms.count; t++)
-        f(c, c->x + base + steps_offset(&c->terms, t), g);
-}
-
-static void forward_cells(void *arg, int64_t begin, int64_t end, int worker UNUSED)
-{
-    const struct cells *c = arg;
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t base = steps_offset(&c->kept, i);
-        struct gathered g = {0};
-        cell_walk(c, base, c->f->first, &g);
-        if (c->f->middle)
-            c->f->middle(c, &g);
-        if (c->f->second)
-            cell_walk(c, base, c->f->second, &g);
-        c->out[i] = (real)c->f->result(c, &g);
-    }
-}
-
-static void backward_cells(void *arg, int64_t begin, int64_t end, int worker UNUSED)
-{
-    const struct cells *c = arg;
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t base = steps_offset(&c->kept, i);
-        const bool anew = c->f->again == c->f->first;
-        struct gathered g = {.first = anew ? 0 : (double)c->y[i]};
-        if (c->f->again)
-            cell_walk(c, base, c->f->again, &g);
-        if (anew && c->f->middle)
-            c->f->middle(c, &g);
-        for (int64_t t = 0; t < c->terms.count; t++) {
-            const int64_t at = base + steps_offset(&c->terms, t);
-            c->f->slope(c, c->x + at, &g, (double)c->y[i], (double)c->dy[i], c->out + at);
-        }
-    }
-}
-
-static void fold_forward(const struct node *n, struct run *r, const struct folder *f)
-{
-    struct cells c = cells_of(n, r, f);
-    c.out = run_value(r, n);
-    run_for(r, c.kept.count, grain_rows(c.terms.count * c.length), forward_cells, &c);
-}
-
-static void fold_backward(const struct node *n, struct run *r, const struct folder *f)
-{
-    struct cells c = cells_of(n, r, f);
-    c.dy = run_grad(r, n);
-    c.out = run_grad_in(r, n, 0);
-    if (c.out)
-        run_for(r, c.kept.count, grain_rows(c.terms.count * c.length), backward_cells, &c);
 }
 
 /* ---- extremes -------------------------------------------------------------------------------- */
