@@ -333,17 +333,17 @@ static void not_ready_while_replaying(struct daemon *d)
     remote_create(d->client, "m", remote_mlp);
     remote_step(d->client, "m", 1, 4);
     daemon_kill(d);
+    read_log(d, log, sizeof log);
+    const size_t before = strlen(log); /* not all of it may have been written */
     struct faults *f = faults_create(d);
     faults_arm_start(f, &pause);
     faults_spawn(d, d->flags);
     while (!__atomic_load_n(&f->struck, __ATOMIC_ACQUIRE))
         usleep(1000);
-    /* The log is written behind the daemon's back: its second line of this kind. */
-    const char *last = NULL;
+    const char *last = NULL; /* the log is written behind the daemon's back */
     while (!last) {
         read_log(d, log, sizeof log);
-        last = strstr(log, "event=listening");
-        last = last ? strstr(last + 1, "event=listening") : NULL;
+        last = strstr(log + before, "event=listening");
         usleep(1000);
     }
     last = strstr(last, "127.0.0.1:");
