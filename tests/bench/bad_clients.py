@@ -31,7 +31,7 @@ INFER = b'{"inputs":[[' + b','.join(b'%.3f' % (i / 64) for i in range(64)) + b']
 
 
 def request(method, path, body=b'', more=b''):
-    return b'%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s' % (
+    return b'%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s' % (
         method, path, len(body), more, body)
 
 
@@ -126,11 +126,11 @@ def again(address, send, seen, pause=0.0):
         time.sleep(pause)
 
 
-POST = b'POST /v2/autograd HTTP/1.1\r\nHost: x\r\n'
+POST = b'POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\n'
 
 
 def slow_headers(a, seen):
-    keep_open(a, 500, b'GET /v2 HTTP/1.1\r\nHost: x\r\nA: ', b'b', 1, seen)
+    keep_open(a, 500, b'GET /v2 HTTP/1.1\r\nHost: localhost\r\nA: ', b'b', 1, seen)
 
 
 def slow_bodies(a, seen):
@@ -160,7 +160,7 @@ def brackets(a, seen):
 
 
 def header_flood(a, seen):
-    flood = b'GET /v2 HTTP/1.1\r\nHost: x\r\n' + b''.join(b'A%d: b\r\n' % i for i in range(20000))
+    flood = b'GET /v2 HTTP/1.1\r\nHost: localhost\r\n' + b''.join(b'A%d: b\r\n' % i for i in range(20000))
     again(a, lambda s: s.sendall(flood), seen)
 
 
@@ -172,7 +172,7 @@ def pipelining(a, seen):
         got = 0
         while got < 500:
             got += s.recv(1 << 20).count(b'HTTP/1.1 200')
-        s.sendall(b'GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n')
+        s.sendall(b'GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n')
     again(a, send, seen)
 
 

@@ -249,7 +249,7 @@ def bench_busy():
 
 
 def ask_raw(s):
-    s.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    s.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
     answer = b""
     while b"}" not in answer:
         part = s.recv(4096)
