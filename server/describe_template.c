@@ -28,6 +28,14 @@ json_t *template_classifier(const struct image_arguments *image, json_t *optimiz
                      "op", "cross_entropy", "optimizer", optimizer);
 }
 
+json_t *template_conv(int channels, int kernel, int stride, int groups)
+{
+    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:b,s:{s:{s:s,s:s}}}", "out_channels", channels,
+                     "kernel_size", kernel, "stride", stride, "padding", kernel / 2, "groups",
+                     groups, "bias", 0, "init", "weight", "op", "kaiming_normal", "mode",
+                     "fan_out");
+}
+
 json_t *template_text(const struct text_arguments *text, json_t *optimizer)
 {
     return json_pack("{s:[{s:s,s:s,s:[i,I]}],s:{s:s},s:o}", "inputs", "name", "tokens", "datatype",

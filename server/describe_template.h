@@ -79,4 +79,8 @@ json_t *template_text(const struct text_arguments *text, json_t *optimizer);
  * optimiser, whose reference is taken. A new reference; NULL: out of memory. */
 json_t *template_classifier(const struct image_arguments *image, json_t *optimizer);
 
+/* Attributes of a conv2d as torchvision's residual networks have it: padded to keep the size, no
+ * bias, kaiming_normal by fan_out. A new reference; NULL: out of memory. */
+json_t *template_conv(int channels, int kernel, int stride, int groups);
+
 #endif

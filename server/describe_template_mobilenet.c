@@ -12,14 +12,6 @@ struct mobilenet_arguments {
     int stem; /* place in "imagenet|cifar" */
 };
 
-static json_t *conv_attrs(int channels, int kernel, int stride, int groups)
-{
-    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:b,s:{s:{s:s,s:s}}}", "out_channels", channels,
-                     "kernel_size", kernel, "stride", stride, "padding", kernel / 2, "groups",
-                     groups, "bias", 0, "init", "weight", "op", "kaiming_normal", "mode",
-                     "fan_out");
-}
-
 /* Convolution, batch norm, ReLU6, as NAME.0, NAME.1, NAME.2. */
 static const char *conv_norm_relu(struct writer *w, const char *name, json_t *conv, const char *x)
 {
@@ -43,11 +35,11 @@ static const char *inverted_residual(struct writer *w, const char *name, const c
     int place = 0;
     if (expand != 1)
         y = conv_norm_relu(w, writer_name(w, "%s.conv.%d", name, place++),
-                           conv_attrs(in * expand, 1, 1, 1), y);
+                           template_conv(in * expand, 1, 1, 1), y);
     y = conv_norm_relu(w, writer_name(w, "%s.conv.%d", name, place++),
-                       conv_attrs(in * expand, 3, stride, in * expand), y);
+                       template_conv(in * expand, 3, stride, in * expand), y);
     y = writer_layer1(w, writer_name(w, "%s.conv.%d", name, place++), "conv2d",
-                      conv_attrs(out, 1, 1, 1), y);
+                      template_conv(out, 1, 1, 1), y);
     y = writer_layer1(w, writer_name(w, "%s.conv.%d", name, place), "batch_norm2d", NULL, y);
     if (stride != 1 || in != out)
         return y;
@@ -63,7 +55,8 @@ static const char *features(struct writer *w, const struct mobilenet_arguments *
                   {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
     const bool cifar = a->stem == 1;
     int in = divisible(32 * a->width_mult), place = 1;
-    const char *x = conv_norm_relu(w, "features.0", conv_attrs(in, 3, cifar ? 1 : 2, 1), "image");
+    const char *x =
+        conv_norm_relu(w, "features.0", template_conv(in, 3, cifar ? 1 : 2, 1), "image");
     for (int i = 0; i < 7; i++)
         for (int j = 0; j < groups[i].blocks; j++) {
             const int out = divisible(groups[i].channels * a->width_mult);
@@ -73,7 +66,7 @@ static const char *features(struct writer *w, const struct mobilenet_arguments *
             in = out;
         }
     const int last = divisible(1280 * (a->width_mult > 1 ? a->width_mult : 1));
-    return conv_norm_relu(w, writer_name(w, "features.%d", place), conv_attrs(last, 1, 1, 1), x);
+    return conv_norm_relu(w, writer_name(w, "features.%d", place), template_conv(last, 1, 1, 1), x);
 }
 
 static json_t *mobilenet_write(const void *variant, const void *arguments, struct error *e)

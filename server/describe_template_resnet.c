@@ -28,14 +28,6 @@ struct resnet_builder {
     int channels; /* of what was written last */
 };
 
-static json_t *conv_attrs(int channels, int kernel, int stride, int groups)
-{
-    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:b,s:{s:{s:s,s:s}}}", "out_channels", channels,
-                     "kernel_size", kernel, "stride", stride, "padding", kernel / 2, "groups",
-                     groups, "bias", 0, "init", "weight", "op", "kaiming_normal", "mode",
-                     "fan_out");
-}
-
 /* Initial weights of the last batch norm of a block may be zero, so that blocks begin as nothing
  * but their shortcuts. */
 static json_t *last_norm_attrs(const struct resnet_builder *b)
@@ -53,7 +45,7 @@ static const char *shortcut(struct resnet_builder *b, const char *name, const ch
     if (stride == 1 && b->channels == channels)
         return x;
     x = writer_layer1(w, writer_name(w, "%s.downsample.0", name), "conv2d",
-                      conv_attrs(channels, 1, stride, 1), x);
+                      template_conv(channels, 1, stride, 1), x);
     return writer_layer1(w, writer_name(w, "%s.downsample.1", name), "batch_norm2d", NULL, x);
 }
 
@@ -77,12 +69,12 @@ static const char *block(struct resnet_builder *b, const char *name, const char 
     const char *side = shortcut(b, name, x, channels, stride);
     if (b->net->bottleneck) {
         const int inner = (int)(planes * a->width_per_group / 64 * a->groups);
-        x = conv_norm(b, name, 1, false, conv_attrs(inner, 1, 1, 1), x);
-        x = conv_norm(b, name, 2, false, conv_attrs(inner, 3, stride, (int)a->groups), x);
-        x = conv_norm(b, name, 3, true, conv_attrs(channels, 1, 1, 1), x);
+        x = conv_norm(b, name, 1, false, template_conv(inner, 1, 1, 1), x);
+        x = conv_norm(b, name, 2, false, template_conv(inner, 3, stride, (int)a->groups), x);
+        x = conv_norm(b, name, 3, true, template_conv(channels, 1, 1, 1), x);
     } else {
-        x = conv_norm(b, name, 1, false, conv_attrs(planes, 3, stride, 1), x);
-        x = conv_norm(b, name, 2, true, conv_attrs(planes, 3, 1, 1), x);
+        x = conv_norm(b, name, 1, false, template_conv(planes, 3, stride, 1), x);
+        x = conv_norm(b, name, 2, true, template_conv(planes, 3, 1, 1), x);
     }
     b->channels = channels;
     x = writer_layer2(w, writer_name(w, "%s.add", name), "add", NULL, x, side);
@@ -97,7 +89,7 @@ static const char *stem(struct resnet_builder *b)
     const bool cifar = b->arguments->stem == 1;
     b->channels = (int)b->arguments->width;
     const char *x = writer_layer1(
-        w, "conv1", "conv2d", conv_attrs(b->channels, cifar ? 3 : 7, cifar ? 1 : 2, 1), "image");
+        w, "conv1", "conv2d", template_conv(b->channels, cifar ? 3 : 7, cifar ? 1 : 2, 1), "image");
     x = writer_layer1(w, "bn1", "batch_norm2d", NULL, x);
     x = writer_layer1(w, "relu", "relu", NULL, x);
     if (cifar)
@@ -174,14 +166,14 @@ static const char *wide_block(struct writer *w, const struct wide_arguments *a, 
     const char *y = norm_relu(w, name, "1", x);
     if (in != out)
         x = writer_layer1(w, writer_name(w, "%sconvShortcut", name), "conv2d",
-                          conv_attrs(out, 1, stride, 1), y);
-    y = writer_layer1(w, writer_name(w, "%sconv1", name), "conv2d", conv_attrs(out, 3, stride, 1),
-                      y);
+                          template_conv(out, 1, stride, 1), y);
+    y = writer_layer1(w, writer_name(w, "%sconv1", name), "conv2d",
+                      template_conv(out, 3, stride, 1), y);
     y = norm_relu(w, name, "2", y);
     if (a->dropout > 0)
         y = writer_layer1(w, writer_name(w, "%sdropout", name), "dropout",
                           json_pack("{s:f}", "p", a->dropout), y);
-    y = writer_layer1(w, writer_name(w, "%sconv2", name), "conv2d", conv_attrs(out, 3, 1, 1), y);
+    y = writer_layer1(w, writer_name(w, "%sconv2", name), "conv2d", template_conv(out, 3, 1, 1), y);
     return writer_layer2(w, writer_name(w, "%sadd", name), "add", NULL, y, x);
 }
 
@@ -199,7 +191,7 @@ static json_t *wide_write(const void *variant, const void *arguments, struct err
         return NULL;
     }
     writer_begin(w);
-    const char *x = writer_layer1(w, "conv1", "conv2d", conv_attrs(channels, 3, 1, 1), "image");
+    const char *x = writer_layer1(w, "conv1", "conv2d", template_conv(channels, 3, 1, 1), "image");
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < blocks; j++) {
             const int out = (16 << i) * (int)a->widen_factor;
