@@ -130,6 +130,8 @@ def through_http(net, threads):
         os.remove(path)
         if r["errors"]:
             raise RuntimeError("%d errors over HTTP" % r["errors"])
+        if not r["p50"]:
+            raise RuntimeError("no step over HTTP ended in the time of the measurement")
         p50 = r["p50"] / 1e6
         return {"net": net, "threads": threads, "seconds_p50": p50, "examples_per_second": NETS[net].batch / p50}
     finally:
