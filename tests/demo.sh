@@ -22,34 +22,9 @@ else
     rm -rf "$work" && mkdir -p "$work"
 fi
 
-daemon=
-stop() {
-    trap - EXIT INT TERM
-    [ "$daemon" ] && kill -TERM "$daemon" 2>/dev/null
-    wait "$daemon"
-}
-trap 'stop || true' EXIT
+. tests/support/daemon.sh
 trap 'echo; echo "Stopping."; stop; exit' INT TERM
-
-"$build/backpropd" --listen 127.0.0.1:0 --data "$work/data" --port-file "$work/port" 2>"$work/log" &
-daemon=$!
-until [ -s "$work/port" ]; do
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2 && exit 1; }
-    sleep 0.02
-done
-url=http://$(cat "$work/port")
 echo "backpropd answers at $url"
-
-# ask METHOD PATH [body or @file]: leaves the answer in $work/answer.
-ask() {
-    local status
-    status=$(curl --silent --show-error --noproxy '*' -X "$1" "$url$2" ${3+--data-binary "$3"} \
-        -H 'Content-Type: application/json' -o "$work/answer" -w '%{http_code}')
-    case $status in
-    2*) ;;
-    *) echo "$1 $2 answers $status: $(cat "$work/answer")" >&2 && exit 1 ;;
-    esac
-}
 
 # field NAME: the first number or text of that name in the answer.
 field() {
@@ -93,7 +68,7 @@ rows_to_batches() {
 
 # ---- 1. a model ----------------------------------------------------------------------------------
 
-ask PUT /v2/models/digits '{
+ask PUT /v2/models/digits --data-binary '{
     "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}],
     "layers": [
         {"name": "conv1", "op": "conv2d", "out_channels": 32, "kernel_size": 3, "padding": 1, "bias": false},
@@ -137,7 +112,7 @@ began=$SECONDS
 for ((epoch = 1; epoch <= epochs; epoch++)); do
     rows_to_batches "$data/optdigits.tra" "$batch_size" "$epoch" train targets
     for batch in "$work"/train-*.json; do
-        ask POST /v2/models/digits/train_step "@$batch"
+        ask POST /v2/models/digits/train_step --data-binary "@$batch"
         echo "$(<"$work/answer")" >>"$work/steps"
         step=$((step + 1))
         # A terminal shows one line that moves; elsewhere a line now and then.
@@ -156,7 +131,7 @@ echo "That took $((SECONDS - began)) seconds."
 
 echo
 echo "Gradients of the last batch, asked for without a step (norm of each parameter's):"
-ask POST /v2/models/digits/gradients "@$batch"
+ask POST /v2/models/digits/gradients --data-binary "@$batch"
 sed 's/{"name"/\n&/g' "$work/answer" |
     sed -nE 's/^\{"name":"([^"]*)".*"norm":([^,}]*).*/\1 \2/p' >"$work/norms"
 awk '{ name[NR] = $1; norm[NR] = $2; if ($2 > top) top = $2 }
@@ -176,7 +151,7 @@ echo "Six digits that it has never seen, by writers that it has never seen:"
 awk 'NR % 293 == 5' "$data/optdigits.tes" | head -n 6 >"$work/six.csv"
 rows_to_batches "$work/six.csv" 6 0 six
 sed -i 's/}$/,"outputs":[{"name":"probabilities"}]}/' "$work/six-000.json"
-ask POST /v2/models/digits/infer "@$work/six-000.json"
+ask POST /v2/models/digits/infer --data-binary "@$work/six-000.json"
 
 # The numbers of the answer's "data", ten a line.
 answer_rows() {
@@ -218,7 +193,7 @@ answer_rows | awk -F, -v digits="$work/six.csv" '
 # ---- 5. a version, and back to it ----------------------------------------------------------------
 
 where() { # sets at_step, at_loss (of one fixed batch) and at_hash (of the whole state)
-    ask POST /v2/models/digits/evaluate "@$work/train-000.json"
+    ask POST /v2/models/digits/evaluate --data-binary "@$work/train-000.json"
     at_loss=$(field loss)
     ask GET '/v2/models/digits?state_sha256=1'
     at_step=$(field step) at_hash=$(field state_sha256)
@@ -226,14 +201,14 @@ where() { # sets at_step, at_loss (of one fixed batch) and at_hash (of the whole
 }
 
 echo
-ask POST /v2/models/digits/versions '{"note": "trained by the demo"}'
+ask POST /v2/models/digits/versions --data-binary '{"note": "trained by the demo"}'
 version=$(field version)
 echo "Kept this state as version $version. Now 20 steps with a learning rate far too high, and back:"
 where "version $version"
 kept="$at_step $at_loss $at_hash"
 for batch in "$work"/train-00[0-9].json "$work"/train-01[0-9].json; do
     sed 's/}$/,"parameters":{"lr":0.5}}/' "$batch" >"$work/rough.json"
-    ask POST /v2/models/digits/train_step "@$work/rough.json"
+    ask POST /v2/models/digits/train_step --data-binary "@$work/rough.json"
 done
 where "after 20 rough steps"
 rough="$at_step $at_loss $at_hash"
@@ -245,7 +220,7 @@ restored="$at_step $at_loss $at_hash"
 
 rows_to_batches "$data/optdigits.tes" 600 0 test
 for batch in "$work"/test-*.json; do
-    ask POST /v2/models/digits/infer "@$batch"
+    ask POST /v2/models/digits/infer --data-binary "@$batch"
     answer_rows
 done | awk -F, -v digits="$data/optdigits.tes" '
     {

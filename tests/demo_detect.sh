@@ -16,35 +16,8 @@ steps=${DEMO_STEPS:-1400}
 batch_size=16 round=100 # batches are made a round at a time
 
 rm -rf "$work" && mkdir -p "$work"
-daemon=
-stop() {
-    trap - EXIT INT TERM
-    [ "$daemon" ] && kill -TERM "$daemon" 2>/dev/null
-    wait
-}
-trap 'stop || true' EXIT
-trap 'stop; exit 130' INT TERM
-
-"$build/backpropd" --listen 127.0.0.1:0 --data "$work/data" --port-file "$work/port" 2>"$work/log" &
-daemon=$!
-until [ -s "$work/port" ]; do
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2 && exit 1; }
-    sleep 0.02
-done
-url=http://$(cat "$work/port")
+. tests/support/daemon.sh
 echo "backpropd answers at $url"
-
-# ask METHOD PATH [curl's arguments]: leaves the answer in $work/answer.
-ask() {
-    local status method=$1 path=$2
-    shift 2
-    status=$(curl --silent --show-error --noproxy '*' -X "$method" "$url$path" "$@" \
-        -H 'Expect:' -o "$work/answer" -w '%{http_code}')
-    case $status in
-    2*) ;;
-    *) echo "$method $path answers $status: $(head -c 500 "$work/answer")" >&2 && exit 1 ;;
-    esac
-}
 
 # send VERB BODY: a body of scenes, whose header has its length beside it.
 send() {

@@ -25,32 +25,8 @@ results=${1:-$work/results}
 [ -f "$data/train.json" ] || { echo "$data has no train.json; BCCD_DATA says where it is" >&2 && exit 2; }
 rm -rf "$work" && mkdir -p "$work/file" "$work/boxes" "$results"
 
-daemon=
-stop() {
-    trap - EXIT INT TERM
-    [ "$daemon" ] && kill -TERM "$daemon" 2>/dev/null
-    wait
-}
-trap 'stop || true' EXIT
-trap 'stop; exit 130' INT TERM
-"$build/backpropd" --listen 127.0.0.1:0 --data "$work/data" --port-file "$work/port" 2>"$work/daemon.log" &
-daemon=$!
-until [ -s "$work/port" ]; do
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/daemon.log" >&2 && exit 1; }
-    sleep 0.02
-done
-url=http://$(cat "$work/port")
+. tests/support/daemon.sh
 
-# ask METHOD PATH [body or @file]: leaves the answer in $work/answer.
-ask() {
-    local status
-    status=$(curl --silent --show-error --noproxy '*' -X "$1" "$url$2" ${3+--data-binary "$3"} \
-        -H 'Content-Type: application/json' -H 'Expect:' -o "$work/answer" -w '%{http_code}')
-    case $status in
-    2*) ;;
-    *) echo "$1 $2 answers $status: $(head -c 500 "$work/answer")" >&2 && exit 1 ;;
-    esac
-}
 # number NAME: the first number of that name in the answer.
 number() { sed -nE 's/.*"'"$1"'":(-?[0-9.eE+-]+).*/\1/p' "$work/answer" | head -n 1; }
 
@@ -114,7 +90,7 @@ say "BCCD: $(wc -l <"$work/train") images to train, $(wc -l <"$work/val") val, $
 
 # ---- the model -----------------------------------------------------------------------------------
 
-ask PUT /v2/models/bccd '{
+ask PUT /v2/models/bccd --data-binary '{
     "template": {"name": "yolo_tiny", "num_classes": 3, "image_size": '"$size"'},
     "preprocess": "yolo",
     "targets": [{"name": "boxes", "shape": [-1, 200, 5]}],
@@ -128,11 +104,11 @@ say "yolo_tiny at $size x $size, $(number parameter_count) parameters; $steps st
 # evaluate SPLIT: sets map50 and map; the whole answer is in $work/answer.
 evaluate() {
     local id names
-    ask POST /v2/models/bccd/evaluations '{"parameters":{"conf":0.001,"iou":0.6,"max_det":100}}'
+    ask POST /v2/models/bccd/evaluations --data-binary '{"parameters":{"conf":0.001,"iou":0.6,"max_det":100}}'
     id=$(number evaluation)
     while mapfile -t -n 16 names && [ ${#names[@]} -gt 0 ]; do
         body "${names[@]}" >"$work/body"
-        ask POST "/v2/models/bccd/evaluations/$id" "@$work/body"
+        ask POST "/v2/models/bccd/evaluations/$id" --data-binary "@$work/body"
     done <"$work/$1"
     ask POST "/v2/models/bccd/evaluations/$id/finish"
     map50=$(sed -E 's/.*"metrics":\{[^}]*"mAP50":([0-9.eE+-]+).*/\1/' "$work/answer")
@@ -159,7 +135,7 @@ exec 4<"$work/batches"
 while [ "$step" -lt "$steps" ] && [ $((SECONDS - began)) -lt $((minutes * 60)) ]; do
     read -r -a names <&4
     body "${names[@]}" >"$work/body"
-    ask POST /v2/models/bccd/train_step "@$work/body"
+    ask POST /v2/models/bccd/train_step --data-binary "@$work/body"
     step=$((step + 1))
     line="$step,$((SECONDS - began)),$(number loss),$(number box_loss),$(number cls_loss),$(number dfl_loss),$(number lr)"
     if [ $((step % every)) -eq 0 ] || [ "$step" -eq "$steps" ]; then
@@ -167,7 +143,7 @@ while [ "$step" -lt "$steps" ] && [ $((SECONDS - began)) -lt $((minutes * 60)) ]
         line="$line,$map50,$map"
         mark=
         if awk -v a="$map50" -v b="$best" 'BEGIN { exit !(a > b) }'; then
-            ask POST /v2/models/bccd/versions '{"note": "best on val"}'
+            ask POST /v2/models/bccd/versions --data-binary '{"note": "best on val"}'
             old=$version version=$(number version) best=$map50 mark=' (best)'
             [ -z "$old" ] || ask DELETE "/v2/models/bccd/versions/$old"
         fi

@@ -52,18 +52,20 @@ summary() { # summary NAME STATUS
     execs=$(sed -nE 's/^stat::number_of_executed_units: *//p' "$log")
     edges=$(sed -nE 's/^#[0-9]+.* cov: ([0-9]+).*/\1/p' "$log" | tail -n 1)
     features=$(sed -nE 's/^#[0-9]+.* ft: ([0-9]+).*/\1/p' "$log" | tail -n 1)
-    printf '%-12s %10s runs %7s edges %7s features  %s\n' "$1" "${execs:-?}" "${edges:-?}" \
-        "${features:-?}" "$([ "$2" = 0 ] && echo clean || echo "FAULT: $log")"
+    printf '%-12s %10s runs %6s s of CPU %7s edges %7s features  %s\n' "$1" "${execs:-?}" \
+        "$(cat "$build/$1.cpu")" "${edges:-?}" "${features:-?}" \
+        "$([ "$2" = 0 ] && echo clean || echo "FAULT: $log")"
 }
 
 fuzz() { # fuzz NAME
     local name=$1 status=0 dictionary=tests/fuzz/$1.dict
     mkdir -p "$build/corpus/$name" "$build/faults"
     [ -f "$dictionary" ] || dictionary=tests/fuzz/json.dict
-    "$build/tests/fuzz/$name.fuzz" -max_total_time="${FUZZ_SECONDS:-20}" -max_len=4096 -timeout=20 \
-        -rss_limit_mb=1024 -print_final_stats=1 -dict="$dictionary" \
+    local TIMEFORMAT=%0U # seconds that it computed: others may use the cores as well
+    { time "$build/tests/fuzz/$name.fuzz" -max_total_time="${FUZZ_SECONDS:-20}" -max_len=4096 \
+        -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 -dict="$dictionary" \
         -artifact_prefix="$build/faults/$name-" "$build/corpus/$name" "tests/fuzz/corpus/$name" \
-        >"$build/$name.log" 2>&1 || status=1
+        >"$build/$name.log" 2>&1; } 2>"$build/$name.cpu" || status=1
     summary "$name" $status
     if [ $status != 0 ]; then
         grep -vE '^#[0-9]+|^NEW_FUNC' "$build/$name.log" | tail -n 60
