@@ -15,7 +15,7 @@ import time
 
 from client import DATA, Daemon, Tensor, say
 
-BLOCK, BATCH, STEPS, EVERY, TARGET = 128, 32, 4000, 250, 1.65
+BLOCK, BATCH, STEPS, EVERY, TARGET = 128, 32, 2000, 250, 1.65
 NET = {"name": "char_gpt", "block_size": BLOCK, "n_layer": 4, "n_head": 6, "n_embd": 192, "dropout": 0.1}
 LR, WARMUP = 2e-3, 100
 
