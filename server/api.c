@@ -65,6 +65,15 @@ const json_t *api_parameter(const struct request *q, const char *name)
     return json_is_null(v) ? NULL : v;
 }
 
+int api_snapshot(struct request *q, struct snapshot *s_r, struct error *e)
+{
+    if (model_snapshot(request_model(q), s_r, e))
+        return -1;
+    s_r->gone = request_gone;
+    s_r->gone_arg = q;
+    return 0;
+}
+
 int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e)
 {
     const json_t *given = api_parameter(q, "weights");
