@@ -45,6 +45,7 @@ enum durability { DURABILITY_PROCESS, DURABILITY_POWER, DURABILITY_NONE };
 struct batching {
     int64_t max_batch_size; /* samples; 0: as many as pay, and a request may bring more */
     int64_t max_queue_delay_microseconds;
+    int64_t max_queue_size; /* of each of its queues; 0: the server's --max-queue */
 };
 
 struct counters {
