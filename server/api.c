@@ -11,6 +11,8 @@ int api_find_model(struct request *q, struct error *e)
 {
     const char *name = request_param(q, "model");
     struct model *m = models_find(q->server->models, name, e);
+    if (!m && q->route->flags & ROUTE_LIFE && request_header(q, "Idempotency-Key"))
+        return 0; /* it may be a retry: api_once_deed knows */
     if (!m && q->caller && q->caller->key.models) /* not the nearest: it may be another's */
         return error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", name);
     if (!m)
