@@ -329,6 +329,10 @@ void run_destroy(struct run **r);
  * as they lie inside the plan. Between nodes, in the thread that runs. */
 typedef void run_observe_fn(void *arg, const struct node *n, const real *value, int64_t count);
 
+/* Whether nobody waits for the run's results any more: asked before each node, in the thread that
+ * runs. Once it is true the run ends. */
+typedef bool run_gone_fn(void *arg);
+
 struct run_args {
     struct pool *pool;
     int64_t n;                    /* the batch, 1 to capacity */
@@ -343,10 +347,13 @@ struct run_args {
     void *observe_arg;
     struct prepared *prepared; /* of the generation of `params`; NULL: nothing is kept */
     struct profile *profile;   /* gets the time of each node; NULL: nothing is timed */
+    run_gone_fn *gone;         /* NULL: somebody waits until the end */
+    void *gone_arg;
 };
 
 /* Forward, and backward if the plan has it. Allocates nothing, changes nothing but the run, grads
- * and buffers_out. -1 when the data are refused (a class index out of range): BAD_VALUE. */
+ * and buffers_out. -1 when the data are refused (a class index out of range): BAD_VALUE; when
+ * `gone` said so: CLIENT_GONE, with grads and buffers_out written in part. */
 int run_execute(struct run *r, const struct run_args *args, struct error *e);
 
 /* After run_execute, until the next: an output's value (place in spec.outputs), contiguous in the

@@ -216,6 +216,14 @@ static void lap_end(const struct run *r, const struct node *n, enum run_pass pas
         profile_add(r->args.profile, n, pass, lap_begin(r) - begin);
 }
 
+static int check_gone(struct run *r)
+{
+    if (!r->args.gone || !r->args.gone(r->args.gone_arg))
+        return 0;
+    return error_set(r->error, ERROR_CLIENT_GONE,
+                     "the client closed the connection while its answer was computed");
+}
+
 /* `check`: stop at the first node whose result is not finite. */
 static int forward(struct run *r, bool check)
 {
@@ -224,6 +232,8 @@ static int forward(struct run *r, bool check)
         const struct node *n = p->graph->nodes[i];
         if (n->op->flags & OP_LEAF)
             continue;
+        if (check_gone(r))
+            return -1;
         r->work[i] = slot_memory(r, p->work_forward[i]);
         const double begin = lap_begin(r);
         if (p->root[i] == i)
@@ -272,6 +282,8 @@ static int backward(struct run *r, bool check)
         const struct node *n = p->graph->nodes[i];
         if (!p->wanted[i] || (n->op->flags & OP_LEAF))
             continue;
+        if (check_gone(r))
+            return -1;
         r->work[i] = slot_memory(r, p->work_backward[i]);
         const double begin = lap_begin(r);
         if (!p->skip_backward[i])

@@ -11,6 +11,8 @@ int api_find_model(struct request *q, struct error *e)
 {
     const char *name = request_param(q, "model");
     struct model *m = models_find(q->server->models, name, e);
+    if (!m && q->route->flags & ROUTE_LIFE && request_header(q, "Idempotency-Key"))
+        return 0; /* it may be a retry: api_once_deed knows */
     if (!m && q->caller && q->caller->key.models) /* not the nearest: it may be another's */
         return error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", name);
     if (!m)
@@ -63,6 +65,15 @@ const json_t *api_parameter(const struct request *q, const char *name)
 {
     const json_t *v = json_object_get(json_object_get(q->json.root, "parameters"), name);
     return json_is_null(v) ? NULL : v;
+}
+
+int api_snapshot(struct request *q, struct snapshot *s_r, struct error *e)
+{
+    if (model_snapshot(request_model(q), s_r, e))
+        return -1;
+    s_r->gone = request_gone;
+    s_r->gone_arg = q;
+    return 0;
 }
 
 int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e)

@@ -114,7 +114,8 @@ static int answer(struct request *q, const struct question *x, const struct run 
 static int compute(struct request *q, struct question *x, struct plan *plan, struct error *e)
 {
     struct run *r = run_create(plan, e);
-    struct run_args args = {.pool = q->server->pool, .n = 1, .inputs = x->data};
+    struct run_args args = {
+        .pool = q->server->pool, .n = 1, .inputs = x->data, .gone = request_gone, .gone_arg = q};
     int status;
     if (!r)
         return reply_error(q, e);

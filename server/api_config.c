@@ -24,13 +24,18 @@ static void write_parameter(struct json_out *w, const struct param *p)
 }
 
 /* As Triton's configuration has them: what is in force. */
-static void write_batching(struct json_out *w, const struct snapshot *s)
+static void write_batching(struct json_out *w, const struct snapshot *s, int64_t max_queue)
 {
     int64_t slice = program_slice(s->program), max = s->batching.max_batch_size;
+    int64_t own = s->batching.max_queue_size;
     out_put_int(w, "max_batch_size", max ? max : slice);
     out_key(w, "dynamic_batching");
     out_open_object(w);
     out_put_int(w, "max_queue_delay_microseconds", s->batching.max_queue_delay_microseconds);
+    out_key(w, "default_queue_policy");
+    out_open_object(w);
+    out_put_int(w, "max_queue_size", own ? own : max_queue);
+    out_close(w);
     out_close(w);
 }
 
@@ -89,7 +94,7 @@ int api_model_config(struct request *q)
     out_open_object(&w);
     out_put_string(&w, "name", request_model(q)->name);
     out_put_string(&w, "platform", API_PLATFORM);
-    write_batching(&w, &s);
+    write_batching(&w, &s, request_models(q)->max_queue);
     api_put_json(&w, "description", s.description);
     out_key(&w, "layers");
     out_open_array(&w);

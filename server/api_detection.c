@@ -38,14 +38,17 @@ static int read_thresholds(const json_t *list, struct coco_options *o, struct er
     return 0;
 }
 
-static int read_options(const json_t *body, struct coco_options *o, struct error *e)
+static int read_options(struct request *q, struct coco_options *o, struct error *e)
 {
+    const json_t *body = q->json.root;
     const char *name = describe_get_string(body, "protocol");
     const json_t *inclusive = describe_get(body, "inclusive_pixels");
     const struct coco_protocol *p = coco_protocol_find(name ? name : "coco", e);
     if (!p)
         return -1;
     coco_options_init(o, p);
+    o->gone = request_gone;
+    o->gone_arg = q;
     if (json_is_true(inclusive) && !o->inclusive_pixels)
         return error_set(e, ERROR_BAD_VALUE,
                          "inclusive_pixels: expected false with the protocol %s, found true",
@@ -64,7 +67,7 @@ static int read_body(struct request *q, struct coco_set *set, struct coco_option
         return error_set(e, ERROR_BAD_JSON, "the body is empty, expected a JSON object");
     if (coco_text_prepare(&text, &size, q->arena, e) ||
         json_in_read(&q->json, q->arena, text, size, false, e) || api_check_body(q, fields, e) ||
-        read_options(q->json.root, o, e))
+        read_options(q, o, e))
         return -1;
     const json_t *truth = json_object_get(q->json.root, "ground_truth");
     return coco_read(truth, json_object_get(q->json.root, "detections"), q->arena, set, e);

@@ -165,9 +165,12 @@ void detections_end(const struct request *q, struct detections *d)
 int detections_find(struct request *q, const struct snapshot *s, const struct batch *b,
                     struct detections *d, struct error *e)
 {
+    struct snapshot asked = *s; /* of several requests; this one may be left alone */
     void *arg;
+    asked.gone = request_gone;
+    asked.gone_arg = q;
     if (detections_begin(q, b->n, d, &arg, e) ||
-        snapshot_infer(s, q->server->pool, b, d->detector->bits, detections_slice, arg, e))
+        snapshot_infer(&asked, q->server->pool, b, d->detector->bits, detections_slice, arg, e))
         return -1;
     detections_end(q, d);
     return 0;

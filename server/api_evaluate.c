@@ -55,7 +55,7 @@ int api_evaluate(struct request *q)
 {
     struct snapshot s;
     struct error e;
-    if (model_snapshot(request_model(q), &s, &e))
+    if (api_snapshot(q, &s, &e))
         return reply_error(q, &e);
     int status = evaluate(q, &s);
     snapshot_release(&s);

@@ -311,8 +311,8 @@ static int finish(struct request *q, struct evaluation *v)
     struct results r;
     struct error e;
     if (find_detector(program_network(v->state.program), &detector, &e) ||
-        evaluation_compute(v, "coco", detector.spec.classes, q->arena, &r.coco, &e) ||
-        evaluation_compute(v, "ultralytics", detector.spec.classes, q->arena, &r.ultralytics, &e))
+        evaluation_compute(v, "coco", detector.spec.classes, q, &r.coco, &e) ||
+        evaluation_compute(v, "ultralytics", detector.spec.classes, q, &r.ultralytics, &e))
         return reply_error(q, &e);
     record(request_model(q), v, &r, detector.spec.classes);
     struct json_out w = JSON_OUT_INIT;

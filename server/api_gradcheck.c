@@ -185,7 +185,9 @@ static int gradcheck(struct request *q, const struct snapshot *s)
                                    .draw = s->at.draw,
                                    .wanted = wanted,
                                    .take = take,
-                                   .arg = &a};
+                                   .arg = &a,
+                                   .gone = request_gone,
+                                   .gone_arg = q};
     struct batch b;
     struct error e;
     if (read_question(q, net->graph, &x, &a, &e) ||

@@ -317,7 +317,7 @@ int api_gradients(struct request *q)
     struct snapshot s;
     struct error e;
     struct budget *budget = &request_models(q)->budget;
-    if (model_snapshot(request_model(q), &s, &e))
+    if (api_snapshot(q, &s, &e))
         return reply_error(q, &e);
     size_t bytes = graph_params_size(program_network(s.program)->graph) * sizeof(real);
     int status;

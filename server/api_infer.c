@@ -179,19 +179,13 @@ struct asked {
     bool run;
 };
 
-static bool asked_gone(const void *arg)
-{
-    const struct request *q = arg;
-    return q->gone && q->gone(q);
-}
-
 /* What takes the outputs of the run: a detector's answer has no maps, but the boxes in them, unless
  * the maps were asked for. */
 static int asked_prepare(struct asked *a, const struct network *net, struct error *e)
 {
     struct request *q = a->q;
     a->part = (struct infer_part){
-        .batch = &a->b, .f = gather, .arg = &a->g, .gone = asked_gone, .gone_arg = q};
+        .batch = &a->b, .f = gather, .arg = &a->g, .gone = request_gone, .gone_arg = q};
     if (!a->detector) {
         a->bits = a->g.shown | (a->g.top_k ? OUTPUT_PROBABILITIES : 0);
         return gather_begin(q, net, a->bits, a->b.n, &a->g, e);

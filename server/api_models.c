@@ -206,17 +206,60 @@ int api_model_list(struct request *q)
 
 /* ---- changes --------------------------------------------------------------------------------- */
 
-int api_model_put(struct request *q)
+/* Answers with the model, which is released. */
+static int reply_made(struct request *q, int status, struct model *m)
+{
+    reply_changed(q);
+    status = reply_metadata(q, status, m, false);
+    model_release(&m);
+    return status;
+}
+
+/* To a retry: with the model that the first request has made or found. */
+static int reply_made_before(struct request *q, const char *name, const struct store_deed *d)
 {
     struct error e;
+    struct model *m = models_find(request_models(q), name, &e);
+    if (m && m->id == d->model_id)
+        return reply_made(q, d->status, m);
+    if (m || e.code == ERROR_UNKNOWN_MODEL)
+        error_set(&e, ERROR_UNKNOWN_MODEL,
+                  "this request was carried out before, and the model '%s' of its answer has been "
+                  "deleted since",
+                  name);
+    model_release(&m);
+    return reply_error(q, &e);
+}
+
+static int put_once(struct request *q)
+{
+    const char *name = request_param(q, "model");
+    const struct store_deed *keep;
+    struct store_deed d;
+    struct error e;
     bool created;
-    struct model *m = models_put(request_models(q), request_param(q, "model"), q->json.root,
-                                 caller_key(q->caller), &created, &e);
+    int known = api_once_deed(q, 201, &d, &keep, &e);
+    if (known)
+        return known > 0 ? reply_made_before(q, name, &d) : reply_error(q, &e);
+    struct model *m = models_put(request_models(q), name, q->json.root, caller_key(q->caller), keep,
+                                 &created, &e);
     if (!m)
         return reply_error(q, &e);
-    reply_changed(q);
-    int status = reply_metadata(q, created ? 201 : 200, m, false);
-    model_release(&m);
+    if (keep && !created) {
+        d.status = 200;
+        d.model_id = m->id;
+        if (store_deed_save(request_models(q)->store, keep, &e)) {
+            model_release(&m);
+            return reply_error(q, &e);
+        }
+    }
+    return reply_made(q, created ? 201 : 200, m);
+}
+
+int api_model_put(struct request *q)
+{
+    int status = put_once(q);
+    api_once_deed_end(q);
     return status;
 }
 
@@ -286,15 +329,37 @@ int api_model_patch(struct request *q)
     return failed ? reply_error(q, &e) : reply_metadata(q, 200, request_model(q), false);
 }
 
+/* The model of the path; for a request with a key it may not be there: UNKNOWN_MODEL. */
+static int check_found(struct request *q, struct error *e)
+{
+    struct model *m =
+        request_model(q) ? NULL : models_find(request_models(q), request_param(q, "model"), e);
+    model_release(&m);
+    return request_model(q) ? 0 : -1;
+}
+
+static int delete_once(struct request *q, struct error *e)
+{
+    const struct store_deed *keep;
+    struct store_deed d;
+    int known = api_once_deed(q, 200, &d, &keep, e);
+    if (known)
+        return known < 0 ? -1 : 0;
+    return check_found(q, e) || models_delete(request_models(q), request_model(q), keep, e) ? -1
+                                                                                            : 0;
+}
+
 int api_model_delete(struct request *q)
 {
     struct error e;
     struct json_out w = JSON_OUT_INIT;
-    if (models_delete(request_models(q), request_model(q), &e))
+    int failed = delete_once(q, &e);
+    api_once_deed_end(q);
+    if (failed)
         return reply_error(q, &e);
     reply_changed(q);
     out_open_object(&w);
-    out_put_string(&w, "deleted", request_model(q)->name);
+    out_put_string(&w, "deleted", request_param(q, "model"));
     out_close(&w);
     return reply_json(q, 200, &w);
 }
@@ -305,8 +370,10 @@ static const struct field clone_fields[] = {
     {0},
 };
 
-int api_model_clone(struct request *q)
+static int clone_once(struct request *q)
 {
+    const struct store_deed *keep;
+    struct store_deed d;
     struct error e;
     if (api_check_body(q, clone_fields, &e))
         return reply_error(q, &e);
@@ -316,13 +383,19 @@ int api_model_clone(struct request *q)
                             "name: a model's name is 1 to %d of A-Z a-z 0-9 _ . -", MODEL_MAX_NAME);
     if (access_check_model(q, name, &e))
         return reply_error(q, &e);
-    struct model *m =
-        models_clone(request_models(q), name, request_model(q),
-                     json_object_get(q->json.root, "layers"), caller_key(q->caller), &e);
-    if (!m)
-        return reply_error(q, &e);
-    reply_changed(q);
-    int status = reply_metadata(q, 201, m, false);
-    model_release(&m);
+    int known = api_once_deed(q, 201, &d, &keep, &e);
+    if (known)
+        return known > 0 ? reply_made_before(q, name, &d) : reply_error(q, &e);
+    struct model *m = NULL;
+    if (!check_found(q, &e))
+        m = models_clone(request_models(q), name, request_model(q),
+                         json_object_get(q->json.root, "layers"), caller_key(q->caller), keep, &e);
+    return m ? reply_made(q, 201, m) : reply_error(q, &e);
+}
+
+int api_model_clone(struct request *q)
+{
+    int status = clone_once(q);
+    api_once_deed_end(q);
     return status;
 }

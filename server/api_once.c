@@ -38,22 +38,30 @@ static const char *header_key(struct request *q)
     return value ? read_quoted(q, value) : NULL;
 }
 
-int api_once_begin(struct request *q, struct error *e)
+static int refuse_key(struct error *e)
 {
-    if (!request_header(q, "Idempotency-Key") || !(q->route->flags & ROUTE_ONCE))
-        return 0;
-    const char *key = header_key(q);
-    if (!key)
-        return error_set(e, ERROR_BAD_HEADER,
-                         "Idempotency-Key must be a string in quotes of 1 to %d printable "
-                         "characters, as in Idempotency-Key: \"a1b2\"",
-                         MAX_KEY - 2);
-    if (!answers_begin(request_model(q)->answers, key))
+    return error_set(e, ERROR_BAD_HEADER,
+                     "Idempotency-Key must be a string in quotes of 1 to %d printable characters, "
+                     "as in Idempotency-Key: \"a1b2\"",
+                     MAX_KEY - 2);
+}
+
+static int begin(struct request *q, struct answers *a, const char *key, struct error *e)
+{
+    if (!answers_begin(a, key))
         return error_set(e, ERROR_CONFLICT,
                          "a request with this Idempotency-Key is being carried out; try again when "
                          "it is answered");
     q->once_key = key;
     return 0;
+}
+
+int api_once_begin(struct request *q, struct error *e)
+{
+    if (!request_header(q, "Idempotency-Key") || !(q->route->flags & ROUTE_ONCE))
+        return 0;
+    const char *key = header_key(q);
+    return key ? begin(q, request_model(q)->answers, key, e) : refuse_key(e);
 }
 
 void api_once_end(struct request *q)
@@ -112,6 +120,12 @@ static uint64_t request_hash(const struct request *q)
     return q->body_size ? XXH3_64bits_withSeed(q->body, q->body_size, path) : path;
 }
 
+static int refuse_reuse(const struct request *q, struct error *e)
+{
+    return error_set(e, ERROR_KEY_REUSED, "this %s was used for another request",
+                     q->once_key ? "Idempotency-Key" : "seq");
+}
+
 int api_once_check(struct request *q, struct step_options *o, struct step_result *r,
                    struct error *e)
 {
@@ -124,8 +138,7 @@ int api_once_check(struct request *q, struct step_options *o, struct step_result
     if (o->key && answers_find(request_model(q)->answers, o->key, &request, r)) {
         if (request == o->request)
             return 1;
-        return error_set(e, ERROR_KEY_REUSED, "this %s was used for another request",
-                         q->once_key ? "Idempotency-Key" : "seq");
+        return refuse_reuse(q, e);
     }
     return check_seq(q, e) || check_expected(q, e) ? -1 : 0;
 }
@@ -134,6 +147,50 @@ void api_once_done(struct request *q, const struct step_options *o, const struct
 {
     if (o->key)
         answers_add(request_model(q)->answers, o->key, o->request, r);
+}
+
+/* Keys are of a path's model, whether it is there or not. */
+static const char *deed_key(struct request *q, struct error *e)
+{
+    const char *key = header_key(q);
+    if (!key) {
+        refuse_key(e);
+        return NULL;
+    }
+    key = arena_printf(q->arena, "%s %s", request_param(q, "model"), key);
+    if (!key)
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the Idempotency-Key");
+    return key;
+}
+
+int api_once_deed(struct request *q, int status, struct store_deed *d_r,
+                  const struct store_deed **use_r, struct error *e)
+{
+    struct models *ms = request_models(q);
+    struct store_deed first;
+    *use_r = NULL;
+    if (!request_header(q, "Idempotency-Key"))
+        return 0;
+    const char *key = deed_key(q, e);
+    if (!key || begin(q, ms->running, key, e))
+        return -1;
+    uint64_t request = XXH3_64bits_withSeed(q->method, strlen(q->method), request_hash(q));
+    *d_r = (struct store_deed){.key = key, .request = request, .status = status};
+    *use_r = d_r;
+    int known = store_deed_find(ms->store, key, &first, e);
+    if (known <= 0)
+        return known;
+    if (first.request != d_r->request)
+        return refuse_reuse(q, e);
+    *d_r = first;
+    return 1;
+}
+
+void api_once_deed_end(struct request *q)
+{
+    if (q->once_key)
+        answers_end(request_models(q)->running, q->once_key);
+    q->once_key = NULL;
 }
 
 int api_once_change(struct request *q, struct store_answer *a, struct store_answer **use_r,

@@ -19,6 +19,15 @@ int api_once_check(struct request *q, struct step_options *o, struct step_result
 /* After it was carried out. */
 void api_once_done(struct request *q, const struct step_options *o, const struct step_result *r);
 
+/* For ROUTE_LIFE, in the handler: the key that the request carries, if it does, and what was done
+ * under it. *d_r is what is to be kept, with this status; use_r is it, or NULL for a request
+ * without a key. 1: *d_r is what was answered before; 0: carry it out; -1: 400 bad_header, 409 when
+ * another request with the key is under way, 422 for a key with another request. api_once_deed_end
+ * follows in any case. */
+int api_once_deed(struct request *q, int status, struct store_deed *d_r,
+                  const struct store_deed **use_r, struct error *e);
+void api_once_deed_end(struct request *q);
+
 /* The same for a change that is no step. `a` is what its transaction keeps; use_r is it, or NULL
  * for a request without a key. 1: *r is the first answer: its counters and `samples`. */
 int api_once_change(struct request *q, struct store_answer *a, struct store_answer **use_r,

@@ -182,7 +182,9 @@ static int step(struct profiling *x, struct profile *profile, struct error *e)
                             .grads = x->grads,
                             .seed = net->seed,
                             .draw = x->s.at.draw,
-                            .profile = profile};
+                            .profile = profile,
+                            .gone = request_gone,
+                            .gone_arg = x->q};
     const double begin = now();
     if (x->training) {
         args.buffers_out = x->to->buffers;

@@ -78,7 +78,9 @@ struct coco_options {
     const struct coco_protocol *protocol;
     double thresholds[COCO_MAX_THRESHOLDS]; /* rising or not, in (0, 1] */
     int n_thresholds;
-    bool inclusive_pixels; /* voc: widths are x2 - x1 + 1 */
+    bool inclusive_pixels;   /* voc: widths are x2 - x1 + 1 */
+    bool (*gone)(void *arg); /* asked between images: nobody waits any more; NULL: not asked */
+    void *gone_arg;
 };
 
 /* The row of a protocol; NULL, and BAD_VALUE with the names that there are. */
@@ -111,7 +113,7 @@ const char *coco_stat_name(int i);
 bool coco_stat_offered(const struct coco_protocol *p, int i);
 
 /* Results lie in `a`. TOO_LARGE when more than COCO_MAX_PAIRS pairs of boxes would have to be
- * compared; OUT_OF_MEMORY. */
+ * compared; OUT_OF_MEMORY; CLIENT_GONE. */
 int coco_evaluate(const struct coco_set *set, const struct coco_options *o, struct arena *a,
                   struct coco_result *r, struct error *e);
 

@@ -142,17 +142,29 @@ static void finish_category(struct work *w, int64_t k)
     }
 }
 
-static void evaluate_categories(struct work *w)
+static int check_gone(const struct coco_options *o, struct error *e)
+{
+    return o->gone && o->gone(o->gone_arg)
+               ? error_set(e, ERROR_CLIENT_GONE,
+                           "the client closed the connection while its answer was computed")
+               : 0;
+}
+
+static int evaluate_categories(struct work *w, struct error *e)
 {
     int64_t truth = 0, detection = 0;
     for (int64_t k = 0; k < w->set->n_categories; k++) {
         struct coco_cell c;
         w->n = 0;
         memset(w->truths, 0, sizeof w->truths);
-        while (coco_next_cell(&w->sorted, k, &truth, &detection, &c))
+        while (coco_next_cell(&w->sorted, k, &truth, &detection, &c)) {
+            if (check_gone(w->o, e))
+                return -1;
             match_cell(w, &c);
+        }
         finish_category(w, k);
     }
+    return 0;
 }
 
 /* ---- the numbers --------------------------------------------------------------------------------
@@ -289,9 +301,8 @@ int coco_evaluate(const struct coco_set *set, const struct coco_options *o, stru
     struct work w = {.set = set, .o = o, .p = o->protocol, .result = r};
     *r = (struct coco_result){0};
     w.curve_at = curve_place(o);
-    if (coco_sort(set, w.p, a, &w.sorted, e) || make_room(&w, a, e))
+    if (coco_sort(set, w.p, a, &w.sorted, e) || make_room(&w, a, e) || evaluate_categories(&w, e))
         return -1;
-    evaluate_categories(&w);
     count_truths(&w, &r->counts);
     return write_result(&w, a, e);
 }

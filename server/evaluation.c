@@ -183,16 +183,18 @@ int evaluation_add(struct evaluation *v, const struct evaluation_batch *b, struc
 }
 
 int evaluation_compute(struct evaluation *v, const char *protocol, int64_t categories,
-                       struct arena *a, struct coco_result *r, struct error *e)
+                       struct request *q, struct coco_result *r, struct error *e)
 {
     const struct coco_protocol *p = coco_protocol_find(protocol, e);
-    int64_t *ids = arena_array(a, (size_t)categories, sizeof *ids);
+    int64_t *ids = arena_array(q->arena, (size_t)categories, sizeof *ids);
     struct coco_options o;
     if (!p)
         return -1;
     if (!ids)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for an evaluation");
     coco_options_init(&o, p);
+    o.gone = request_gone;
+    o.gone_arg = q;
     for (int64_t i = 0; i < categories; i++)
         ids[i] = i;
     pthread_mutex_lock(&v->lock);
@@ -203,7 +205,7 @@ int evaluation_compute(struct evaluation *v, const char *protocol, int64_t categ
                                  .n_detections = (int64_t)v->n_found,
                                  .truths = v->truths,
                                  .detections = v->found};
-    const int failed = coco_evaluate(&set, &o, a, r, e);
+    const int failed = coco_evaluate(&set, &o, q->arena, r, e);
     pthread_mutex_unlock(&v->lock);
     return failed;
 }

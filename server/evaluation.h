@@ -9,6 +9,7 @@
 #include "coco.h"
 #include "detect.h"
 #include "model.h"
+#include "request.h"
 
 enum { EVALUATIONS_MAX = 4 /* of one model */ };
 
@@ -50,8 +51,9 @@ struct evaluation_batch {
 };
 int evaluation_add(struct evaluation *v, const struct evaluation_batch *b, struct error *e);
 
-/* The numbers by this protocol, in `a`. Categories are 0 to `categories` - 1. */
+/* The numbers by this protocol for `q`, in its arena, and only while its client waits. Categories
+ * are 0 to `categories` - 1. */
 int evaluation_compute(struct evaluation *v, const char *protocol, int64_t categories,
-                       struct arena *a, struct coco_result *r_r, struct error *e);
+                       struct request *q, struct coco_result *r_r, struct error *e);
 
 #endif

@@ -24,6 +24,8 @@ struct gradcheck_question {
     /* Counts bytes before they are allocated; the caller gives them back afterwards. */
     int (*take)(void *arg, size_t bytes, struct error *e);
     void *arg;
+    bool (*gone)(void *arg); /* nobody waits any more: ends the check; NULL: not asked */
+    void *gone_arg;
     int64_t count;    /* elements of each parameter, spread over it; all when it has no more */
     uint64_t seed;    /* of which */
     double eps;       /* the step is eps * max(1, |element|) */
@@ -57,8 +59,8 @@ struct gradcheck_result {
 void gradcheck_start(void);
 
 /* Calls f for each wanted parameter that is not frozen, in their order. Any thread, several at
- * once. The strings of the result are static. NOT_FINITE, TOO_LARGE, OUT_OF_MEMORY, and what the
- * batch is refused for. */
+ * once. The strings of the result are static. NOT_FINITE, TOO_LARGE, OUT_OF_MEMORY, CLIENT_GONE,
+ * and what the batch is refused for. */
 int gradcheck_run(const struct gradcheck_question *q, gradcheck_fn *f, void *arg,
                   struct gradcheck_result *r, struct error *e);
 

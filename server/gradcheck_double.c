@@ -127,7 +127,9 @@ static int check_begin(struct check *c, const struct gradcheck_question *q, stru
                                 .buffers = c->buffers,
                                 .grads = c->grads,
                                 .seed = c->net->seed,
-                                .draw = q->draw};
+                                .draw = q->draw,
+                                .gone = q->gone,
+                                .gone_arg = q->gone_arg};
     return 0;
 }
 

@@ -159,6 +159,15 @@ static void *watch(void *arg)
 
 /* ---- what http.c calls ----------------------------------------------------------------------- */
 
+/* A client that vanishes without a word takes nothing any more, but an answer without an end is
+ * always between two lines: the kernel, which alone sees that they are not acknowledged, would try
+ * for a quarter of an hour. */
+static void expect_acknowledgements(const struct peers *ps, int fd)
+{
+    unsigned ms = (unsigned)(ps->config->request_timeout * 1000);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+}
+
 static void peer_begin(struct peers *ps, struct MHD_Connection *c, void **context)
 {
     const union MHD_ConnectionInfo *info =
@@ -168,6 +177,7 @@ static void peer_begin(struct peers *ps, struct MHD_Connection *c, void **contex
     if (!p)
         return;
     *p = (struct peer){.owner = ps, .fd = info->connect_fd, .since = now_seconds(), .known = true};
+    expect_acknowledgements(ps, p->fd);
     if (ps->tls)
         tls_peer_begin(&p->tls, ps->tls, c, p->fd);
     pthread_mutex_lock(&ps->mutex);

@@ -11,6 +11,7 @@
  * and then would keep its connection for ever. A thread looks at all of them each second: headers
  * must be complete in --request-timeout, after that long a body must have come, and an answer have
  * been taken, at --min-rate. Bytes are counted by the kernel (TCP_INFO), so requests pay nothing.
+ * What a client does not acknowledge for --request-timeout ends its connection, too.
  */
 #ifndef BACKPROPD_HTTP_PEER_H
 #define BACKPROPD_HTTP_PEER_H

@@ -31,7 +31,7 @@ struct alone {
 };
 
 /* After each slice of it. */
-static int alone_slice(void *arg, int64_t begin, int64_t n, const real *const *out)
+static void alone_slice(void *arg, int64_t begin, int64_t n, const real *const *out)
 {
     struct alone *a = arg;
     struct infer_part *p = a->part;
@@ -40,17 +40,16 @@ static int alone_slice(void *arg, int64_t begin, int64_t n, const real *const *o
     a->begun = now;
     p->run = n;
     p->f(p->arg, begin, n, out);
-    return p->gone && begin + n < p->batch->n && p->gone(p->gone_arg) ? -1 : 0;
 }
 
 static void run_alone(const struct joint *j, struct infer_part *p)
 {
     struct alone a = {j, p, infer_stats_now()};
+    struct snapshot s = *j->s;
+    s.gone = p->gone;
+    s.gone_arg = p->gone_arg;
     p->start = a.begun;
-    p->error =
-        (struct error){.code = ERROR_CLIENT_GONE, .text = "the client closed the connection"};
-    p->failed =
-        snapshot_infer_slices(j->s, j->pool, p->batch, j->outputs, alone_slice, &a, &p->error) != 0;
+    p->failed = snapshot_infer(&s, j->pool, p->batch, j->outputs, alone_slice, &a, &p->error) != 0;
     p->computed = infer_stats_now();
 }
 
@@ -111,12 +110,11 @@ struct handing {
     int n;
 };
 
-static int hand_out(void *arg, int64_t begin, int64_t n, const real *const *out)
+static void hand_out(void *arg, int64_t begin, int64_t n, const real *const *out)
 {
     const struct handing *h = arg;
     (void)begin, (void)n; /* it is one slice */
     outputs_part(h->j, out, h->parts, h->n);
-    return 0;
 }
 
 /* -1: not done, nobody has got anything. */
@@ -126,8 +124,7 @@ static int run_together(const struct joint *j, struct infer_part *const *parts, 
     struct batch b = {.n = sum};
     uint64_t start = infer_stats_now();
     char *memory = inputs_join(program_network(j->s->program), parts, n, &b);
-    int status =
-        memory ? snapshot_infer_slices(j->s, j->pool, &b, j->outputs, hand_out, &h, NULL) : -1;
+    int status = memory ? snapshot_infer(j->s, j->pool, &b, j->outputs, hand_out, &h, NULL) : -1;
     uint64_t end = infer_stats_now();
     free(memory);
     if (status)

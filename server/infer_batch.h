@@ -13,8 +13,8 @@ struct infer_part {
     const struct batch *batch;
     infer_fn *f; /* gets the outputs of its own samples, as from snapshot_infer */
     void *arg;
-    bool (*gone)(const void *gone_arg); /* asked between the runs of a large batch; may be NULL */
-    const void *gone_arg;
+    run_gone_fn *gone; /* asked while it runs alone; may be NULL */
+    void *gone_arg;
 
     bool failed; /* these are set */
     struct error error;

@@ -45,6 +45,7 @@ enum durability { DURABILITY_PROCESS, DURABILITY_POWER, DURABILITY_NONE };
 struct batching {
     int64_t max_batch_size; /* samples; 0: as many as pay, and a request may bring more */
     int64_t max_queue_delay_microseconds;
+    int64_t max_queue_size; /* of each of its queues; 0: the server's --max-queue */
 };
 
 struct counters {
@@ -196,6 +197,8 @@ struct snapshot {
     double last_loss;
     json_t *description; /* effective */
     struct batching batching;
+    run_gone_fn *gone; /* asked while a question runs; NULL: not asked */
+    void *gone_arg;
 };
 int model_snapshot(struct model *m, struct snapshot *s_r, struct error *e);
 void snapshot_release(struct snapshot *s);
@@ -251,11 +254,6 @@ int snapshot_apply(const struct snapshot *s, struct pool *pool, real *grads, dou
 typedef void infer_fn(void *arg, int64_t begin, int64_t n, const real *const *out);
 int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
                    unsigned outputs, infer_fn *f, void *arg, struct error *e);
-
-/* The same for an `f` that may end it: -1 of it is that of the whole, with *e left alone. */
-typedef int infer_slice_fn(void *arg, int64_t begin, int64_t n, const real *const *out);
-int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                          unsigned outputs, infer_slice_fn *f, void *arg, struct error *e);
 
 /* Deletes a version. UNKNOWN_VERSION. */
 int model_version_delete(struct model *m, int64_t version, const struct store_answer *answer,

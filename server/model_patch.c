@@ -103,9 +103,12 @@ void model_settings_apply(struct model *m)
 {
     enum { MICROSECOND = 1000 };
     pthread_mutex_lock(&m->lock);
-    struct batching b = {json_integer_value(setting(m, "max_batch_size")),
-                         json_integer_value(json_object_get(setting(m, "dynamic_batching"),
-                                                            "max_queue_delay_microseconds"))};
+    const json_t *dynamic = setting(m, "dynamic_batching");
+    struct batching b = {
+        json_integer_value(setting(m, "max_batch_size")),
+        json_integer_value(json_object_get(dynamic, "max_queue_delay_microseconds")),
+        json_integer_value(
+            json_object_get(json_object_get(dynamic, "default_queue_policy"), "max_queue_size"))};
     m->durability = durability_of(m);
     m->batching = b;
     m->signals_every = model_signals_every(m->given, m->settings);
@@ -114,6 +117,9 @@ void model_settings_apply(struct model *m)
     work_queue_together(m->queue[WORK_PREDICTIONS],
                         fewer ? (size_t)b.max_batch_size : INFER_MAX_BATCH,
                         (uint64_t)b.max_queue_delay_microseconds * MICROSECOND);
+    for (int i = 0; i < WORK_KINDS; i++)
+        work_queue_limit(m->queue[i],
+                         (size_t)(b.max_queue_size ? b.max_queue_size : m->models->max_queue));
 }
 
 static bool same_optimizer(const struct network *a, const struct network *b)

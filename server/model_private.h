@@ -37,6 +37,7 @@ struct model_state {
     struct commit c;
     real *moved, *sum; /* used if c says so */
     const json_t *settings;
+    const struct store_deed *deed; /* kept with its checkpoint; NULL: none */
 };
 struct model_state model_state(struct model *m); /* the present one */
 int model_state_checkpoint(struct model *m, const struct model_state *s,

@@ -97,7 +97,8 @@ static int save_state(struct model *m, const struct model_state *s, save_fn *sav
                                 .description = description,
                                 .note = note,
                                 .who = who,
-                                .answer = answer};
+                                .answer = answer,
+                                .deed = s->deed};
     int status = save(m->models->store, m->id, v, parts.part, parts.n, e);
     v->description = NULL;
     free(description);

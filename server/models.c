@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "models.h"
 
+#include "answers.h"
 #include "describe.h"
 #include "model_private.h"
 
@@ -56,7 +57,8 @@ struct models *models_create(const struct server *s, struct error *e)
     pthread_mutex_init(&ms->lock, &recursive);
     pthread_mutexattr_destroy(&recursive);
     pthread_mutex_init(&ms->creating, NULL);
-    if (asprintf(&ms->redo_root, "%s/redo", c->data) >= 0)
+    ms->running = answers_create();
+    if (ms->running && asprintf(&ms->redo_root, "%s/redo", c->data) >= 0)
         return ms;
     ms->redo_root = NULL;
     error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
@@ -84,6 +86,8 @@ int models_destroy(struct models **models, struct error *e)
     }
     models_forget_unloaded(ms);
     free(ms->table);
+    if (ms->running)
+        answers_destroy(&ms->running);
     free(ms->redo_root);
     pthread_mutex_destroy(&ms->lock);
     pthread_mutex_destroy(&ms->creating);
@@ -213,9 +217,10 @@ static int store_new(struct models *ms, struct model *m, struct error *e)
 /* What a new model begins with. */
 struct origin {
     json_t *given, *settings;
-    struct model *from;   /* NULL: the initialisers */
-    const json_t *layers; /* of `from`; NULL: the whole state */
-    const struct key *by; /* NULL: anybody */
+    struct model *from;            /* NULL: the initialisers */
+    const json_t *layers;          /* of `from`; NULL: the whole state */
+    const struct key *by;          /* NULL: anybody */
+    const struct store_deed *deed; /* kept with the first checkpoint; NULL: none */
 };
 
 static int initialise(struct model *m)
@@ -234,8 +239,10 @@ static int give_state(struct model *m, const struct origin *o, struct error *e)
     else if (o->layers ? initialise(m) || model_take_layers(m, o->from, o->layers, e)
                        : model_take_state(m, o->from, e))
         return -1;
-    m->dirty = true;
-    return model_redo_open(m, false, e) || model_checkpoint(m, e) ? -1 : 0;
+    struct model_state s = model_state(m);
+    s.deed = o->deed;
+    m->dirty = false;
+    return model_redo_open(m, false, e) || model_state_checkpoint(m, &s, NULL, e) ? -1 : 0;
 }
 
 /* Under `creating`; the name is free. */
@@ -261,7 +268,8 @@ static struct model *create(struct models *ms, const char *name, const struct or
         return NULL;
     }
     if (give_state(m, o, e)) {
-        store_model_delete(ms->store, m->id, NULL); /* else at the next start, or the next PUT */
+        store_model_delete(ms->store, m->id, NULL,
+                           NULL); /* else at the next start, or the next PUT */
         redo_remove(ms->redo_root, m->id, NULL);
         model_release(&m);
         return NULL;
@@ -281,10 +289,13 @@ static struct model *refuse_name(const char *name, struct error *e)
 }
 
 struct model *models_put(struct models *ms, const char *name, const json_t *description,
-                         const struct key *by, bool *created_r, struct error *e)
+                         const struct key *by, const struct store_deed *deed, bool *created_r,
+                         struct error *e)
 {
-    struct origin o = {
-        .given = describe_expand(description, e), .settings = json_object(), .by = by};
+    struct origin o = {.given = describe_expand(description, e),
+                       .settings = json_object(),
+                       .by = by,
+                       .deed = deed};
     struct model *m = NULL;
     if (o.given) {
         pthread_mutex_lock(&ms->creating);
@@ -307,10 +318,12 @@ struct model *models_put(struct models *ms, const char *name, const json_t *desc
 }
 
 struct model *models_clone(struct models *ms, const char *name, struct model *from,
-                           const json_t *layers, const struct key *by, struct error *e)
+                           const json_t *layers, const struct key *by,
+                           const struct store_deed *deed, struct error *e)
 {
     pthread_mutex_lock(&from->lock);
-    struct origin o = {json_incref(from->given), json_incref(from->settings), from, layers, by};
+    struct origin o = {
+        json_incref(from->given), json_incref(from->settings), from, layers, by, deed};
     pthread_mutex_unlock(&from->lock);
     pthread_mutex_lock(&ms->creating);
     struct model *old = table_find(ms, name);
@@ -337,11 +350,12 @@ void models_remove(struct models *ms, struct model *m, enum model_presence why)
 }
 
 /* In the model's queue, so that no step runs meanwhile. */
-int models_delete(struct models *ms, struct model *m, struct error *e)
+int models_delete(struct models *ms, struct model *m, const struct store_deed *deed,
+                  struct error *e)
 {
     pthread_mutex_lock(&ms->creating);
     struct model *found = table_find(ms, m->name);
-    int status = found == m ? store_model_delete(ms->store, m->id, e)
+    int status = found == m ? store_model_delete(ms->store, m->id, deed, e)
                             : error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", m->name);
     if (!status) {
         redo_remove(ms->redo_root, m->id, NULL); /* what is left is swept at the next start */

@@ -7,6 +7,8 @@
 #include "model.h"
 #include "server.h"
 
+struct store_deed;
+
 struct models {
     struct store *store;
     struct work *work;
@@ -19,6 +21,7 @@ struct models {
     const struct log *log;
     pthread_mutex_t creating;  /* held while a model is made or deleted; before all other locks */
     pthread_mutex_t lock;      /* guards the table; held for moments only */
+    struct answers *running;   /* keys of requests that make or delete a model, under way */
     struct unloaded *unloaded; /* models that are in the store only, by name */
     struct model **table;      /* sorted by name */
     int n, cap;
@@ -37,16 +40,20 @@ struct model *model_hold(struct model *m);
 
 /* Creates a model. The same description under the same name gives that model and *created_r false;
  * another one MODEL_EXISTS. `by` is the key of whoever asks, NULL for anybody: the model is its
- * own, and QUOTA when it has too much then. Held. */
+ * own, and QUOTA when it has too much then. `deed`, which may be NULL, is kept if it is made. Held.
+ */
 struct model *models_put(struct models *ms, const char *name, const json_t *description,
-                         const struct key *by, bool *created_r, struct error *e);
+                         const struct key *by, const struct store_deed *deed, bool *created_r,
+                         struct error *e);
 /* Creates a model like `from`, with its whole state; or, with a list of globs, with only the
  * parameters and buffers whose names they match ("conv1" stands for "conv1.*") and all else as in a
  * new model. Held. MODEL_EXISTS; BAD_VALUE when a glob matches nothing. */
 struct model *models_clone(struct models *ms, const char *name, struct model *from,
-                           const json_t *layers, const struct key *by, struct error *e);
+                           const json_t *layers, const struct key *by,
+                           const struct store_deed *deed, struct error *e);
 /* Refuses further work on it, and removes it from table and store. Running reads end normally. */
-int models_delete(struct models *ms, struct model *m, struct error *e);
+int models_delete(struct models *ms, struct model *m, const struct store_deed *deed,
+                  struct error *e);
 
 /* Frees the memory of a model, which stays in the store. In its queue of writes. models_unload.c */
 int models_unload(struct models *ms, struct model *m, struct error *e);

@@ -58,7 +58,7 @@ static int settle_metrics(struct models *ms, struct model *m, struct error *e)
  * of that model. */
 static int drop_unfinished(struct models *ms, const struct store_model *row, struct error *e)
 {
-    return e->code == ERROR_UNKNOWN_VERSION ? store_model_delete(ms->store, row->id, e) : -1;
+    return e->code == ERROR_UNKNOWN_VERSION ? store_model_delete(ms->store, row->id, NULL, e) : -1;
 }
 
 /* The model as its checkpoint describes it; the row holds how it was created. */

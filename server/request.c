@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
+enum { GONE_NS = 2000000 }; /* between looks at the connection */
 enum { ARENA_BLOCK = 984 }; /* with its head it is of a size that malloc has at hand (tcache) */
 
 struct request *request_create(struct server *s, const char *method, const char *path,
@@ -44,6 +46,20 @@ void request_destroy(struct request **request)
     response_drop(&q->response);
     struct arena *a = q->arena; /* the request lies in it */
     arena_destroy(&a);
+}
+
+bool request_gone(void *request)
+{
+    struct request *q = request;
+    struct timespec t;
+    if (!q->gone)
+        return false;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    if (now - q->gone_asked < GONE_NS)
+        return false;
+    q->gone_asked = now;
+    return q->gone(q);
 }
 
 int request_add_header(struct request *q, const char *name, const char *value)

@@ -114,9 +114,10 @@ struct request {
     struct request *together;         /* the next of those that are handled together */
     const char *once_key;             /* Idempotency-Key that is under way; NULL: none */
 
-    /* Whether nobody waits for the answer any more, for what takes long; NULL: not known. */
+    /* Whether nobody waits for the answer any more; NULL: not known. For request_gone. */
     bool (*gone)(const struct request *q);
-    void *connection; /* of http.c, for `gone` */
+    void *connection;    /* of http.c, for `gone` */
+    uint64_t gone_asked; /* when it was, by the monotonic clock in ns */
 
     double queue_seconds;   /* that it waited for a worker */
     double compute_seconds; /* that its handler took */
@@ -131,6 +132,10 @@ struct request {
 struct request *request_create(struct server *s, const char *method, const char *path,
                                const char *query);
 void request_destroy(struct request **q); /* releases the model, frees the body and the JSON */
+
+/* Whether nobody waits for the answer of a struct request any more, for what takes long: costs a
+ * look at the clock, and every few milliseconds one at the connection. A run_gone_fn. */
+bool request_gone(void *request);
 
 /* The strings are kept, not copied. -1: out of memory. */
 int request_add_header(struct request *q, const char *name, const char *value);

@@ -23,6 +23,8 @@ enum route_flags {
     ROUTE_FORM = 1 << 10,  /* with ROUTE_BINARY: multipart/form-data with images will do, too */
     ROUTE_IMAGE = 1 << 11, /* with ROUTE_BINARY: a body that is one image will do, too */
     ROUTE_ONCE = 1 << 12,  /* takes an Idempotency-Key */
+    ROUTE_LIFE = 1 << 14,  /* makes or deletes a model, and takes an Idempotency-Key, too: with
+                              one the handler is called also when there is no such model */
     ROUTE_ASKS = 1 << 13,  /* runs in the model's queue of questions, which may take long */
 };
 

@@ -5,6 +5,16 @@
 
 #include <math.h>
 
+static struct run_args question_args(const struct snapshot *s, struct pool *pool,
+                                     const struct batch *b)
+{
+    struct run_args args =
+        model_run_args(program_network(s->program), pool, b, s->generation, s->at.draw);
+    args.gone = s->gone;
+    args.gone_arg = s->gone_arg;
+    return args;
+}
+
 int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct batch *b,
                       predictions_fn *f, void *arg, struct step_result *r, struct error *e)
 {
@@ -15,7 +25,7 @@ int snapshot_evaluate(const struct snapshot *s, struct pool *pool, const struct 
         return error_set(e, ERROR_CONFLICT, "the model was created without a loss");
     if (program_acquire(s->program, &use, &lease, e))
         return -1;
-    struct run_args args = model_run_args(net, pool, b, s->generation, s->at.draw);
+    struct run_args args = question_args(s, pool, b);
     int status = run_execute(lease.run, &args, e);
     if (!status)
         *r = (struct step_result){.loss = (double)run_loss(lease.run),
@@ -50,7 +60,7 @@ int snapshot_gradients(const struct snapshot *s, struct pool *pool, const struct
         return error_set(e, ERROR_CONFLICT, "the model was created without a loss");
     if (program_acquire(s->program, &use, l, e))
         return -1;
-    struct run_args args = model_run_args(net, pool, b, s->generation, s->at.draw);
+    struct run_args args = question_args(s, pool, b);
     args.grads = grads;
     args.observe = wish->observe;
     args.observe_arg = wish->observe_arg;
@@ -121,8 +131,8 @@ int snapshot_apply(const struct snapshot *s, struct pool *pool, real *grads, dou
     return network_apply(net, pool, s->generation, grads, grad_norm, lr, to, e);
 }
 
-int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                          unsigned outputs, infer_slice_fn *f, void *arg, struct error *e)
+int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
+                   unsigned outputs, infer_fn *f, void *arg, struct error *e)
 {
     const struct network *net = program_network(s->program);
     int64_t slice = program_slice(s->program);
@@ -134,34 +144,15 @@ int snapshot_infer_slices(const struct snapshot *s, struct pool *pool, const str
     for (int64_t begin = 0; begin < b->n && !status; begin += slice) {
         int64_t n = b->n - begin < slice ? b->n - begin : slice;
         struct batch part = batch_from(net, b, begin, n);
-        struct run_args args = model_run_args(net, pool, &part, s->generation, s->at.draw);
+        struct run_args args = question_args(s, pool, &part);
         args.prepared = program_prepared(&lease, s->generation);
         const real *out[NETWORK_MAX_IO + 2];
         status = run_execute(lease.run, &args, e);
         for (int i = 0; i < __builtin_popcount(outputs); i++)
             out[i] = run_output(lease.run, i);
         if (!status)
-            status = f(arg, begin, n, out);
+            f(arg, begin, n, out);
     }
     program_release(&lease);
     return status;
-}
-
-struct whole {
-    infer_fn *f;
-    void *arg;
-};
-
-static int whole_slice(void *arg, int64_t begin, int64_t n, const real *const *out)
-{
-    const struct whole *w = arg;
-    w->f(w->arg, begin, n, out);
-    return 0;
-}
-
-int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
-                   unsigned outputs, infer_fn *f, void *arg, struct error *e)
-{
-    struct whole w = {f, arg};
-    return snapshot_infer_slices(s, pool, b, outputs, whole_slice, &w, e);
 }

@@ -78,10 +78,25 @@ struct store_model {
     const char *who; /* name of the key that created it; NULL when inserting: "" */
 };
 
+/* A request with a key that made or deleted a model, kept by the store itself: a retry may come
+ * when the model is gone. The newest 1000 stay. */
+struct store_deed {
+    const char *key;
+    uint64_t request; /* hash of the request */
+    int status;       /* of its answer */
+    int64_t model_id; /* set by those that keep it with what they do */
+};
+/* 1: *d_r is what was kept under this key, which it points to; 0: nothing was. */
+int store_deed_find(struct store *s, const char *key, struct store_deed *d_r, struct error *e);
+/* Keeps one that changed nothing. */
+int store_deed_save(struct store *s, const struct store_deed *d, struct error *e);
+
 /* Adds it; sets m->id and m->created_ms. MODEL_EXISTS. */
 int store_model_insert(struct store *s, struct store_model *m, struct error *e);
-/* The model, its versions and metrics are gone when this returns; their space follows. */
-int store_model_delete(struct store *s, int64_t model_id, struct error *e);
+/* The model, its versions and metrics are gone when this returns; their space follows. `deed`,
+ * which may be NULL, is kept in the same transaction. */
+int store_model_delete(struct store *s, int64_t model_id, const struct store_deed *deed,
+                       struct error *e);
 
 /* The same for the model of this name, if there is one. */
 int store_model_forget(struct store *s, const char *name, struct error *e);
@@ -133,6 +148,7 @@ struct store_version {
     /* Kept in the transaction that completes the version, which sets its counters to those above
      * and, but for a checkpoint, `samples` to the version's number. NULL: none. */
     struct store_answer *answer;
+    const struct store_deed *deed; /* of a first checkpoint: kept with it; NULL: none */
     /* Set by the store: */
     char sha256[DIGEST_HEX]; /* store_state_sha256 of the parts */
     int64_t bytes;           /* of all parts */

@@ -47,7 +47,8 @@ static int check_found(struct store *s, int64_t model_id, struct error *e)
 }
 
 /* In a transaction of its own that survives the loss of power. */
-static int mark_deleted(struct store *s, int64_t model_id, struct error *e)
+static int mark_deleted(struct store *s, int64_t model_id, const struct store_deed *deed,
+                        struct error *e)
 {
     if (db_begin(&s->db, true, e))
         return -1;
@@ -55,14 +56,15 @@ static int mark_deleted(struct store *s, int64_t model_id, struct error *e)
         db_run(&s->db, e, "UPDATE models SET name = NULL WHERE id = ?1 AND name IS NOT NULL", "i",
                model_id);
     if (!result)
-        result = check_found(s, model_id, e);
+        result = check_found(s, model_id, e) || store_deed_put(s, model_id, deed, e) ? -1 : 0;
     return db_end(&s->db, result, e);
 }
 
-int store_model_delete(struct store *s, int64_t model_id, struct error *e)
+int store_model_delete(struct store *s, int64_t model_id, const struct store_deed *deed,
+                       struct error *e)
 {
     db_lock(&s->db, "deleting a model");
-    int result = mark_deleted(s, model_id, e);
+    int result = mark_deleted(s, model_id, deed, e);
     db_unlock(&s->db);
     if (!result)
         store_sweep_wake(s, true);

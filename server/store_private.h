@@ -82,6 +82,9 @@ int64_t store_monotonic_ms(void); /* for waiting */
 /* store_metrics.c */
 void store_metrics_free(struct store *s);
 
+/* store_deeds.c: in a transaction that writes. `d` NULL: nothing to keep. */
+int store_deed_put(struct store *s, int64_t model_id, const struct store_deed *d, struct error *e);
+
 /* store_answers.c: in a transaction that writes. `a` NULL: nothing to keep. */
 int store_answer_put(struct store *s, int64_t model_id, const struct store_answer *a,
                      struct error *e);

@@ -169,6 +169,8 @@ static int answer_keep(struct save *w)
 {
     const struct store_version *v = w->v;
     struct store_answer *a = v->answer;
+    if (store_deed_put(w->s, w->model_id, v->deed, w->e))
+        return -1;
     if (!a)
         return 0;
     a->step = v->step;

@@ -15,7 +15,8 @@
     X(003, "003_aliases.sql")                                                                      \
     X(004, "004_late_metrics.sql")                                                                 \
     X(005, "005_signals.sql")                                                                      \
-    X(006, "006_who.sql")
+    X(006, "006_who.sql")                                                                          \
+    X(007, "007_deeds.sql")
 
 #define MIGRATION_EMBED(number, file)                                                              \
     __asm__(".pushsection .rodata\n"                                                               \

@@ -355,6 +355,13 @@ struct work_queue *work_queue_create(struct work *w, enum work_kind kind, size_t
     return q;
 }
 
+void work_queue_limit(struct work_queue *q, size_t max_waiting)
+{
+    pthread_mutex_lock(&q->work->mutex);
+    q->max_waiting = max_waiting;
+    pthread_mutex_unlock(&q->work->mutex);
+}
+
 void work_queue_together(struct work_queue *q, size_t jobs, uint64_t delay_ns)
 {
     pthread_mutex_lock(&q->work->mutex);

@@ -66,6 +66,9 @@ struct work_queue *work_queue_create(struct work *w, enum work_kind kind, size_t
  * the oldest has waited for `delay_ns` (at first 0). */
 void work_queue_together(struct work_queue *q, size_t jobs, uint64_t delay_ns);
 
+/* Another limit; what waits already stays. */
+void work_queue_limit(struct work_queue *q, size_t max_waiting);
+
 /* Refuses new jobs (ERROR_CONFLICT), runs the waiting ones with cancelled in the caller's thread,
  * waits for the running ones, frees. From within the running job of a queue of WORK_WRITES, which
  * then is the last to use the queue, it returns at once and the queue is freed when the job ends.

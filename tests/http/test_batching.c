@@ -13,7 +13,8 @@ enum { CLIENTS = 8 };
 static const char words[] =
     "{\"inputs\":[{\"name\":\"word\",\"datatype\":\"INT64\",\"shape\":[-1,3]}],\"layers\":["
     "{\"op\":\"embedding\",\"num_embeddings\":10,\"embedding_dim\":7},{\"op\":\"flatten\"},"
-    "{\"op\":\"linear\",\"out_features\":5},{\"op\":\"layer_norm\",\"normalized_shape\":5},{\"op\":\"tanh\"},"
+    "{\"op\":\"linear\",\"out_features\":5},{\"op\":\"layer_norm\",\"normalized_shape\":5},{\"op\":"
+    "\"tanh\"},"
     "{\"op\":\"linear\",\"out_features\":4}]}";
 
 /* One request from a thread of its own. */
@@ -318,6 +319,8 @@ static void versions_and_live(struct daemon *d)
     free(of_old);
 }
 
+#define QUEUE_SIZE(n) "{\"dynamic_batching\":{\"default_queue_policy\":{\"max_queue_size\":" n "}}}"
+
 static void settings(struct daemon *d)
 {
     struct client *c = d->client;
@@ -325,6 +328,7 @@ static void settings(struct daemon *d)
     struct answer *a = remote_get(c, "m", "/config");
     assert_true(answer_number(a, "max_batch_size") == 64);
     assert_true(answer_number(a, "dynamic_batching.max_queue_delay_microseconds") == 0);
+    assert_true(answer_number(a, "dynamic_batching.default_queue_policy.max_queue_size") == 256);
     remote_post(c, "m", "infer", remote_inputs(c, 1, 150, 4, NULL)); /* without a limit it is cut */
     answer_expect(remote_call(c, "PATCH", "m", "",
                               "{\"max_batch_size\":4,\"dynamic_batching\":{"
@@ -348,6 +352,11 @@ static void settings(struct daemon *d)
     answer_refused(remote_call(d->client, "PATCH", "m", "",
                                "{\"dynamic_batching\":{\"max_queue_delay_microseconds\":1e9}}"),
                    400, "bad_type", NULL);
+    answer_refused(remote_call(d->client, "PATCH", "m", "", QUEUE_SIZE("-1")), 422, "bad_value",
+                   "default_queue_policy.max_queue_size: expected 0 to 1000000, found -1");
+    answer_refused(remote_call(d->client, "PATCH", "m", "",
+                               "{\"dynamic_batching\":{\"default_queue_policy\":{\"size\":1}}}"),
+                   400, "unknown_field", "default_queue_policy");
 }
 
 static void statistics(struct daemon *d)
@@ -414,6 +423,44 @@ static void too_many_wait(struct daemon *d)
     senders_free(s, 3);
 }
 
+/* A model may have a limit of its own, below or above the server's; it is kept over a restart. */
+static void own_limit(struct daemon *d)
+{
+    struct sender s[3] = {0};
+    remote_create(d->client, "m", remote_mlp);
+    remote_create(d->client, "other", remote_mlp);
+    answer_expect(remote_call(d->client, "PATCH", "m", "",
+                              "{\"dynamic_batching\":{\"max_queue_delay_microseconds\":60000000,"
+                              "\"default_queue_policy\":{\"max_queue_size\":2}}}"),
+                  200);
+    daemon_kill(d);
+    daemon_start(d, d->flags);
+    assert_true(answer_number(remote_get(d->client, "m", "/config"),
+                              "dynamic_batching.default_queue_policy.max_queue_size") == 2);
+    assert_true(answer_number(remote_get(d->client, "other", "/config"),
+                              "dynamic_batching.default_queue_policy.max_queue_size") == 1);
+    for (int i = 0; i < 3; i++)
+        s[i].body = make_body(d, 4, i, 1);
+    senders_begin(s, 2, d, "/v2/models/m/infer");
+    until_waiting(d, 2);
+    struct answer *a = remote_call(d->client, "POST", "m", "/infer", s[0].body);
+    answer_refused(a, 429, "queue_full",
+                   "2 requests are waiting for a prediction of this model, the limit is 2");
+    assert_non_null(answer_header(a, "Retry-After"));
+    remote_post(d->client, "other", "infer", s[0].body);
+    answer_expect(remote_call(d->client, "PATCH", "m", "",
+                              "{\"dynamic_batching\":{\"max_queue_delay_microseconds\":60000000,"
+                              "\"default_queue_policy\":{\"max_queue_size\":3}}}"),
+                  200);
+    senders_begin(s + 2, 1, d, "/v2/models/m/infer");
+    until_waiting(d, 3);
+    wait_for_none(d);
+    senders_end(s, 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(s[i].status, 200);
+    senders_free(s, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,6 +473,7 @@ int main(void)
         DAEMON_TEST(statistics),
         DAEMON_TEST(gone_while_waiting),
         DAEMON_TEST(too_many_wait, "--max-queue", "3"),
+        DAEMON_TEST(own_limit, "--max-queue", "1"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
@@ -334,6 +335,104 @@ static void client_gone(struct daemon *d)
     free(s.batch);
 }
 
+/* ---- questions that take long ---------------------------------------------------------------- */
+
+enum { DEEP_LAYERS = 20, DEEP_SAMPLES = 64 };
+
+/* Convolutions of 64 channels over 32 x 32: about a tenth of a second for each of a batch. */
+static void create_deep(struct client *c)
+{
+    struct text t = {0};
+    text_add(&t, "{\"inputs\":[{\"shape\":[-1,1,32,32]}],\"layers\":[");
+    for (int i = 0; i < DEEP_LAYERS; i++)
+        text_add(&t, "{\"op\":\"conv2d\",\"out_channels\":64,\"kernel_size\":3,\"padding\":1},");
+    text_add(&t, "{\"op\":\"flatten\"},{\"op\":\"linear\",\"out_features\":2}],"
+                 "\"loss\":{\"op\":\"cross_entropy\"}}");
+    remote_create(c, "deep", t.data);
+    text_free(&t);
+}
+
+static void add_deep_batch(struct text *t, bool targets)
+{
+    text_add(t, "{\"inputs\":[{\"shape\":[%d,1,32,32],\"datatype\":\"FP32\",\"data\":[",
+             DEEP_SAMPLES);
+    for (int i = 0; i < DEEP_SAMPLES * 1024; i++)
+        text_add(t, "%s%d", i ? "," : "", i * 7 % 10);
+    text_add(t, "]}]");
+    for (int i = 0; i < DEEP_SAMPLES && targets; i++)
+        text_add(t, "%s%d", i ? "," : ",\"targets\":[", i & 1);
+    text_add(t, targets ? "]" : "");
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct long_question {
+    const char *verb, *parameters;
+    bool batch, targets;
+    int left;        /* how many clients have left this verb, with it */
+    double forwards; /* that it takes at least */
+};
+
+/* Asks, and is gone when it is being answered. */
+static void ask_and_leave(struct daemon *d, const struct long_question *q, double forward)
+{
+    struct text body = {0}, all = {0};
+    char counted[128];
+    int fd = raw_connect(d->client);
+    if (q->batch)
+        add_deep_batch(&body, q->targets);
+    text_add(&body, "%s%s}", q->batch ? "," : "{", q->parameters);
+    text_add(&all,
+             "POST /v2/models/deep/%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
+             q->verb, body.size);
+    assert_true(raw_send(fd, all.data, all.size) && raw_send(fd, body.data, body.size));
+    expect_sample(d->client, "backpropd_workers_busy", 2); /* with the one that counts them */
+    double left = seconds_now();
+    close(fd);
+    snprintf(counted, sizeof counted,
+             "backpropd_requests_total{method=\"POST\",route=\"/v2/models/{model}/%s\","
+             "code=\"499\"}",
+             q->verb);
+    while (sample(d->client, counted) != q->left && seconds_now() - left < q->forwards * forward)
+        sleep_ms(5);
+    double took = seconds_now() - left;
+    if (took > q->forwards * forward / 2)
+        fail_msg("%s went on for %g s after its client had gone; a forward takes %g s", q->verb,
+                 took, forward);
+    text_free(&all);
+    text_free(&body);
+}
+
+/* What is asked for is not found out for a client that has gone while it runs. */
+static void gone_while_it_runs(struct daemon *d)
+{
+    static const struct long_question questions[] = {
+        {"evaluate", "\"id\":\"e\"", true, true, 1, 1},
+        {"gradients", "\"id\":\"g\"", true, true, 1, 2},
+        {"gradients", "\"parameters\":{\"per_sample_norms\":true}", true, true, 2, 3},
+        {"gradcheck", "\"parameters\":{\"count\":2}", true, true, 1, 40},
+        {"profile", "\"parameters\":{\"steps\":10,\"batch\":64}", false, false, 1, 10},
+        {"infer", "\"id\":\"i\"", true, false, 1, 1},
+    };
+    struct text batch = {0};
+    create_deep(d->client);
+    add_deep_batch(&batch, true);
+    text_add(&batch, "}");
+    double begun = seconds_now();
+    remote_post(d->client, "deep", "evaluate", batch.data);
+    double forward = seconds_now() - begun;
+    text_free(&batch);
+    struct remote_hash before = remote_hash(d->client, "deep");
+    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
+        ask_and_leave(d, &questions[i], forward);
+    assert_same_state(remote_hash(d->client, "deep"), before);
+}
+
 /* ---- loading --------------------------------------------------------------------------------- */
 
 struct watcher {
@@ -397,6 +496,7 @@ int main(void)
         DAEMON_TEST(log_times),
         DAEMON_TEST(log_json, "--log-format", "json"),
         DAEMON_TEST(client_gone),
+        DAEMON_TEST(gone_while_it_runs),
         DAEMON_TEST(ready_when_loaded, "--redo-seconds", "1000"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -194,6 +194,70 @@ static void changes_are_made_once(struct daemon *d)
     free(file);
 }
 
+static struct answer *keyed_as(struct client *c, const char *method, const char *path,
+                               const char *key, const char *body)
+{
+    char header[400];
+    snprintf(header, sizeof header, "Idempotency-Key: %s", key);
+    struct call call = {.method = method,
+                        .path = path,
+                        .body = body,
+                        .size = body ? strlen(body) : 0,
+                        .headers = (const char *const[]){header, NULL}};
+    return client_send(c, &call);
+}
+
+/* Makes a model, clones it, deletes it, each under a key; sent again they change nothing, whatever
+ * has happened meanwhile, at once and after a kill -9. */
+static void models_are_made_and_deleted_once(struct daemon *d)
+{
+    static const char m[] = "/v2/models/m", clone[] = "/v2/models/m/clone",
+                      body[] = "{\"name\":\"copy\"}";
+    struct answer *made = keyed_as(d->client, "PUT", m, "\"a\"", remote_mlp);
+    answer_expect(made, 201);
+    struct answer *again = keyed_as(d->client, "PUT", m, "\"a\"", remote_mlp);
+    answer_expect(again, 201);
+    assert_string_equal(made->body, again->body);
+    answer_expect(keyed_as(d->client, "PUT", m, "\"b\"", remote_mlp), 200); /* another request */
+    remote_step(d->client, "m", 1, 4);
+    struct answer *cloned = keyed_as(d->client, "POST", clone, "\"a c\"", body);
+    answer_expect(cloned, 201);
+    char *first = strdup(cloned->body);
+    answer_refused(keyed_as(d->client, "POST", clone, "\"other\"", body), 409, "model_exists",
+                   NULL);
+    for (int round = 0; round < 3; round++) {
+        struct client *c = d->client;
+        again = keyed_as(c, "POST", clone, "\"a c\"", body);
+        answer_expect(again, 201);
+        assert_string_equal(again->body, first);
+        answer_refused(keyed_as(c, "POST", clone, "\"a c\"", "{\"name\":\"copy2\"}"), 422,
+                       "key_reused", "Idempotency-Key");
+        answer_refused(keyed_as(c, "DELETE", m, "\"a\"", NULL), 422, "key_reused", NULL);
+        again = keyed_as(c, "DELETE", m, "\"d\"", NULL);
+        answer_expect(again, 200);
+        assert_string_equal(answer_string(again, "deleted"), "m");
+        /* Neither what was deleted nor its clone is made anew. */
+        answer_refused(keyed_as(c, "PUT", m, "\"a\"", remote_mlp), 404, "unknown_model",
+                       "deleted since");
+        answer_refused(keyed_as(c, "DELETE", m, "\"e\"", NULL), 404, "unknown_model", NULL);
+        answer_refused(keyed_as(c, "POST", clone, "\"e\"", body), 404, "unknown_model", NULL);
+        if (round == 0)
+            daemon_kill(d);
+        else
+            daemon_stop(d);
+        daemon_start(d, d->flags);
+    }
+    remote_create(d->client, "m", remote_mlp); /* another of this name is not deleted by a retry */
+    answer_expect(keyed_as(d->client, "DELETE", m, "\"d\"", NULL), 200);
+    answer_refused(keyed_as(d->client, "PUT", m, "\"a\"", remote_mlp), 404, "unknown_model", NULL);
+    assert_true(remote_number(d->client, "m", "step") == 0);
+    answer_refused(keyed_as(d->client, "DELETE", m, "d", NULL), 400, "bad_header", "quotes");
+    answer_refused(keyed_as(d->client, "PUT", "/v2/models/n", "'x'", remote_mlp), 400, "bad_header",
+                   "quotes");
+    answer_expect(keyed_as(d->client, "DELETE", "/v2/models/copy", "\"d\"", NULL), 200);
+    free(first);
+}
+
 struct retry {
     const char *address, *body;
     int status;
@@ -243,6 +307,7 @@ int main(void)
         DAEMON_TEST(expect_step_guards),
         DAEMON_TEST(answers_survive),
         DAEMON_TEST(changes_are_made_once),
+        DAEMON_TEST(models_are_made_and_deleted_once),
         DAEMON_TEST(at_the_same_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

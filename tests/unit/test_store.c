@@ -237,6 +237,27 @@ static void every_older_version_comes_up(void **state)
     }
 }
 
+/* Deeds are of no model: the newest 1000 stay, one of a key. */
+static void deeds_are_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct store_deed d = {.request = UINT64_MAX, .status = 201, .model_id = 7}, found;
+    char key[16];
+    store_up(f);
+    for (int i = 0; i < 1003; i++) {
+        snprintf(key, sizeof key, "m key %d", i);
+        d.key = key;
+        check(f, store_deed_save(f->s, &d, &f->e));
+    }
+    assert_int_equal(store_deed_save(f->s, &d, &f->e), -1);
+    store_down(f);
+    store_up(f);
+    assert_int_equal(store_deed_find(f->s, "m key 2", &found, &f->e), 0);
+    assert_int_equal(store_deed_find(f->s, "m key 3", &found, &f->e), 1);
+    assert_true(found.request == UINT64_MAX && found.status == 201 && found.model_id == 7);
+    store_down(f);
+}
+
 /* Keyed answers: replaced by key, the newest kept, numbers that are not there come back as NaN. */
 static int answer_seen(void *arg, const struct store_answer *a)
 {
@@ -298,7 +319,7 @@ static void models_keep(void **state)
     assert_int_equal(seen.last.revision, 7);
     assert_int_equal(seen.last.draw, 9);
     assert_true(seen.last.pending);
-    assert_int_equal(store_model_delete(f->s, a.id + 99, &f->e), -1);
+    assert_int_equal(store_model_delete(f->s, a.id + 99, NULL, &f->e), -1);
     assert_int_equal(f->e.code, ERROR_UNKNOWN_MODEL);
 }
 
@@ -377,9 +398,9 @@ static void model_delete_removes_all(void **state)
                                   &f->e));
     signals_add(f, m.id, 300);
     signals_add(f, other.id, 2);
-    check(f, store_model_delete(f->s, m.id, &f->e));
+    check(f, store_model_delete(f->s, m.id, NULL, &f->e));
     signals_add(f, m.id, 1); /* of a model that is gone: not written */
-    assert_int_equal(store_model_delete(f->s, m.id, &f->e), -1);
+    assert_int_equal(store_model_delete(f->s, m.id, NULL, &f->e), -1);
     assert_int_equal(f->e.code, ERROR_UNKNOWN_MODEL);
     struct store_model next = model_add(f, "m"); /* the name is free at once, the id is new */
     assert_true(next.id != m.id);
@@ -478,6 +499,7 @@ int main(void)
         TEST(bad_folder_is_refused),
         TEST(read_only_is_refused),
         TEST(migration_is_whole),
+        TEST(deeds_are_kept),
         TEST(migrations_are_numbered),
         TEST(every_older_version_comes_up),
         TEST(answers_are_kept),
