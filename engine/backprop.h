@@ -216,6 +216,10 @@ struct detection_spec {
  * rows (class, cx, cy, w, h) normalised by the image, padded with class -1. */
 bool node_detection(const struct node *n, struct detection_spec *spec_r);
 
+/* Puts it into a block, from 1 on, whose inner values training does not keep for backward, which
+ * computes them again: less memory, more time, the same bits. 0: into none. plan_recompute.c */
+void node_set_block(struct node *n, int block);
+
 int graph_node_count(const struct graph *g);
 struct node *graph_node(const struct graph *g, int i);
 
@@ -307,6 +311,7 @@ struct plan_step {
     const char *name, *op;
     const char *algorithm; /* NULL: there is one only */
     size_t value_bytes, saved_bytes, work_bytes, prepared_bytes;
+    bool again; /* its forward runs a second time before its backward (node_set_block) */
 };
 /* False when i is past the last. Leaves are no steps. */
 bool plan_step_at(const struct plan *p, int i, struct plan_step *step_r);

@@ -386,6 +386,11 @@ bool node_detaches(const struct node *n)
     return n->op->flags & OP_DETACHES;
 }
 
+void node_set_block(struct node *n, int block)
+{
+    n->block = block;
+}
+
 int graph_node_count(const struct graph *g)
 {
     return g->n_nodes;

@@ -108,6 +108,7 @@ struct node {
     const char *what; /* begins error sentences: "layer 'conv1' (conv2d)" or "conv2d" */
     int id;           /* place in its graph: inputs come before their users */
     int key;          /* its id in the graph that was described: names it to the random numbers */
+    int block;        /* from 1 on: backward computes its value again (plan_recompute.c); 0: none */
     int n_data, n_in; /* in[0..n_data) data inputs, in[n_data + k] parameter k or NULL */
     struct node **in;
     const void *attrs; /* the row's struct */
