@@ -522,13 +522,15 @@ void network_destroy(struct network **net);
 
 /* One block: parameters, buffers, the optimiser's slots, then the moving average of the parameters.
  * Reference-counted; the counts may be changed from any thread. `optimizer_step` counts the steps
- * that the slots have seen. */
+ * that the slots have seen; those of a parameter have seen missed[place in graph_param] fewer, for
+ * which it was frozen (torch's optimisers count for each parameter, too). */
 struct generation {
     real *params, *buffers, *slots;
     real *averages; /* NULL: none are kept */
     struct schedule_state schedule;
     struct generation *base; /* whose blocks these are; NULL: its own */
     uint64_t optimizer_step;
+    uint64_t *missed; /* [graph_param_count] */
     size_t bytes;
     int refs;                  /* atomic */
     int predictions;           /* atomic; of those who care to count */
@@ -545,6 +547,11 @@ void generation_prepare(struct generation *g, struct prepared **b);
 /* Before its numbers are written anew: nobody else holds it. */
 void generation_forget(struct generation *g);
 size_t generation_bytes(const struct network *net);
+/* How many steps its slots have seen becomes that of `from`; NULL: none. */
+void generation_take_steps(const struct network *net, struct generation *to,
+                           const struct generation *from);
+/* Whether a parameter has missed steps. */
+bool generation_missed_any(const struct network *net, const struct generation *g);
 /* The same with the averages for parameters; it holds `g`, which must have averages. */
 struct generation *generation_averaged(struct generation *g, struct error *e);
 /* The averages begin anew: with the parameters. To call where parameters come from elsewhere than
