@@ -193,6 +193,11 @@ int64_t node_param_count(const struct node *n);
 int node_input_count(const struct node *n); /* data inputs, without parameters */
 struct node *node_input(const struct node *n, int i);
 bool node_is_loss(const struct node *n);
+/* Whether its numbers are indices, which are kept as reals but are whole: argmax, and what is the
+ * same in another shape. */
+bool node_is_indices(const struct node *n);
+/* An attribute of the node's that is a whole number, by its name; false: it has none. */
+bool node_attr_int(const struct node *n, const char *name, int64_t *value_r);
 /* Whether a sample's numbers depend on the others of its batch: batch norm, in training or when it
  * has no running statistics. */
 bool node_batch_statistics(const struct node *n, bool training);

@@ -59,6 +59,7 @@ enum op_flags {
                                    by default as many as there are steps */
     OP_BATCH_STATISTICS = 1 << 17, /* in training, or without running statistics, a sample's numbers
                                       depend on the whole batch */
+    OP_INDICES = 1 << 18,          /* its numbers are indices: clients get them as INT64 */
 };
 
 struct op {

@@ -65,6 +65,24 @@ const json_t *api_parameter(const struct request *q, const char *name)
     return json_is_null(v) ? NULL : v;
 }
 
+enum dtype api_wire_dtype(const struct node *n)
+{
+    return node_is_indices(n) ? DTYPE_INT64 : node_dtype(n);
+}
+
+int api_take_averages(struct snapshot *s, struct error *e)
+{
+    if (!s->generation->averages)
+        return error_set(e, ERROR_CONFLICT,
+                         "the model keeps no moving average: its description has no 'ema'");
+    struct generation *averaged = generation_averaged(s->generation, e);
+    if (!averaged)
+        return -1;
+    generation_unref(&s->generation);
+    s->generation = averaged;
+    return 0;
+}
+
 int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e)
 {
     const json_t *given = api_parameter(q, "weights");
@@ -75,16 +93,7 @@ int api_choose_weights(const struct request *q, struct snapshot *s, struct error
         return error_set(e, ERROR_BAD_VALUE,
                          "parameters.weights: expected \"live\" or \"ema\", found %.60s",
                          name ? name : "something else");
-    if (!s->generation->averages)
-        return error_set(e, ERROR_CONFLICT,
-                         "parameters.weights: the model keeps no moving average: its description "
-                         "has no 'ema'");
-    struct generation *averaged = generation_averaged(s->generation, e);
-    if (!averaged)
-        return -1;
-    generation_unref(&s->generation);
-    s->generation = averaged;
-    return 0;
+    return api_take_averages(s, e) ? error_prefix(e, "parameters.weights") : 0;
 }
 
 /* ---- batches --------------------------------------------------------------------------------- */

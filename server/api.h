@@ -40,6 +40,11 @@ void api_models_each(struct request *q, models_fn *f, void *arg);
 int api_check_body(const struct request *q, const struct field *fields, struct error *e);
 /* An entry of the body's "parameters"; NULL when it is not there. */
 const json_t *api_parameter(const struct request *q, const char *name);
+/* What clients see of a node: INT64 for indices. */
+enum dtype api_wire_dtype(const struct node *n);
+/* Puts the moving averages in the place of the snapshot's weights. CONFLICT when there are none;
+ * OUT_OF_MEMORY. */
+int api_take_averages(struct snapshot *s, struct error *e);
 /* The parameter "weights": "ema" puts the moving averages in the place of the snapshot's weights.
  * BAD_VALUE, CONFLICT (the model keeps none). */
 int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e);
