@@ -4,7 +4,11 @@
  * y = p v; kept: log_sum = maximum + ln sum. Backward makes p = e^(s - log_sum) again, and with
  * D = sum of dy y over a row:
  *     dv += p^T dy;  ds = p (dy v^T - D) scale;  dq = ds k;  dk += ds^T q.
- * One task owns a head, so dk and dv are summed over the blocks in order. */
+ * One task owns a head, so dk and dv are summed over the blocks in order.
+ *
+ * With dropout the weights are m p instead of p, m being 0 or 1 / (1 - dropout): y = (m p) v,
+ * dv += (m p)^T dy, ds = p (m (dy v^T) - D) scale, and D is as before. m is a function of (seed,
+ * draw, node, sample, head, query, key), so that it is not kept either. */
 #include "attention.h"
 
 #include "blas.h"
@@ -12,6 +16,41 @@
 
 #include <math.h>
 #include <string.h>
+
+/* ---- masks ----------------------------------------------------------------------------------- */
+
+int attention_mask_check(const struct node *n, int i, const struct shape *scores, struct error *e)
+{
+    const struct shape *mask = &n->in[i]->shape;
+    struct shape_text a, b;
+    bool fits = mask->rank == scores->rank;
+    for (int d = 0; fits && d < scores->rank; d++)
+        fits = mask->dim[d] == scores->dim[d] || mask->dim[d] == 1;
+    if (fits)
+        return 0;
+    return error_set(e, ERROR_BAD_SHAPE,
+                     "%s: the mask must have the shape %s, with 1 where it is the same for all, "
+                     "not %s",
+                     n->what, shape_print(scores, &a), shape_print(mask, &b));
+}
+
+void attention_mask_add(struct attention *a, const struct node *n, int i)
+{
+    const struct shape s = run_shape(a->r, n->in[i]);
+    const int64_t rows = s.dim[s.rank - 2], keys = s.dim[s.rank - 1];
+    const int64_t heads = s.rank == 4 ? s.dim[1] : 1;
+    struct attention_mask *m = &a->masks[a->n_masks++];
+    *m = (struct attention_mask){.step = keys > 1};
+    if (n->in[i]->dtype == DTYPE_INT64)
+        m->counts = run_in_int64(a->r, n, i);
+    else
+        m->added = run_in(a->r, n, i);
+    m->rows.row = rows > 1 ? keys : 0;
+    m->rows.head = heads > 1 ? rows * keys : 0;
+    m->rows.sample = s.dim[0] > 1 ? heads * rows * keys : 0;
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 /* One block of queries of one head. */
 struct block {
@@ -41,26 +80,56 @@ static struct block block_at(const struct attention *a, int64_t head, int64_t fi
     return b;
 }
 
-static bool counts(const struct attention *a, const struct block *b, int64_t i, int64_t key)
+static void mask_row(const struct attention_mask *m, int64_t at, real *row, int64_t keys)
 {
-    if (a->causal && key > b->first + i)
-        return false;
-    return !a->mask ||
-           a->mask[rows_at(&a->mask_rows, b->sample, b->head, b->first + i) + key * a->mask_step] !=
-               0;
+    if (m->counts)
+        for (int64_t j = 0; j < keys; j++)
+            row[j] = m->counts[at + j * m->step] ? row[j] : -(real)INFINITY;
+    else
+        for (int64_t j = 0; j < keys; j++)
+            row[j] += m->added[at + j * m->step];
 }
 
-/* weights = scale q k^T, -infinity where a key does not count. */
+/* weights = scale q k^T + mask, -infinity where a key does not count. */
 static void block_scores(const struct attention *a, const struct block *b)
 {
     const real *q = a->q + rows_at(&a->q_rows, b->sample, b->head, b->first);
     const real *k = a->k + rows_at(&a->k_rows, b->sample, b->head, 0);
     blas_gemm(false, true, b->rows, b->keys, a->depth, (real)a->scale, q, a->q_rows.row, k,
               a->k_rows.row, 0, b->weights, b->keys);
-    for (int64_t i = 0; (a->causal || a->mask) && i < b->rows; i++)
-        for (int64_t j = 0; j < b->keys; j++)
-            if (!counts(a, b, i, j))
-                b->weights[i * b->keys + j] = -(real)INFINITY;
+    for (const struct attention_mask *m = a->masks; m < a->masks + a->n_masks; m++)
+        for (int64_t i = 0; i < b->rows; i++)
+            mask_row(m, rows_at(&m->rows, b->sample, b->head, b->first + i),
+                     b->weights + i * b->keys, b->keys);
+    for (int64_t i = 0; a->causal && i < b->rows; i++)
+        for (int64_t j = b->first + i + 1; j < b->keys; j++)
+            b->weights[i * b->keys + j] = -(real)INFINITY;
+}
+
+/* Factors of the weights of row i, for keys first .. first + 3: 0 where one is dropped. Each row
+ * begins with a block of random words of its own. */
+static void dropout_factors(const struct attention *a, const struct block *b, int64_t i,
+                            int64_t first, real factor[4])
+{
+    const uint64_t row = (uint64_t)((b->sample * a->heads + b->head) * a->queries + b->first + i);
+    const uint64_t threshold = (uint64_t)(a->dropout * 0x1p32);
+    const real kept = a->dropout < 1 ? (real)(1 / (1 - a->dropout)) : 0;
+    uint32_t word[4];
+    random_block(&a->random, row * (uint64_t)((a->keys + 3) / 4) + (uint64_t)first / 4, word);
+    for (int k = 0; k < 4; k++)
+        factor[k] = word[k] >= threshold ? kept : 0;
+}
+
+/* The rows of `x` times their factors of dropout. */
+static void block_dropout(const struct attention *a, const struct block *b, real *x)
+{
+    for (int64_t i = 0; a->dropout > 0 && i < b->rows; i++)
+        for (int64_t j = 0; j < b->keys; j += 4) {
+            real factor[4];
+            dropout_factors(a, b, i, j, factor);
+            for (int64_t k = 0; k < 4 && j + k < b->keys; k++)
+                x[i * b->keys + j + k] *= factor[k];
+        }
 }
 
 /* A row of scores becomes weights; its log_sum is returned, -infinity when no key counts. */
@@ -90,6 +159,7 @@ static void forward_block(const struct attention *a, const struct block *b)
     block_scores(a, b);
     for (int64_t i = 0; i < b->rows; i++)
         log_sum[i] = (real)softmax_row(b->weights + i * b->keys, b->keys);
+    block_dropout(a, b, b->weights);
     blas_gemm(false, false, b->rows, a->width, b->keys, 1, b->weights, b->keys,
               a->v + rows_at(&a->v_rows, b->sample, b->head, 0), a->v_rows.row, 0,
               a->out + rows_at(&a->y_rows, b->sample, b->head, b->first), a->y_rows.row);
@@ -114,10 +184,16 @@ void attention_forward(const struct attention *a)
 
 /* ---- backward -------------------------------------------------------------------------------- */
 
-/* The weights again, and slopes = scale weights (slopes - D), where slopes came as dy v^T. */
-static void block_slopes(const struct attention *a, const struct block *b)
+/* The weights again, and slopes = scale weights (m dy v^T - D). */
+static void block_slopes(const struct attention *a, const struct block *b, real scale)
 {
+    const int64_t y = rows_at(&a->y_rows, b->sample, b->head, b->first);
+    const int64_t v = rows_at(&a->v_rows, b->sample, b->head, 0);
     const real *log_sum = a->log_sum + (b->sample * a->heads + b->head) * a->queries + b->first;
+    block_scores(a, b);
+    blas_gemm(false, true, b->rows, b->keys, a->width, 1, a->dy + y, a->y_rows.row, a->v + v,
+              a->v_rows.row, 0, b->slopes, b->keys);
+    block_dropout(a, b, b->slopes);
     for (int64_t i = 0; i < b->rows; i++) {
         const int64_t at = rows_at(&a->y_rows, b->sample, b->head, b->first + i);
         real *p = b->weights + i * b->keys, *s = b->slopes + i * b->keys;
@@ -127,7 +203,7 @@ static void block_slopes(const struct attention *a, const struct block *b)
         const bool none = log_sum[i] == -(real)INFINITY;
         for (int64_t j = 0; j < b->keys; j++) {
             p[j] = none ? 0 : RM(exp)(p[j] - log_sum[i]);
-            s[j] = (real)a->scale * p[j] * (s[j] - (real)d);
+            s[j] = scale * p[j] * (s[j] - (real)d);
         }
     }
 }
@@ -139,10 +215,8 @@ static void backward_block(const struct attention *a, const struct block *b)
     const int64_t q = rows_at(&a->q_rows, b->sample, b->head, b->first);
     const int64_t k = rows_at(&a->k_rows, b->sample, b->head, 0);
     const int64_t v = rows_at(&a->v_rows, b->sample, b->head, 0);
-    block_scores(a, b);
-    blas_gemm(false, true, b->rows, b->keys, a->width, 1, a->dy + y, a->y_rows.row, a->v + v,
-              a->v_rows.row, 0, b->slopes, b->keys);
-    block_slopes(a, b);
+    block_slopes(a, b, (real)a->scale);
+    block_dropout(a, b, b->weights);
     blas_gemm(true, false, b->keys, a->width, b->rows, 1, b->weights, b->keys, a->dy + y,
               a->y_rows.row, 1, a->dv + v, a->v_rows.row);
     blas_gemm(false, false, b->rows, a->depth, b->keys, 1, b->slopes, b->keys, a->k + k,
@@ -174,4 +248,63 @@ static void backward_range(void *arg, int64_t begin, int64_t end, int worker)
 void attention_backward(const struct attention *a)
 {
     run_for(a->r, a->samples * a->heads, 1, backward_range, (void *)a);
+}
+
+/* ---- the gradient of a mask ------------------------------------------------------------------ */
+
+struct mask_pass {
+    const struct attention *a;
+    const struct attention_mask *mask;
+    real *gradient;
+    int64_t samples, heads, blocks; /* that have numbers of their own in the mask; else 1 */
+};
+
+static void mask_block(const struct mask_pass *m, const struct block *b)
+{
+    block_slopes(m->a, b, 1);
+    for (int64_t i = 0; i < b->rows; i++) {
+        real *to = m->gradient + rows_at(&m->mask->rows, b->sample, b->head, b->first + i);
+        for (int64_t j = 0; j < b->keys; j++)
+            to[j * m->mask->step] += b->slopes[i * b->keys + j];
+    }
+}
+
+/* A task owns the numbers of a block of queries of the mask, and goes in order through the samples,
+ * heads and blocks that share them. */
+static void mask_task(const struct mask_pass *m, int64_t task, real *scratch)
+{
+    const struct attention *a = m->a;
+    const int64_t block = task % m->blocks, head = task / m->blocks % m->heads;
+    const int64_t sample = task / m->blocks / m->heads, first = block * ATTENTION_ROWS;
+    const int64_t last =
+        m->blocks > 1 && first + ATTENTION_ROWS < a->queries ? first + ATTENTION_ROWS : a->queries;
+    for (int64_t i = first; i < (m->mask->rows.row ? last : first + 1); i++)
+        memset(m->gradient + rows_at(&m->mask->rows, sample, head, i), 0,
+               (size_t)(m->mask->step ? a->keys : 1) * sizeof *m->gradient);
+    for (int64_t s = sample; s < (m->samples > 1 ? sample + 1 : a->samples); s++)
+        for (int64_t h = head; h < (m->heads > 1 ? head + 1 : a->heads); h++)
+            for (int64_t at = first; at < last; at += ATTENTION_ROWS) {
+                const struct block b = block_at(a, s * a->heads + h, at, scratch);
+                mask_block(m, &b);
+            }
+}
+
+static void mask_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct mask_pass *m = arg;
+    for (int64_t task = begin; task < end; task++)
+        mask_task(m, task, run_scratch(m->a->r, worker));
+}
+
+void attention_backward_mask(const struct attention *a, int which, real *gradient)
+{
+    const struct attention_mask *mask = &a->masks[which];
+    struct mask_pass m = {a, mask, gradient, 1, 1, 1};
+    if (mask->rows.sample)
+        m.samples = a->samples;
+    if (mask->rows.head)
+        m.heads = a->heads;
+    if (mask->rows.row)
+        m.blocks = (a->queries + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
+    run_for(a->r, m.samples * m.heads * m.blocks, 1, mask_range, &m);
 }

@@ -193,6 +193,11 @@ int64_t node_param_count(const struct node *n);
 int node_input_count(const struct node *n); /* data inputs, without parameters */
 struct node *node_input(const struct node *n, int i);
 bool node_is_loss(const struct node *n);
+/* Whether its numbers are indices, which are kept as reals but are whole: argmax, and what is the
+ * same in another shape. */
+bool node_is_indices(const struct node *n);
+/* An attribute of the node's that is a whole number, by its name; false: it has none. */
+bool node_attr_int(const struct node *n, const char *name, int64_t *value_r);
 /* Whether a sample's numbers depend on the others of its batch: batch norm, in training or when it
  * has no running statistics. */
 bool node_batch_statistics(const struct node *n, bool training);
@@ -215,6 +220,10 @@ struct detection_spec {
 /* False when `n` is not the loss of a detector. Its last input is the target: [N, max_boxes, 5],
  * rows (class, cx, cy, w, h) normalised by the image, padded with class -1. */
 bool node_detection(const struct node *n, struct detection_spec *spec_r);
+
+/* Puts it into a block, from 1 on, whose inner values training does not keep for backward, which
+ * computes them again: less memory, more time, the same bits. 0: into none. plan_recompute.c */
+void node_set_block(struct node *n, int block);
 
 int graph_node_count(const struct graph *g);
 struct node *graph_node(const struct graph *g, int i);
@@ -307,6 +316,7 @@ struct plan_step {
     const char *name, *op;
     const char *algorithm; /* NULL: there is one only */
     size_t value_bytes, saved_bytes, work_bytes, prepared_bytes;
+    bool again; /* its forward runs a second time before its backward (node_set_block) */
 };
 /* False when i is past the last. Leaves are no steps. */
 bool plan_step_at(const struct plan *p, int i, struct plan_step *step_r);
@@ -524,13 +534,15 @@ void network_destroy(struct network **net);
 
 /* One block: parameters, buffers, the optimiser's slots, then the moving average of the parameters.
  * Reference-counted; the counts may be changed from any thread. `optimizer_step` counts the steps
- * that the slots have seen. */
+ * that the slots have seen; those of a parameter have seen missed[place in graph_param] fewer, for
+ * which it was frozen (torch's optimisers count for each parameter, too). */
 struct generation {
     real *params, *buffers, *slots;
     real *averages; /* NULL: none are kept */
     struct schedule_state schedule;
     struct generation *base; /* whose blocks these are; NULL: its own */
     uint64_t optimizer_step;
+    uint64_t *missed; /* [graph_param_count] */
     size_t bytes;
     int refs;                  /* atomic */
     int predictions;           /* atomic; of those who care to count */
@@ -547,6 +559,11 @@ void generation_prepare(struct generation *g, struct prepared **b);
 /* Before its numbers are written anew: nobody else holds it. */
 void generation_forget(struct generation *g);
 size_t generation_bytes(const struct network *net);
+/* How many steps its slots have seen becomes that of `from`; NULL: none. */
+void generation_take_steps(const struct network *net, struct generation *to,
+                           const struct generation *from);
+/* Whether a parameter has missed steps. */
+bool generation_missed_any(const struct network *net, const struct generation *g);
 /* The same with the averages for parameters; it holds `g`, which must have averages. */
 struct generation *generation_averaged(struct generation *g, struct error *e);
 /* The averages begin anew: with the parameters. To call where parameters come from elsewhere than

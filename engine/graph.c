@@ -371,6 +371,23 @@ bool node_is_loss(const struct node *n)
     return n->op->flags & OP_LOSS;
 }
 
+bool node_is_indices(const struct node *n)
+{
+    while (n->op->flags & OP_VIEW)
+        n = n->in[0];
+    return n->op->flags & OP_INDICES;
+}
+
+bool node_attr_int(const struct node *n, const char *name, int64_t *value_r)
+{
+    for (const struct attr_def *d = n->op->attrs; d && d->name; d++)
+        if (d->type == ATTR_INT && strcmp(d->name, name) == 0) {
+            memcpy(value_r, (const char *)n->attrs + d->offset, sizeof *value_r);
+            return true;
+        }
+    return false;
+}
+
 bool node_batch_statistics(const struct node *n, bool training)
 {
     if (!(n->op->flags & OP_BATCH_STATISTICS))
@@ -384,6 +401,11 @@ bool node_batch_statistics(const struct node *n, bool training)
 bool node_detaches(const struct node *n)
 {
     return n->op->flags & OP_DETACHES;
+}
+
+void node_set_block(struct node *n, int block)
+{
+    n->block = block;
 }
 
 int graph_node_count(const struct graph *g)

@@ -43,11 +43,12 @@ static bool block_bytes(size_t count, size_t *bytes_r)
 
 /* Where the blocks of a generation begin, in bytes from the first, and the bytes of all. */
 struct places {
-    size_t buffers, slots, averages, bytes;
+    size_t buffers, slots, averages, missed, bytes;
 };
 
 static bool generation_places(const struct network *net, struct places *at_r)
 {
+    const size_t missed = (size_t)graph_param_count(net->graph) * sizeof(uint64_t);
     size_t params, buffers, slots, count, averages = 0;
     return block_bytes(graph_params_size(net->graph), &params) &&
            block_bytes(graph_buffers_size(net->graph), &buffers) &&
@@ -55,7 +56,8 @@ static bool generation_places(const struct network *net, struct places *at_r)
            block_bytes(count, &slots) && !__builtin_add_overflow(params, buffers, &at_r->slots) &&
            !__builtin_add_overflow(at_r->slots, slots, &at_r->averages) &&
            (net->ema_decay == 0 || ((averages = params), true)) &&
-           !__builtin_add_overflow(at_r->averages, averages, &at_r->bytes) &&
+           !__builtin_add_overflow(at_r->averages, averages, &at_r->missed) &&
+           !__builtin_add_overflow(at_r->missed, missed, &at_r->bytes) &&
            !__builtin_add_overflow(at_r->bytes, sizeof(struct generation) + ALIGN, &count) &&
            ((at_r->buffers = params), true);
 }
@@ -83,6 +85,7 @@ struct generation *generation_create(const struct network *net, struct error *e)
     g->buffers = (real *)(first + at.buffers);
     g->slots = (real *)(first + at.slots);
     g->averages = net->ema_decay > 0 ? (real *)(first + at.averages) : NULL;
+    g->missed = (uint64_t *)(first + at.missed);
     g->bytes = at.bytes + sizeof *g + ALIGN;
     g->refs = 1;
     return g;
@@ -118,6 +121,25 @@ struct generation *generation_averaged(struct generation *g, struct error *e)
     averaged->base = generation_ref(g);
     averaged->refs = 1;
     return averaged;
+}
+
+void generation_take_steps(const struct network *net, struct generation *to,
+                           const struct generation *from)
+{
+    const size_t bytes = (size_t)graph_param_count(net->graph) * sizeof *to->missed;
+    to->optimizer_step = from ? from->optimizer_step : 0;
+    if (from)
+        memcpy(to->missed, from->missed, bytes);
+    else
+        memset(to->missed, 0, bytes);
+}
+
+bool generation_missed_any(const struct network *net, const struct generation *g)
+{
+    for (int i = 0; i < graph_param_count(net->graph); i++)
+        if (g->missed[i])
+            return true;
+    return false;
 }
 
 void generation_averages_reset(const struct network *net, struct generation *g)

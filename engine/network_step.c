@@ -5,7 +5,8 @@
  * are clipped where they lie.
  *
  * The block of parameters is walked in segments: consecutive parameters that are alike, frozen or
- * of one group, so that a segment has one optimiser and one learning rate. An optimiser whose step
+ * of one group, which have seen as many steps, so that a segment has one optimiser, one learning
+ * rate and one count of steps. An optimiser whose step
  * depends on a parameter's norm (lamb) has segments of one parameter, and goes over each twice: the
  * first pass leaves the direction in the new generation, the second makes the parameter of it. The
  * moving average of the weights follows in the last pass. */
@@ -73,6 +74,8 @@ struct apply {
     size_t count;
     int slots, group;
     bool frozen;
+    const uint64_t *missed; /* steps, of each parameter */
+    uint64_t segment_missed;
     real rate;  /* of the second pass */
     int failed; /* atomic */
 };
@@ -148,17 +151,25 @@ static bool next_segment(const struct graph *g, bool alone, int *i, struct apply
         const struct param *p = graph_param(g, *i);
         if (p->buffer)
             continue;
-        if (found && (p->frozen != a->frozen || p->group != a->group || alone))
+        if (found && (p->frozen != a->frozen || p->group != a->group || alone ||
+                      a->missed[*i] != a->segment_missed))
             break;
         if (!found) {
             a->begin = p->offset;
             a->frozen = p->frozen;
             a->group = p->group;
+            a->segment_missed = a->missed[*i];
         }
         found = true;
         a->count = p->offset + p->count - a->begin;
     }
     return found;
+}
+
+static void count_missed(const struct graph *g, const uint64_t *from, uint64_t *to)
+{
+    for (int i = 0; i < graph_param_count(g); i++)
+        to[i] = from[i] + graph_param(g, i)->frozen;
 }
 
 static bool all_finite(const real *x, size_t n, size_t *at_r)
@@ -205,9 +216,9 @@ int network_apply(const struct network *net, struct pool *pool, const struct gen
     struct apply a = {.slots = optimizer_slots(net->optimizer),
                       .averages = from->averages,
                       .averages_out = to->averages,
+                      .missed = from->missed,
                       .add = (real)(1 - net->ema_decay)};
-    a.update = (struct update){.t = from->optimizer_step,
-                               .size = graph_params_size(net->graph),
+    a.update = (struct update){.size = graph_params_size(net->graph),
                                .params = from->params,
                                .grads = grads,
                                .slots = from->slots,
@@ -218,11 +229,13 @@ int network_apply(const struct network *net, struct pool *pool, const struct gen
     for (int i = 0; next_segment(net->graph, alone, &i, &a);) {
         a.run = optimizer_update(a.group ? net->groups[a.group - 1] : net->optimizer, &a.update);
         a.update.lr = lr[a.group];
+        a.update.t = from->optimizer_step - a.segment_missed;
         pool_for(pool, (int64_t)a.count, GRAIN, apply_chunk, &a);
         if (alone && !a.frozen)
             trust_apply(&a, pool);
     }
     to->schedule = from->schedule;
     to->optimizer_step = from->optimizer_step + 1;
+    count_missed(net->graph, from->missed, to->missed);
     return a.failed ? explain(net, to, e) : 0;
 }

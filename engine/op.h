@@ -59,6 +59,7 @@ enum op_flags {
                                    by default as many as there are steps */
     OP_BATCH_STATISTICS = 1 << 17, /* in training, or without running statistics, a sample's numbers
                                       depend on the whole batch */
+    OP_INDICES = 1 << 18,          /* its numbers are indices: clients get them as INT64 */
 };
 
 struct op {
@@ -108,6 +109,7 @@ struct node {
     const char *what; /* begins error sentences: "layer 'conv1' (conv2d)" or "conv2d" */
     int id;           /* place in its graph: inputs come before their users */
     int key;          /* its id in the graph that was described: names it to the random numbers */
+    int block;        /* from 1 on: backward computes its value again (plan_recompute.c); 0: none */
     int n_data, n_in; /* in[0..n_data) data inputs, in[n_data + k] parameter k or NULL */
     struct node **in;
     const void *attrs; /* the row's struct */

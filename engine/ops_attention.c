@@ -1,6 +1,7 @@
 /* ops_attention.c: scaled_dot_product_attention, with torch's names and semantics; multi-head
- * attention on top of it is multihead_attention's (ops_multihead.c). Masks are numbers: 0 where a
- * key does not count, as torch's boolean masks. */
+ * attention on top of it is multihead_attention's (ops_multihead.c). Masks of INT64 are 0 where
+ * a key does not count, as torch's boolean masks; those of floating point are added to the scores.
+ */
 #include "attention.h"
 
 #include <limits.h>
@@ -13,12 +14,15 @@ enum { SDPA_Q, SDPA_K, SDPA_V, SDPA_MASK };
 struct sdpa {
     bool is_causal;
     double scale; /* NaN: 1 / sqrt(depth) */
+    double dropout_p;
 };
 static const struct attr_def sdpa_attrs[] = {
     {"is_causal", ATTR_BOOL, offsetof(struct sdpa, is_causal), "false", 0, 0, NULL,
      "a query attends to keys up to its own place only"},
     {"scale", ATTR_REAL, offsetof(struct sdpa, scale), "nan", -1e6, 1e6, NULL,
      "factor of the products; 1 / sqrt(E) when left out"},
+    {"dropout_p", ATTR_REAL, offsetof(struct sdpa, dropout_p), "0", 0, 1, NULL,
+     "training: probability that a weight of the softmax is dropped"},
     {0},
 };
 
@@ -56,27 +60,11 @@ static int check_operands(const struct node *n, struct error *e)
                      n->what, shape_print(q, &a), shape_print(k, &b), shape_print(v, &c));
 }
 
-/* The mask broadcasts to [..., L, S]. */
 static int check_mask(const struct node *n, const struct shape *scores, struct error *e)
 {
-    struct shape_text a, b;
-    const struct node *mask = n->n_data > SDPA_MASK ? n->in[SDPA_MASK] : NULL;
-    if (!mask)
+    if (n->n_data <= SDPA_MASK)
         return 0;
-    if (mask->dtype != DTYPE_INT64)
-        return error_set(e, ERROR_BAD_DTYPE,
-                         "%s: the mask must be INT64 (0 where a key does not count), not floating "
-                         "point",
-                         n->what);
-    bool fits = mask->shape.rank == scores->rank;
-    for (int i = 0; fits && i < scores->rank; i++)
-        fits = mask->shape.dim[i] == scores->dim[i] || mask->shape.dim[i] == 1;
-    if (fits)
-        return 0;
-    return error_set(e, ERROR_BAD_SHAPE,
-                     "%s: the mask must have the shape %s, with 1 where it is the same for all, "
-                     "not %s",
-                     n->what, shape_print(scores, &a), shape_print(&mask->shape, &b));
+    return attention_mask_check(n, SDPA_MASK, scores, e);
 }
 
 static int sdpa_shape(struct node *n, struct error *e)
@@ -111,19 +99,6 @@ static struct attention_rows packed(int64_t heads, int64_t rows, int64_t width)
     return (struct attention_rows){heads * rows * width, rows * width, width};
 }
 
-static void sdpa_mask(const struct node *n, const struct run *r, struct attention *a)
-{
-    const struct shape s = run_shape(r, n->in[SDPA_MASK]);
-    const int last = s.rank - 1, head = s.rank == 4 ? 1 : -1;
-    const int64_t rows = s.dim[last - 1], keys = s.dim[last];
-    const int64_t heads = head > 0 ? s.dim[head] : 1;
-    a->mask = run_in_int64(r, n, SDPA_MASK);
-    a->mask_step = keys > 1;
-    a->mask_rows.row = rows > 1 ? keys : 0;
-    a->mask_rows.head = heads > 1 ? rows * keys : 0;
-    a->mask_rows.sample = s.dim[0] > 1 ? heads * rows * keys : 0;
-}
-
 static struct attention sdpa_of(const struct node *n, struct run *r)
 {
     const struct sdpa *o = n->attrs;
@@ -144,8 +119,10 @@ static struct attention sdpa_of(const struct node *n, struct run *r)
     a.k = run_in(r, n, SDPA_K);
     a.v = run_in(r, n, SDPA_V);
     a.log_sum = run_saved(r, n);
+    a.dropout = r->training ? o->dropout_p : 0;
+    a.random = run_random(r, n);
     if (n->n_data > SDPA_MASK)
-        sdpa_mask(n, r, &a);
+        attention_mask_add(&a, n, SDPA_MASK);
     return a;
 }
 
@@ -167,6 +144,8 @@ static void sdpa_backward(const struct node *n, struct run *r)
         room += run_count(r, n->in[i]);
     }
     attention_backward(&a);
+    if (a.n_masks && run_grad_in(r, n, SDPA_MASK))
+        attention_backward_mask(&a, 0, run_grad_in(r, n, SDPA_MASK));
 }
 
 static double sdpa_flops(const struct node *n)
@@ -179,12 +158,17 @@ static double sdpa_flops(const struct node *n)
 
 const struct op ops_attention[] = {
     {"scaled_dot_product_attention", "attention", 3, 4, sdpa_attrs, sizeof(struct sdpa), NULL,
-     sdpa_shape, sdpa_memory, sdpa_forward, sdpa_backward, sdpa_flops, OP_KEEPS_IN | OP_KEEPS_OUT,
+     sdpa_shape, sdpa_memory, sdpa_forward, sdpa_backward, sdpa_flops,
+     OP_KEEPS_IN | OP_KEEPS_OUT | OP_RANDOM,
      "Nx2x5x3 Nx2x5x3 Nx2x5x4; Nx4x3 Nx6x3 Nx6x2 scale=0.7; Nx1x6x2 Nx1x6x2 Nx1x6x3 "
      "is_causal=true; "
      "Nx2x3x2 Nx2x4x2 Nx2x4x2 Nx1x1x4:classes=2; Nx70x2 Nx70x2 Nx70x2 is_causal=true; 2x3x2 2x3x2 "
-     "2x3x2 1x3x3:classes=2; Nx1x1 Nx1x1 Nx1x1; Nx5x2 Nx3x2 Nx3x2 is_causal=true",
-     "softmax(scale q k^T) v over the keys that count; inputs query, key, value and a mask (INT64, "
-     "0: does not count)"},
+     "2x3x2 1x3x3:classes=2; Nx1x1 Nx1x1 Nx1x1; Nx5x2 Nx3x2 Nx3x2 is_causal=true; "
+     "Nx2x3x2 Nx2x4x2 Nx2x4x2 Nx2x3x4; Nx2x3x2 Nx2x4x2 Nx2x4x2 Nx1x1x4; "
+     "2x2x3x2 2x2x4x2 2x2x4x2 1x2x3x1 is_causal=true; 2x70x2 2x3x2 2x3x2 1x70x3 dropout_p=0.4; "
+     "Nx2x70x2 Nx2x5x2 Nx2x5x3 Nx1x1x1 dropout_p=0.2; Nx5x2 Nx6x2 Nx6x2 dropout_p=1",
+     "dropout(softmax(scale q k^T + mask)) v over the keys that count; inputs query, key, value "
+     "and "
+     "a mask (INT64, 0: does not count; or floating point, to be added)"},
     {0},
 };

@@ -317,14 +317,14 @@ const struct op ops_fold[] = {
         amin, fold_attrs, fold_shape, amin_backward, OP_KEEPS_IN | OP_KEEPS_OUT,
         "Nx5:spread dim=1; Nx3x4x2:spread dim=1,-1; Nx3:spread; 2x3x2:spread dim=0 keepdim=true",
         "y = smallest x over dim; its gradient goes in equal shares to all that have it"),
-    FOLD_ROW(argmax, fold_attrs, arg_shape, NULL, OP_NO_GRAD,
+    FOLD_ROW(argmax, fold_attrs, arg_shape, NULL, OP_NO_GRAD | OP_INDICES,
              "Nx5:spread dim=1; Nx3x4:spread dim=1 keepdim=true; Nx3:spread",
-             "y = index of the largest x along dim (of all without it), the first of equals, as a "
-             "number"),
-    FOLD_ROW(argmin, fold_attrs, arg_shape, NULL, OP_NO_GRAD,
+             "y = index of the largest x along dim (of all without it), the first of equals; "
+             "INT64 as an output, a number to other layers"),
+    FOLD_ROW(argmin, fold_attrs, arg_shape, NULL, OP_NO_GRAD | OP_INDICES,
              "Nx5:spread dim=1; Nx3x4:spread dim=1 keepdim=true; Nx3:spread",
-             "y = index of the smallest x along dim (of all without it), the first of equals, as a "
-             "number"),
+             "y = index of the smallest x along dim (of all without it), the first of equals; "
+             "INT64 as an output, a number to other layers"),
     FOLD_ROW(prod, fold_attrs, fold_shape, prod_backward, OP_KEEPS_IN | OP_KEEPS_OUT,
              "Nx3 dim=1; Nx2x3:positive dim=1,2; 2x3:spread dim=0; Nx2",
              "y = product of x over dim"),

@@ -1,7 +1,10 @@
 /* ops_multihead.c: multihead_attention, torch.nn.MultiheadAttention with batch_first: projections
- * in, attention of each head, projection out. Parameters have torch's names and shapes. Inputs are
- * query; or query and memory; or query, key and value; and then, as INT64, torch's
- * key_padding_mask inverted: 0 where a key is padding. */
+ * in, attention of each head, projection out. Parameters have torch's names and shapes: one weight
+ * for the three projections in, or, where keys or values have another width than queries (kdim,
+ * vdim), one for each. Inputs are query; or query and memory; or query, key and value; then, as
+ * INT64, torch's key_padding_mask inverted: 0 where a key is padding; and last, with the attribute
+ * attn_mask, torch's attn_mask: of floating point, which is added to the scores, or INT64, 0 where
+ * a key does not count. */
 #include "attention.h"
 #include "channels.h"
 #include "ops_linear.h"
@@ -10,12 +13,13 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { MHA_IN_WEIGHT, MHA_IN_BIAS, MHA_OUT_WEIGHT, MHA_OUT_BIAS };
+enum { MHA_IN_WEIGHT, MHA_IN_BIAS, MHA_OUT_WEIGHT, MHA_OUT_BIAS, MHA_PART_WEIGHT };
 enum { MHA_EMBED_MAX = 1 << 20 };
 
 struct mha {
-    int64_t num_heads;
-    bool bias, is_causal;
+    int64_t num_heads, kdim, vdim; /* kdim, vdim 0: as query */
+    bool bias, is_causal, attn_mask, batch_first;
+    double dropout;
 };
 static const struct attr_def mha_attrs[] = {
     {"num_heads", ATTR_INT, offsetof(struct mha, num_heads), NULL, 1, MHA_EMBED_MAX, NULL,
@@ -24,6 +28,16 @@ static const struct attr_def mha_attrs[] = {
      "whether the projections add a learnt bias"},
     {"is_causal", ATTR_BOOL, offsetof(struct mha, is_causal), "false", 0, 0, NULL,
      "a query attends to keys up to its own place only"},
+    {"dropout", ATTR_REAL, offsetof(struct mha, dropout), "0", 0, 1, NULL,
+     "training: probability that a weight of the attention is dropped"},
+    {"kdim", ATTR_INT, offsetof(struct mha, kdim), "0", 1, MHA_EMBED_MAX, NULL,
+     "features of the keys; those of the query when left out"},
+    {"vdim", ATTR_INT, offsetof(struct mha, vdim), "0", 1, MHA_EMBED_MAX, NULL,
+     "features of the values; those of the query when left out"},
+    {"attn_mask", ATTR_BOOL, offsetof(struct mha, attn_mask), "false", 0, 0, NULL,
+     "the last input is a mask [N, L, S] or [N, heads, L, S], 1 where it is the same for all"},
+    {"batch_first", ATTR_BOOL, offsetof(struct mha, batch_first), "true", 0, 0, NULL,
+     "must be true: the batch is the first dimension here"},
     {0},
 };
 static const struct param_def mha_params[] = {
@@ -31,18 +45,32 @@ static const struct param_def mha_params[] = {
     {"in_proj_bias", false, "zeros"},              /* [3 E] */
     {"out_proj.weight", false, "kaiming_uniform"}, /* [E][E] */
     {"out_proj.bias", false, "zeros"},             /* [E] */
+    {"q_proj_weight", false, "xavier_uniform"},    /* [E][E], [E][kdim], [E][vdim]: in place of */
+    {"k_proj_weight", false, "xavier_uniform"},    /* in_proj_weight */
+    {"v_proj_weight", false, "xavier_uniform"},
     {0},
 };
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
-/* Real inputs; what follows them is the mask. */
+static const struct mha *attrs_of(const struct node *n)
+{
+    return n->attrs;
+}
+
+/* Query, key and value: the real inputs, but for an attn_mask. */
 static int real_inputs(const struct node *n)
 {
+    const int most = n->n_data - attrs_of(n)->attn_mask;
     int count = 0;
-    while (count < n->n_data && n->in[count]->dtype == DTYPE_REAL)
+    while (count < most && n->in[count]->dtype == DTYPE_REAL)
         count++;
     return count;
+}
+
+static bool has_padding_mask(const struct node *n)
+{
+    return n->n_data - attrs_of(n)->attn_mask > real_inputs(n);
 }
 
 /* Which input is projected to query (0), key (1) or value (2). */
@@ -52,31 +80,100 @@ static int input_of(const struct node *n, int part)
     return part < count ? part : count - 1;
 }
 
-static int check_inputs(const struct node *n, struct error *e)
+/* Features of the input of a part. */
+static int64_t features_of(const struct node *n, int part)
 {
-    struct shape_text a, b;
-    const int count = real_inputs(n);
-    if (count < 1 || count > 3 || n->n_data > count + 1)
+    return n->in[input_of(n, part)]->shape.dim[2];
+}
+
+static int check_counts(const struct node *n, struct error *e)
+{
+    const int count = real_inputs(n), masks = n->n_data - count, most = 1 + attrs_of(n)->attn_mask;
+    if (!attrs_of(n)->batch_first)
+        return error_set(e, ERROR_BAD_ATTRIBUTE,
+                         "%s: attribute 'batch_first' must be true: the batch is the first "
+                         "dimension here",
+                         n->what);
+    if (count >= 1 && count <= 3 && masks >= most - 1 && masks <= most)
+        return 0;
+    if (attrs_of(n)->attn_mask)
         return error_set(e, ERROR_BAD_DTYPE,
                          "%s: expects one to three inputs (query, key, value), then one INT64 mask "
-                         "at most, found %d and %d others",
-                         n->what, count, n->n_data - count);
-    const struct shape *q = &n->in[0]->shape;
-    for (int i = 0; i < count; i++) {
-        const struct shape *s = &n->in[i]->shape;
-        if (node_check_rank(n, i, 3, 3, e))
-            return -1;
-        if (s->dim[0] != q->dim[0] || s->dim[2] != q->dim[2] ||
-            s->dim[1] != n->in[input_of(n, i ? 2 : i)]->shape.dim[1] || s->dim[1] > MHA_EMBED_MAX)
-            return error_set(e, ERROR_BAD_SHAPE,
-                             "%s: expects query [N, L, E], key and value [N, S, E] of at most %d "
-                             "places, found %s and %s",
-                             n->what, MHA_EMBED_MAX, shape_print(q, &a), shape_print(s, &b));
-    }
-    const struct shape keys = SHAPE(q->dim[0], n->in[input_of(n, 1)]->shape.dim[1]);
-    if (n->n_data > count && !shape_equal(&n->in[count]->shape, &keys))
+                         "at most, then the attn_mask, found %d and %d others",
+                         n->what, count, masks);
+    return error_set(e, ERROR_BAD_DTYPE,
+                     "%s: expects one to three inputs (query, key, value), then one INT64 mask "
+                     "at most, found %d and %d others",
+                     n->what, count, masks);
+}
+
+/* Input `part`, which is projected with that many features. */
+static int check_input(const struct node *n, int part, int64_t features, struct error *e)
+{
+    static const char *const names[] = {"query", "key", "value"}, *const dims[] = {"", "k", "v"};
+    const struct shape *q = &n->in[0]->shape, *k = &n->in[input_of(n, 1)]->shape;
+    const struct shape *s = &n->in[input_of(n, part)]->shape;
+    struct shape_text a, b;
+    if (node_check_rank(n, input_of(n, part), 3, 3, e))
+        return -1;
+    if (s->dim[0] != q->dim[0] || (part == 2 && s->dim[1] != k->dim[1]) ||
+        s->dim[1] > MHA_EMBED_MAX || s->dim[2] > MHA_EMBED_MAX)
+        return error_set(e, ERROR_BAD_SHAPE,
+                         "%s: expects query [N, L, E], key and value [N, S, E] of at most %d "
+                         "places, found %s and %s",
+                         n->what, MHA_EMBED_MAX, shape_print(q, &a), shape_print(s, &b));
+    if (s->dim[2] == features)
+        return 0;
+    return error_set(e, ERROR_BAD_SHAPE,
+                     "%s: expects a %s of %lld features, found %s; attribute '%sdim' says how many "
+                     "there are when not as many as the query has",
+                     n->what, names[part], (long long)features, shape_print(s, &a), dims[part]);
+}
+
+static int check_masks(const struct node *n, struct error *e)
+{
+    const int count = real_inputs(n), last = n->n_data - 1;
+    const int64_t places = n->in[input_of(n, 1)]->shape.dim[1];
+    const struct shape *q = &n->in[0]->shape, keys = SHAPE(q->dim[0], places);
+    struct shape_text a, b;
+    if (has_padding_mask(n) &&
+        (n->in[count]->dtype != DTYPE_INT64 || !shape_equal(&n->in[count]->shape, &keys)))
         return error_set(e, ERROR_BAD_SHAPE, "%s: the mask must have the shape %s, not %s", n->what,
                          shape_print(&keys, &a), shape_print(&n->in[count]->shape, &b));
+    if (!attrs_of(n)->attn_mask)
+        return 0;
+    const struct shape scores = n->in[last]->shape.rank == 4
+                                    ? SHAPE(q->dim[0], attrs_of(n)->num_heads, q->dim[1], places)
+                                    : SHAPE(q->dim[0], q->dim[1], places);
+    return attention_mask_check(n, last, &scores, e);
+}
+
+static int check_inputs(const struct node *n, struct error *e)
+{
+    const struct mha *a = n->attrs;
+    if (check_counts(n, e) || node_check_rank(n, 0, 3, 3, e))
+        return -1;
+    const int64_t embed = n->in[0]->shape.dim[2];
+    if (check_input(n, 0, embed, e) || check_input(n, 1, a->kdim ? a->kdim : embed, e) ||
+        check_input(n, 2, a->vdim ? a->vdim : embed, e))
+        return -1;
+    return check_masks(n, e);
+}
+
+/* torch's: one weight when keys and values are as wide as queries. */
+static bool has_one_weight(const struct node *n)
+{
+    return features_of(n, 1) == features_of(n, 0) && features_of(n, 2) == features_of(n, 0);
+}
+
+static int in_weights(struct node *n, int64_t embed, struct error *e)
+{
+    if (has_one_weight(n))
+        return node_param(n, MHA_IN_WEIGHT, &SHAPE(3 * embed, embed), embed, 3 * embed, e);
+    for (int part = 0; part < 3; part++)
+        if (node_param(n, MHA_PART_WEIGHT + part, &SHAPE(embed, features_of(n, part)),
+                       features_of(n, part), embed, e))
+            return -1;
     return 0;
 }
 
@@ -86,7 +183,7 @@ static int mha_shape(struct node *n, struct error *e)
     if (check_inputs(n, e))
         return -1;
     const int64_t embed = n->in[0]->shape.dim[2];
-    if (embed > MHA_EMBED_MAX || embed % a->num_heads)
+    if (embed % a->num_heads)
         return error_set(e, ERROR_BAD_SHAPE,
                          "%s: num_heads %lld must divide the %lld features (at most %d) without "
                          "remainder",
@@ -94,7 +191,7 @@ static int mha_shape(struct node *n, struct error *e)
     if (!a->bias && (node_param_in(n, MHA_IN_BIAS) || node_param_in(n, MHA_OUT_BIAS)))
         return error_set(e, ERROR_BAD_GRAPH, "%s: a bias was brought, but 'bias' is false",
                          n->what);
-    if (node_param(n, MHA_IN_WEIGHT, &SHAPE(3 * embed, embed), embed, 3 * embed, e) ||
+    if (in_weights(n, embed, e) ||
         (a->bias && node_param(n, MHA_IN_BIAS, &SHAPE(3 * embed), embed, 3 * embed, e)) ||
         node_param(n, MHA_OUT_WEIGHT, &SHAPE(embed, embed), embed, embed, e) ||
         (a->bias && node_param(n, MHA_OUT_BIAS, &SHAPE(embed), embed, embed, e)))
@@ -109,17 +206,30 @@ static struct extent extent_add(struct extent a, struct extent b)
     return (struct extent){a.sample + b.sample, a.fixed + b.fixed};
 }
 
+/* Of the keys, or values, when they are projected. */
+static struct extent keys_size(const struct node *n)
+{
+    const int64_t embed = n->in[0]->shape.dim[2], width = features_of(n, 1);
+    const struct extent k = n->in[input_of(n, 1)]->size;
+    return (struct extent){k.sample / width * embed, k.fixed / width * embed};
+}
+
 /* Kept: query, key and value projected, the heads' results side by side, and log_sum. Backward: the
  * gradients of those four, a place for a sum, and the sums of biases. */
 static void mha_memory(struct node *n)
 {
     const struct mha *a = n->attrs;
     const int64_t embed = n->in[0]->shape.dim[2];
-    const struct extent q = n->size, k = n->in[input_of(n, 1)]->size;
+    const struct extent q = n->size, k = keys_size(n);
     const struct extent heads = {q.sample / embed * a->num_heads, q.fixed / embed * a->num_heads};
     const struct extent four = extent_add(extent_add(q, q), extent_add(k, k));
     n->saved = extent_add(four, heads);
-    n->work_backward = extent_add(four, q.sample + q.fixed > k.sample + k.fixed ? q : k);
+    n->work_backward = extent_add(four, q);
+    for (int part = 1; part < 3; part++) {
+        const struct extent in = n->in[input_of(n, part)]->size, with = extent_add(four, in);
+        if (with.sample + with.fixed > n->work_backward.sample + n->work_backward.fixed)
+            n->work_backward = with;
+    }
     n->scratch = attention_scratch(n->in[input_of(n, 1)]->shape.dim[1]);
 }
 
@@ -132,7 +242,7 @@ struct parts {
 
 static struct parts parts_at(const struct node *n, const struct run *r, real *room)
 {
-    const int64_t q = run_count(r, n), k = run_count(r, n->in[input_of(n, 1)]);
+    const int64_t q = run_count(r, n), k = extent_count(keys_size(n), r);
     return (struct parts){{room, room + q, room + q + k}, room + q + 2 * k, room + 2 * q + 2 * k};
 }
 
@@ -152,6 +262,8 @@ static struct attention mha_attention(const struct node *n, struct run *r, const
                           .width = depth,
                           .scale = 1 / sqrt((double)depth),
                           .causal = o->is_causal,
+                          .dropout = r->training ? o->dropout : 0,
+                          .random = run_random(r, n),
                           .q_rows = q,
                           .k_rows = k,
                           .v_rows = k,
@@ -160,11 +272,11 @@ static struct attention mha_attention(const struct node *n, struct run *r, const
                           .k = kept->part[1],
                           .v = kept->part[2],
                           .log_sum = kept->rest};
-    if (n->n_data > real_inputs(n)) {
-        a.mask = run_in_int64(r, n, n->n_data - 1);
-        a.mask_rows.sample = keys;
-        a.mask_step = 1;
-    }
+    if (has_padding_mask(n))
+        a.masks[a.n_masks++] = (struct attention_mask){
+            .counts = run_in_int64(r, n, real_inputs(n)), .rows.sample = keys, .step = 1};
+    if (o->attn_mask)
+        attention_mask_add(&a, n, n->n_data - 1);
     return a;
 }
 
@@ -180,11 +292,26 @@ static real *param_grad(const struct node *n, const struct run *r, int k)
     return node_param_in(n, k) ? run_grad_in(r, n, n->n_data + k) : NULL;
 }
 
-static void project(struct run *r, int64_t rows, int64_t embed, const real *x, const real *weight,
-                    const real *bias, real *y)
+/* The weight of a projection in: a parameter, and where in it. */
+struct part_weight {
+    int param;
+    int64_t offset;
+};
+
+static struct part_weight part_weight(const struct node *n, int part)
+{
+    const int64_t embed = n->shape.dim[2];
+    if (has_one_weight(n))
+        return (struct part_weight){MHA_IN_WEIGHT, part * embed * embed};
+    return (struct part_weight){MHA_PART_WEIGHT + part, 0};
+}
+
+/* Rows of `width` numbers to rows of `embed`. */
+static void project(struct run *r, int64_t rows, int64_t width, int64_t embed, const real *x,
+                    const real *weight, const real *bias, real *y)
 {
     const struct gemm g = {
-        .tb = true, .m = rows, .n = embed, .k = embed, .a = x, .b = weight, .c = y, .bias = bias};
+        .tb = true, .m = rows, .n = embed, .k = width, .a = x, .b = weight, .c = y, .bias = bias};
     (r->invariant ? gemm_run_invariant : gemm_run)(r, &g);
 }
 
@@ -192,33 +319,35 @@ static void mha_forward(const struct node *n, struct run *r)
 {
     const int64_t embed = n->shape.dim[2];
     const struct parts kept = parts_at(n, r, run_saved(r, n));
-    const real *weight = param_of(n, r, MHA_IN_WEIGHT), *bias = param_of(n, r, MHA_IN_BIAS);
+    const real *bias = param_of(n, r, MHA_IN_BIAS);
     for (int i = 0; i < 3; i++) {
         const struct node *in = n->in[input_of(n, i)];
-        project(r, run_count(r, in) / embed, embed, run_value(r, in), weight + i * embed * embed,
-                bias ? bias + i * embed : NULL, kept.part[i]);
+        const int64_t width = features_of(n, i);
+        const struct part_weight w = part_weight(n, i);
+        project(r, run_count(r, in) / width, width, embed, run_value(r, in),
+                param_of(n, r, w.param) + w.offset, bias ? bias + i * embed : NULL, kept.part[i]);
     }
     struct attention a = mha_attention(n, r, &kept);
     a.out = kept.mixed;
     attention_forward(&a);
-    project(r, run_count(r, n) / embed, embed, kept.mixed, param_of(n, r, MHA_OUT_WEIGHT),
+    project(r, run_count(r, n) / embed, embed, embed, kept.mixed, param_of(n, r, MHA_OUT_WEIGHT),
             param_of(n, r, MHA_OUT_BIAS), run_value(r, n));
 }
 
 /* The gradients of a projection's weight, bias and input; those that are NULL are left out. */
-static void project_backward(struct run *r, int64_t rows, int64_t embed, const real *dy,
-                             const real *x, const real *weight, real *dweight, real *dbias,
-                             real *dx)
+static void project_backward(struct run *r, int64_t rows, int64_t width, int64_t embed,
+                             const real *dy, const real *x, const real *weight, real *dweight,
+                             real *dbias, real *dx)
 {
     if (dweight)
         gemm_run(r,
                  &(struct gemm){
-                     .ta = true, .m = embed, .n = embed, .k = rows, .a = dy, .b = x, .c = dweight});
+                     .ta = true, .m = embed, .n = width, .k = rows, .a = dy, .b = x, .c = dweight});
     if (dbias)
         column_sums_run(r, rows, embed, dy, dbias);
     if (dx)
         gemm_run(r,
-                 &(struct gemm){.m = rows, .n = embed, .k = embed, .a = dy, .b = weight, .c = dx});
+                 &(struct gemm){.m = rows, .n = width, .k = embed, .a = dy, .b = weight, .c = dx});
 }
 
 struct adding {
@@ -237,15 +366,17 @@ static void add_range(void *arg, int64_t begin, int64_t end, int worker)
 /* An input that is projected more than once has the sum of the gradients. */
 static void in_backward(const struct node *n, struct run *r, const struct parts *slopes, int part)
 {
-    const int64_t embed = n->shape.dim[2], which = input_of(n, part);
+    const int64_t embed = n->shape.dim[2], width = features_of(n, part);
+    const int which = input_of(n, part);
     const struct node *in = n->in[which];
-    real *dx = run_grad_in(r, n, (int)which), *dweight = param_grad(n, r, MHA_IN_WEIGHT);
+    const struct part_weight w = part_weight(n, part);
+    real *dx = run_grad_in(r, n, which), *dweight = param_grad(n, r, w.param);
     real *dbias = param_grad(n, r, MHA_IN_BIAS);
     const bool again = part > 0 && input_of(n, part - 1) == which;
-    project_backward(r, run_count(r, in) / embed, embed, slopes->part[part], run_value(r, in),
-                     param_of(n, r, MHA_IN_WEIGHT) + part * embed * embed,
-                     dweight ? dweight + part * embed * embed : NULL,
-                     dbias ? dbias + part * embed : NULL, dx && again ? slopes->rest : dx);
+    project_backward(r, run_count(r, in) / width, width, embed, slopes->part[part],
+                     run_value(r, in), param_of(n, r, w.param) + w.offset,
+                     dweight ? dweight + w.offset : NULL, dbias ? dbias + part * embed : NULL,
+                     dx && again ? slopes->rest : dx);
     if (dx && again)
         run_for(r, run_count(r, in), GRAIN_ELEMENTS, add_range, &(struct adding){dx, slopes->rest});
 }
@@ -255,7 +386,7 @@ static void mha_backward(const struct node *n, struct run *r)
     const int64_t embed = n->shape.dim[2];
     const struct parts kept = parts_at(n, r, run_saved(r, n));
     const struct parts slopes = parts_at(n, r, run_work(r, n));
-    project_backward(r, run_count(r, n) / embed, embed, run_grad(r, n), kept.mixed,
+    project_backward(r, run_count(r, n) / embed, embed, embed, run_grad(r, n), kept.mixed,
                      param_of(n, r, MHA_OUT_WEIGHT), param_grad(n, r, MHA_OUT_WEIGHT),
                      param_grad(n, r, MHA_OUT_BIAS), slopes.mixed);
     struct attention a = mha_attention(n, r, &kept);
@@ -265,24 +396,32 @@ static void mha_backward(const struct node *n, struct run *r)
     a.dk = slopes.part[1];
     a.dv = slopes.part[2];
     attention_backward(&a);
+    if (attrs_of(n)->attn_mask && run_grad_in(r, n, n->n_data - 1))
+        attention_backward_mask(&a, a.n_masks - 1, run_grad_in(r, n, n->n_data - 1));
     for (int part = 0; part < 3; part++)
         in_backward(n, r, &slopes, part);
 }
 
 static double mha_flops(const struct node *n)
 {
-    const struct extent k = n->in[input_of(n, 1)]->size;
+    const struct extent k = keys_size(n);
     const double embed = (double)n->shape.dim[2], q = (double)(n->size.sample + n->size.fixed);
     const double keys = (double)n->in[input_of(n, 1)]->shape.dim[1];
     return 2 * embed * (2 * q + 2 * (double)(k.sample + k.fixed)) + 4 * keys * q;
 }
 
 const struct op ops_multihead[] = {
-    {"multihead_attention", "attention", 1, 4, mha_attrs, sizeof(struct mha), mha_params, mha_shape,
-     mha_memory, mha_forward, mha_backward, mha_flops, OP_KEEPS_IN,
+    {"multihead_attention", "attention", 1, 5, mha_attrs, sizeof(struct mha), mha_params, mha_shape,
+     mha_memory, mha_forward, mha_backward, mha_flops, OP_KEEPS_IN | OP_RANDOM,
      "Nx5x4 num_heads=2; Nx3x4 Nx5x4 num_heads=1 bias=false; Nx3x6 Nx4x6 Nx4x6 num_heads=3; Nx4x4 "
-     "num_heads=2 is_causal=true; Nx4x4 Nx4:classes=2 num_heads=2; Nx1x2 num_heads=2",
+     "num_heads=2 is_causal=true; Nx4x4 Nx4:classes=2 num_heads=2; Nx1x2 num_heads=2; "
+     "Nx3x4 Nx5x6 num_heads=2 kdim=6 vdim=6; Nx3x4 Nx5x2 Nx5x3 num_heads=2 kdim=2 vdim=3; Nx3x4 "
+     "Nx5x4 Nx5x3 Nx5:classes=2 num_heads=2 vdim=3 bias=false; Nx5x4 num_heads=2 dropout=0.3; "
+     "Nx3x4 "
+     "Nx5x4 Nx3x5 num_heads=2 attn_mask=true; Nx5x4 Nx5:classes=2 Nx1x5x1 num_heads=2 "
+     "attn_mask=true dropout=0.2; Nx3x4 Nx1x3x3:classes=2 num_heads=2 attn_mask=true",
      "heads of softmax(q k^T / sqrt(E / num_heads)) v, projected in and out; inputs query, key, "
-     "value and a mask (INT64, 0: padding)"},
+     "value, a mask (INT64, 0: padding) and, with attn_mask, another, which floating "
+     "point adds to the scores"},
     {0},
 };

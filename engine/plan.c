@@ -1,6 +1,6 @@
 /* plan.c: compiling a graph for one purpose. First lowered (plan_lower.c), then fused
- * (plan_fuse.c), then placed (plan_place.c); what is left is read-only and may be run by many
- * threads, each with its own run.
+ * (plan_fuse.c), then placed (plan_place.c, plan_recompute.c, plan_arena.c); what is left is
+ * read-only and may be run by many threads, each with its own run.
  */
 #include "plan.h"
 
@@ -92,7 +92,8 @@ bool plan_step_at(const struct plan *p, int i, struct plan_step *step_r)
                                .algorithm = n->algorithm,
                                .value_bytes = p->root[id] == id ? slot_bytes(p, p->value[id]) : 0,
                                .saved_bytes = slot_bytes(p, p->saved[id]),
-                               .work_bytes = forward > backward ? forward : backward};
+                               .work_bytes = forward > backward ? forward : backward,
+                               .again = p->again[id]};
         if (p->prepared[id] >= 0)
             step_r->prepared_bytes = (size_t)n->prepared * sizeof(real);
         return true;

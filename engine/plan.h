@@ -5,7 +5,8 @@
 #include "graph.h"
 
 /* A buffer of the arena and the span of time in which it holds something. Time runs from 0: the
- * forward of lowered node i is at i, its backward at 2n - 1 - i, where n is the number of nodes. */
+ * forward of lowered node i is at i; its backward, and before it the forward of those that run
+ * again, at times that plan_recompute.c decides. */
 struct slot {
     struct extent size; /* elements */
     size_t elem;        /* bytes of an element */
@@ -13,7 +14,7 @@ struct slot {
     size_t bytes, offset;
 };
 
-enum { SLOT_NONE = -1, SLOT_OUTSIDE = -2 /* in memory that the run is given */ };
+enum { SLOT_NONE = -1, SLOT_OUTSIDE = -2 /* in memory that the run is given */, SLOT_ALIGN = 64 };
 
 /* After the backward of a node, `from` (what it wrote) is added to the gradient of `to`. */
 struct sum {
@@ -38,6 +39,12 @@ struct plan {
     int *value, *grad; /* slot of each node, SLOT_NONE or SLOT_OUTSIDE */
     int *grad_in;      /* slot that backward of (node, input) writes, or OUTSIDE, NONE */
     int *saved, *work_forward, *work_backward;
+    bool *again;      /* its forward runs a second time, in backward */
+    bool *held;       /* its value is kept from forward to backward, also when it runs again */
+    int *again_first; /* before the backward of node i, those of its block from this node on run
+                         again; -1: none */
+    int *value_again, *saved_again, *work_again; /* slots of the second time; else the first's */
+    int *time_again, *time_back;                 /* of each node */
     bool
         *skip_backward; /* a view whose gradient is its input's; or no input's gradient is wanted */
     struct sum *sums;   /* in the order of backward */
@@ -65,8 +72,13 @@ int plan_lower(struct plan *p, const struct graph *g, const struct plan_spec *sp
 /* plan_fuse.c: puts what several operators do into one pass over memory, where the values between
  * them are asked for by nobody. -1: out of memory. */
 int plan_fuse(struct plan *p, struct error *e);
-/* plan_place.c: decides the lifetime of every buffer and its place in the arena. */
+/* plan_place.c: decides the lifetime of every buffer, and calls the two below. */
 int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
+/* plan_recompute.c: fills again, held, again_first and the times, from wanted, root and what
+ * operators save. -1: out of memory. */
+int plan_recompute(struct plan *p, struct error *e);
+/* plan_arena.c: gives every slot its bytes and its place. TOO_LARGE, OUT_OF_MEMORY. */
+int plan_arena(struct plan *p, struct error *e);
 
 /* prepared.c: around a forward. `filled`: it got to its end. */
 void run_prepared_begin(struct run *r);

@@ -53,9 +53,10 @@ static enum layout wanted_layout(const struct lowering *l, const struct node *n)
     return any_last ? LAYOUT_LAST : LAYOUT_PLAIN;
 }
 
-/* The lowered value of a source node in this layout. NULL: out of memory. */
+/* The lowered value of a source node in this layout, for a reader of this block. NULL: out of
+ * memory. */
 static struct node *value_in_layout(struct lowering *l, const struct node *source,
-                                    enum layout layout)
+                                    enum layout layout, int block)
 {
     struct node *n = l->copy[source->id];
     if (n->shape.rank != 4 || n->layout == layout)
@@ -67,8 +68,10 @@ static struct node *value_in_layout(struct lowering *l, const struct node *sourc
                          : layout == LAYOUT_LAST ? "to_channels_last"
                                                  : "to_channels_first";
         struct node *change = graph_add_internal(l->plan->graph, op, n);
-        if (change)
+        if (change) {
             change->layout = layout;
+            change->block = block;
+        }
         l->other[source->id] = change;
     }
     return l->other[source->id];
@@ -81,7 +84,7 @@ static int copy_node(struct lowering *l, const struct node *n)
     enum layout layout = wanted_layout(l, n);
     for (int i = 0; i < n->n_in; i++) {
         enum layout wanted = i < n->n_data ? layout : LAYOUT_PLAIN;
-        in[i] = n->in[i] ? value_in_layout(l, n->in[i], wanted) : NULL;
+        in[i] = n->in[i] ? value_in_layout(l, n->in[i], wanted, n->block) : NULL;
         if (n->in[i] && !in[i])
             return -1;
     }
@@ -91,7 +94,7 @@ static int copy_node(struct lowering *l, const struct node *n)
     copy->layout = n->shape.rank == 4 && !(n->op->flags & OP_LEAF) ? layout : LAYOUT_PLAIN;
     l->copy[n->id] = copy;
     if (l->plain[n->id]) {
-        l->copy[n->id] = value_in_layout(l, n, LAYOUT_PLAIN);
+        l->copy[n->id] = value_in_layout(l, n, LAYOUT_PLAIN, n->block);
         l->other[n->id] = NULL; /* made again from the plain one when it is asked for */
     }
     return l->copy[n->id] ? 0 : -1;
@@ -105,7 +108,7 @@ static int keep_outputs(struct lowering *l, const struct plan_spec *spec)
     if (!p->outputs || !p->wrt)
         return -1;
     for (p->n_outputs = 0; p->n_outputs < spec->n_outputs; p->n_outputs++) {
-        struct node *out = value_in_layout(l, spec->outputs[p->n_outputs], LAYOUT_PLAIN);
+        struct node *out = value_in_layout(l, spec->outputs[p->n_outputs], LAYOUT_PLAIN, 0);
         if (!out)
             return -1;
         p->outputs[p->n_outputs] = out;

@@ -1,19 +1,19 @@
-/* plan_place.c: when each buffer of a plan is alive, and where in the arena it lies.
+/* plan_place.c: when each buffer of a plan is alive; plan_arena.c says where in the arena it lies.
  *
  * A value lives from its forward to its last reader: a later forward, or the backward of an
- * operator that keeps its inputs or its output. A gradient lives from the first backward that
- * writes it to the backward of the node itself. Two buffers may share bytes when their lives do not
- * meet; the arena is filled largest buffer first, each at the lowest offset where it fits.
+ * operator that keeps its inputs or its output. What is computed again (plan_recompute.c) has two
+ * lives, each with a buffer of its own: one that ends with the last forward that reads it, and one
+ * from the second forward on. A gradient lives from the first backward that writes it to the
+ * backward of the node itself.
  *
  * Backward writes, never adds. The consumer of a value that comes last in the graph is the first in
  * backward and writes the gradient itself; every other one writes a temporary, which the run adds
  * afterwards. The order is fixed, so the sum is the same bits each time. */
 #include "plan.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { SLOT_ALIGN = 64, FOREVER = 1 << 30 };
+enum { FOREVER = 1 << 30 };
 static const int64_t SCRATCH_LIMIT = (int64_t)1 << 40; /* elements, of one thread */
 
 struct placing {
@@ -23,11 +23,6 @@ struct placing {
     bool failed; /* out of memory */
     bool scratch_limit_passed;
 };
-
-static int time_backward(const struct placing *pl, int id)
-{
-    return 2 * pl->n - 1 - id;
-}
 
 static const struct node *node_at(const struct placing *pl, int id)
 {
@@ -101,27 +96,60 @@ static void find_wanted(struct placing *pl, bool *reaches)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
+static void find_roots(struct plan *p)
+{
+    for (int i = 0; i < p->n_nodes; i++) {
+        const struct node *n = p->graph->nodes[i];
+        const bool view = (n->op->flags & OP_VIEW) && n->dtype == n->in[0]->dtype;
+        p->root[i] = view ? p->root[n->in[0]->id] : i;
+    }
+}
+
+static void place_value(struct placing *pl, const struct node *n)
+{
+    struct plan *p = pl->p;
+    const int i = n->id, root = p->root[i];
+    if (is_leaf(n))
+        p->value[i] = SLOT_OUTSIDE;
+    else if (root != i)
+        p->value[i] = p->value[root];
+    else
+        p->value[i] = slot_add(pl, n->size, dtype_size(n->dtype), i, i);
+    p->value_again[i] = p->value[i];
+    if (root != i)
+        p->value_again[i] = p->value_again[root];
+    else if (p->again[i] && p->held[i]) /* writes the same numbers to where they are */
+        slot_extend(pl, p->value[i], p->time_again[i]);
+    else if (p->again[i])
+        p->value_again[i] =
+            slot_add(pl, n->size, dtype_size(n->dtype), p->time_again[i], p->time_again[i]);
+}
+
+/* What the node's passes read lives until then. */
+static void extend_reads(struct placing *pl, const struct node *n)
+{
+    struct plan *p = pl->p;
+    const int i = n->id;
+    for (int j = 0; j < n->n_in; j++) {
+        if (!n->in[j])
+            continue;
+        const int in = n->in[j]->id;
+        slot_extend(pl, p->value[in], i);
+        if (p->again[i])
+            slot_extend(pl, p->value_again[in], p->time_again[i]);
+        if (p->wanted[i] && (n->op->flags & OP_KEEPS_IN))
+            slot_extend(pl, p->value_again[in], p->time_back[i]);
+    }
+    if (p->wanted[i] && (n->op->flags & OP_KEEPS_OUT))
+        slot_extend(pl, p->value_again[i], p->time_back[i]);
+}
+
 static void place_values(struct placing *pl)
 {
     struct plan *p = pl->p;
     for (int i = 0; i < pl->n; i++) {
-        const struct node *n = node_at(pl, i);
-        bool view = (n->op->flags & OP_VIEW) && n->dtype == n->in[0]->dtype;
-        p->root[i] = view ? p->root[n->in[0]->id] : i;
-        if (is_leaf(n))
-            p->value[i] = SLOT_OUTSIDE;
-        else if (view)
-            p->value[i] = p->value[p->root[i]];
-        else
-            p->value[i] = slot_add(pl, n->size, dtype_size(n->dtype), i, i);
-        for (int j = 0; j < n->n_in; j++) {
-            if (!n->in[j])
-                continue;
-            bool kept = p->wanted[i] && (n->op->flags & OP_KEEPS_IN);
-            slot_extend(pl, p->value[n->in[j]->id], kept ? time_backward(pl, i) : i);
-        }
-        if (p->wanted[i] && (n->op->flags & OP_KEEPS_OUT))
-            slot_extend(pl, p->value[i], time_backward(pl, i));
+        place_value(pl, node_at(pl, i));
+        extend_reads(pl, node_at(pl, i));
     }
     for (int i = 0; i < p->n_outputs; i++)
         slot_extend(pl, p->value[p->outputs[i]->id], FOREVER);
@@ -159,26 +187,56 @@ static void place_prepared(struct placing *pl, const struct node *n)
             p->prepared_layout = digest_add(p->prepared_layout, n->in[i]->param->offset + 1);
 }
 
-static void place_memory(struct placing *pl)
+/* What the operators say that they need, which depends on shapes alone. */
+static void ask_memory(const struct plan *p)
 {
-    struct plan *p = pl->p;
-    for (int i = 0; i < pl->n; i++) {
+    for (int i = 0; i < p->n_nodes; i++) {
         struct node *n = p->graph->nodes[i];
         n->saved = n->work = n->work_backward = (struct extent){0, 0};
         n->scratch = n->prepared = 0;
         if (n->op->memory)
             n->op->memory(n);
-        int back = time_backward(pl, i);
-        bool backward = p->wanted[i];
-        if (n->saved.sample || n->saved.fixed)
-            p->saved[i] = slot_add(pl, n->saved, sizeof(real), i, backward ? back : i);
-        struct extent again = n->work_backward;
-        if (!again.sample && !again.fixed)
-            again = n->work;
-        if (n->work.sample || n->work.fixed)
-            p->work_forward[i] = slot_add(pl, n->work, sizeof(real), i, i);
-        if (backward && (again.sample || again.fixed))
-            p->work_backward[i] = slot_add(pl, again, sizeof(real), back, back);
+    }
+}
+
+static bool is_empty(struct extent x)
+{
+    return !x.sample && !x.fixed;
+}
+
+static void place_saved(struct placing *pl, const struct node *n)
+{
+    struct plan *p = pl->p;
+    const int i = n->id, end = p->wanted[i] ? p->time_back[i] : i;
+    if (is_empty(n->saved))
+        return;
+    p->saved[i] = p->saved_again[i] =
+        slot_add(pl, n->saved, sizeof(real), i, p->again[i] ? i : end);
+    if (p->again[i])
+        p->saved_again[i] = slot_add(pl, n->saved, sizeof(real), p->time_again[i], end);
+}
+
+static void place_work(struct placing *pl, const struct node *n)
+{
+    struct plan *p = pl->p;
+    const int i = n->id, again = p->time_again[i], back = p->time_back[i];
+    const struct extent backward = is_empty(n->work_backward) ? n->work : n->work_backward;
+    if (!is_empty(n->work)) {
+        p->work_forward[i] = slot_add(pl, n->work, sizeof(real), i, i);
+        if (p->again[i])
+            p->work_again[i] = slot_add(pl, n->work, sizeof(real), again, again);
+    }
+    if (p->wanted[i] && !is_empty(backward))
+        p->work_backward[i] = slot_add(pl, backward, sizeof(real), back, back);
+}
+
+static void place_memory(struct placing *pl)
+{
+    struct plan *p = pl->p;
+    for (int i = 0; i < pl->n; i++) {
+        const struct node *n = node_at(pl, i);
+        place_saved(pl, n);
+        place_work(pl, n);
         place_prepared(pl, n);
         pl->scratch_limit_passed |= n->scratch > SCRATCH_LIMIT;
         size_t scratch = (size_t)n->scratch * sizeof(real);
@@ -200,11 +258,11 @@ static int first_write(struct placing *pl, int i, int x)
         return SLOT_OUTSIDE;
     if (p->root[i] != i && pl->contributions[x] == 1 && !is_leaf(target)) {
         p->skip_backward[i] = true;
-        slot_extend(pl, p->grad[i], time_backward(pl, x));
+        slot_extend(pl, p->grad[i], p->time_back[x]);
         return p->grad[i];
     }
-    int end = is_leaf(target) ? FOREVER : time_backward(pl, x);
-    return slot_add(pl, target->size, sizeof(real), time_backward(pl, i), end);
+    int end = is_leaf(target) ? FOREVER : p->time_back[x];
+    return slot_add(pl, target->size, sizeof(real), p->time_back[i], end);
 }
 
 /* Where the backward of node i writes the gradient of its input x. */
@@ -213,7 +271,7 @@ static int place_write(struct placing *pl, int i, int x)
     struct plan *p = pl->p;
     if (p->grad[x] == SLOT_NONE)
         return p->grad[x] = first_write(pl, i, x);
-    int back = time_backward(pl, i);
+    int back = p->time_back[i];
     int slot = slot_add(pl, node_at(pl, x)->size, sizeof(real), back, back);
     p->sums[p->n_sums++] = (struct sum){i, x, slot};
     return slot;
@@ -224,8 +282,8 @@ static void place_gradients(struct placing *pl)
     struct plan *p = pl->p;
     int loss = p->loss->id;
     if (p->wanted[loss])
-        p->grad[loss] = slot_add(pl, node_at(pl, loss)->size, sizeof(real), time_backward(pl, loss),
-                                 is_leaf(p->loss) ? FOREVER : time_backward(pl, loss));
+        p->grad[loss] = slot_add(pl, node_at(pl, loss)->size, sizeof(real), p->time_back[loss],
+                                 is_leaf(p->loss) ? FOREVER : p->time_back[loss]);
     for (int i = pl->n - 1; i >= 0; i--) {
         const struct node *n = node_at(pl, i);
         bool writes = false;
@@ -241,75 +299,6 @@ static void place_gradients(struct placing *pl)
         if (*grad == SLOT_NONE) /* the loss does not depend on it: a slot for its zeros */
             *grad = slot_add(pl, p->wrt[i]->size, sizeof(real), pl->n, FOREVER);
         slot_extend(pl, *grad, FOREVER); /* to be read after the run */
-    }
-}
-
-/* ---- the arena ------------------------------------------------------------------------------- */
-
-static int by_bytes(const void *a, const void *b)
-{
-    const struct slot *x = *(struct slot *const *)a, *y = *(struct slot *const *)b;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    return x < y ? -1 : x > y;
-}
-
-static bool slots_meet(const struct slot *a, const struct slot *b)
-{
-    return a->start <= b->end && b->start <= a->end;
-}
-
-/* The lowest offset at which `s` fits between the placed slots (sorted by offset) that it meets. */
-static size_t lowest_gap(struct slot *const *placed, int n, const struct slot *s)
-{
-    size_t offset = 0;
-    for (int i = 0; i < n; i++) {
-        if (!slots_meet(placed[i], s))
-            continue;
-        if (placed[i]->offset >= offset + s->bytes)
-            break;
-        size_t end = placed[i]->offset + placed[i]->bytes;
-        offset = end > offset ? end : offset;
-    }
-    return offset;
-}
-
-static int slot_sizes(struct placing *pl, struct error *e)
-{
-    struct plan *p = pl->p;
-    size_t sum = 0;
-    if (pl->scratch_limit_passed)
-        return error_set(e, ERROR_TOO_LARGE, "a layer needs scratch that is too large to count");
-    for (int i = 0; i < p->n_slots; i++) {
-        struct slot *s = &p->slots[i];
-        size_t count, bytes;
-        if (__builtin_mul_overflow((size_t)s->size.sample, (size_t)p->capacity, &count) ||
-            __builtin_add_overflow(count, (size_t)s->size.fixed, &count) ||
-            __builtin_mul_overflow(count, s->elem, &bytes) ||
-            __builtin_add_overflow(sum, bytes, &sum) || sum > (size_t)1 << 50)
-            return error_set(e, ERROR_TOO_LARGE,
-                             "a batch of %lld makes buffers that are too large to count",
-                             (long long)p->capacity);
-        s->bytes = (bytes + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN + p->fence;
-    }
-    return 0;
-}
-
-/* With fences every buffer has its own place, so that a fence is never anybody's number. */
-static void assign_offsets(struct plan *p, struct slot **order, struct slot **placed)
-{
-    for (int i = 0; i < p->n_slots; i++)
-        order[i] = &p->slots[i];
-    qsort(order, (size_t)p->n_slots, sizeof *order, by_bytes);
-    for (int i = 0; i < p->n_slots; i++) {
-        struct slot *s = order[i];
-        s->offset = p->fence ? p->arena_bytes : lowest_gap(placed, i, s);
-        if (p->arena_bytes < s->offset + s->bytes)
-            p->arena_bytes = s->offset + s->bytes;
-        int at = i;
-        for (; at > 0 && placed[at - 1]->offset > s->offset; at--)
-            placed[at] = placed[at - 1];
-        placed[at] = s;
     }
 }
 
@@ -346,6 +335,9 @@ static bool make_arrays(struct placing *pl)
     p->saved = int_array(pl, pl->n, SLOT_NONE);
     p->work_forward = int_array(pl, pl->n, SLOT_NONE);
     p->work_backward = int_array(pl, pl->n, SLOT_NONE);
+    p->value_again = int_array(pl, pl->n, SLOT_NONE);
+    p->saved_again = int_array(pl, pl->n, SLOT_NONE);
+    p->work_again = int_array(pl, pl->n, SLOT_NONE);
     p->prepared = arena_array(p->graph->arena, (size_t)pl->n + 1, sizeof *p->prepared);
     pl->failed |= !p->prepared;
     p->prepared_layout = 0xcbf29ce484222325;
@@ -374,17 +366,18 @@ int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
     if (p->backward)
         find_wanted(&pl, reaches);
+    find_roots(p);
+    ask_memory(p);
+    if (plan_recompute(p, e))
+        return -1;
     place_values(&pl);
     place_memory(&pl);
     if (p->backward)
         place_gradients(&pl);
     note_written_params(&pl);
-    struct slot **order = arena_array(p->graph->arena, (size_t)p->n_slots + 1, sizeof *order);
-    struct slot **placed = arena_array(p->graph->arena, (size_t)p->n_slots + 1, sizeof *placed);
-    if (pl.failed || !order || !placed)
+    if (pl.failed)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
-    if (slot_sizes(&pl, e))
-        return -1;
-    assign_offsets(p, order, placed);
-    return 0;
+    if (pl.scratch_limit_passed)
+        return error_set(e, ERROR_TOO_LARGE, "a layer needs scratch that is too large to count");
+    return plan_arena(p, e);
 }

@@ -2,11 +2,11 @@
  *
  * FLOPs are the row's of the forward. A backward has as many for each of two things that it may
  * have to find: the gradients of its inputs and those of its parameters; where there are no
- * parameters, one for each input, two at most (a product has two). Bytes are those of the values
- * that a pass cannot do without, each counted once: inputs, parameters and output of the forward;
- * the gradient that comes, the values that are kept, the gradients that go. Caches may save some,
- * work memory and second looks cost more, so that bytes over time is what a perfect pass would
- * have moved. */
+ * parameters, one for each input, two at most (a product has two). A forward that runs again in
+ * backward counts there. Bytes are those of the values that a pass cannot do without, each counted
+ * once: inputs, parameters and output of the forward; the gradient that comes, the values that are
+ * kept, the gradients that go. Caches may save some, work memory and second looks cost more, so
+ * that bytes over time is what a perfect pass would have moved. */
 #include "plan.h"
 
 #include <stdlib.h>
@@ -74,6 +74,10 @@ static struct profile_row row_of(const struct plan *p, const struct node *n, int
     if (p->backward && p->wanted[n->id] && !p->skip_backward[n->id]) {
         row.flops[RUN_BACKWARD] = backward_flops(p, n, row.flops[RUN_FORWARD]);
         row.bytes[RUN_BACKWARD] = backward_bytes(p, n, batch);
+    }
+    if (p->again[n->id]) {
+        row.flops[RUN_BACKWARD] += row.flops[RUN_FORWARD];
+        row.bytes[RUN_BACKWARD] += row.bytes[RUN_FORWARD];
     }
     return row;
 }

@@ -73,14 +73,12 @@ static real *slot_memory(const struct run *r, int slot)
     return slot < 0 ? NULL : (real *)(void *)(r->arena + r->plan->slots[slot].offset);
 }
 
-/* Pointers that are the same in every execution. */
+/* Pointers that are the same throughout every execution. */
 static void set_fixed_pointers(struct run *r)
 {
     const struct plan *p = r->plan;
     for (int i = 0; i < p->n_nodes; i++) {
-        r->value[i] = slot_memory(r, p->value[i]);
         r->grad[i] = slot_memory(r, p->grad[i]);
-        r->saved[i] = slot_memory(r, p->saved[i]);
     }
     for (int i = 0; i < p->n_in; i++)
         r->grad_in[i] = slot_memory(r, p->grad_in[i]);
@@ -157,12 +155,15 @@ static void *leaf_value(const struct run *r, const struct node *n)
     return (void *)(block + n->param->offset);
 }
 
-/* Pointers into what this execution was given. Leaves are only ever read. */
-static void set_outside_pointers(struct run *r)
+/* Pointers into what this execution was given, and to what its forward writes. Leaves are only ever
+ * read. */
+static void set_pointers(struct run *r)
 {
     const struct plan *p = r->plan;
     for (int i = 0; i < p->n_nodes; i++) {
         const struct node *n = p->graph->nodes[i];
+        r->value[i] = slot_memory(r, p->value[i]);
+        r->saved[i] = slot_memory(r, p->saved[i]);
         if (p->value[i] == SLOT_OUTSIDE)
             r->value[i] = p->root[i] == i ? leaf_value(r, n) : r->value[p->root[i]];
         if (p->grad[i] == SLOT_OUTSIDE)
@@ -272,6 +273,30 @@ static int check_written(struct run *r, const struct node *n)
     return 0;
 }
 
+/* The forward of a block a second time, up to node `last`: what backward reads of it. It moves no
+ * statistics; the time counts as that of backward. */
+static int forward_again(struct run *r, int first, int last)
+{
+    const struct plan *p = r->plan;
+    real *const buffers_out = r->args.buffers_out;
+    r->args.buffers_out = NULL;
+    for (int i = first; i <= last && !r->failed; i++) {
+        const struct node *n = p->graph->nodes[i], *root = p->graph->nodes[p->root[i]];
+        if (root->block != p->graph->nodes[last]->block || (root->op->flags & OP_LEAF))
+            continue;
+        r->value[i] = slot_memory(r, p->value_again[i]); /* a view's too */
+        if (!p->again[i])
+            continue;
+        r->saved[i] = slot_memory(r, p->saved_again[i]);
+        r->work[i] = slot_memory(r, p->work_again[i]);
+        const double begin = lap_begin(r);
+        n->op->forward(n, r);
+        lap_end(r, n, RUN_BACKWARD, begin);
+    }
+    r->args.buffers_out = buffers_out;
+    return r->failed ? -1 : 0;
+}
+
 static int backward(struct run *r, bool check)
 {
     const struct plan *p = r->plan;
@@ -282,7 +307,7 @@ static int backward(struct run *r, bool check)
         const struct node *n = p->graph->nodes[i];
         if (!p->wanted[i] || (n->op->flags & OP_LEAF))
             continue;
-        if (check_gone(r))
+        if (check_gone(r) || (p->again_first[i] >= 0 && forward_again(r, p->again_first[i], i)))
             return -1;
         r->work[i] = slot_memory(r, p->work_backward[i]);
         const double begin = lap_begin(r);
@@ -310,7 +335,7 @@ static int execute(struct run *r, const struct run_args *args, bool check, struc
     r->error = e;
     r->failed = 0;
     r->n_parts = 0;
-    set_outside_pointers(r);
+    set_pointers(r);
     run_prepared_begin(r);
     const int status = forward(r, check);
     run_prepared_end(r, !status);

@@ -12,7 +12,7 @@ int api_find_model(struct request *q, struct error *e)
     const char *name = request_param(q, "model");
     struct model *m = models_find(q->server->models, name, e);
     if (!m && q->route->flags & ROUTE_LIFE && request_header(q, "Idempotency-Key"))
-        return 0; /* it may be a retry: api_once_deed knows */
+        return 0;                                 /* it may be a retry: api_once_deed knows */
     if (!m && q->caller && q->caller->key.models) /* not the nearest: it may be another's */
         return error_set(e, ERROR_UNKNOWN_MODEL, "no model '%s'", name);
     if (!m)
@@ -76,6 +76,24 @@ int api_snapshot(struct request *q, struct snapshot *s_r, struct error *e)
     return 0;
 }
 
+enum dtype api_wire_dtype(const struct node *n)
+{
+    return node_is_indices(n) ? DTYPE_INT64 : node_dtype(n);
+}
+
+int api_take_averages(struct snapshot *s, struct error *e)
+{
+    if (!s->generation->averages)
+        return error_set(e, ERROR_CONFLICT,
+                         "the model keeps no moving average: its description has no 'ema'");
+    struct generation *averaged = generation_averaged(s->generation, e);
+    if (!averaged)
+        return -1;
+    generation_unref(&s->generation);
+    s->generation = averaged;
+    return 0;
+}
+
 int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e)
 {
     const json_t *given = api_parameter(q, "weights");
@@ -86,16 +104,7 @@ int api_choose_weights(const struct request *q, struct snapshot *s, struct error
         return error_set(e, ERROR_BAD_VALUE,
                          "parameters.weights: expected \"live\" or \"ema\", found %.60s",
                          name ? name : "something else");
-    if (!s->generation->averages)
-        return error_set(e, ERROR_CONFLICT,
-                         "parameters.weights: the model keeps no moving average: its description "
-                         "has no 'ema'");
-    struct generation *averaged = generation_averaged(s->generation, e);
-    if (!averaged)
-        return -1;
-    generation_unref(&s->generation);
-    s->generation = averaged;
-    return 0;
+    return api_take_averages(s, e) ? error_prefix(e, "parameters.weights") : 0;
 }
 
 /* ---- batches --------------------------------------------------------------------------------- */

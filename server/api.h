@@ -42,6 +42,11 @@ int api_check_body(const struct request *q, const struct field *fields, struct e
 const json_t *api_parameter(const struct request *q, const char *name);
 /* The live state for a question, whose runs end when the client of `q` has gone. */
 int api_snapshot(struct request *q, struct snapshot *s_r, struct error *e);
+/* What clients see of a node: INT64 for indices. */
+enum dtype api_wire_dtype(const struct node *n);
+/* Puts the moving averages in the place of the snapshot's weights. CONFLICT when there are none;
+ * OUT_OF_MEMORY. */
+int api_take_averages(struct snapshot *s, struct error *e);
 /* The parameter "weights": "ema" puts the moving averages in the place of the snapshot's weights.
  * BAD_VALUE, CONFLICT (the model keeps none). */
 int api_choose_weights(const struct request *q, struct snapshot *s, struct error *e);

@@ -47,6 +47,8 @@ static void write_step(void *arg, const struct plan_step *step)
     out_put_string(w, "op", step->op);
     if (step->algorithm)
         out_put_string(w, "algorithm", step->algorithm);
+    if (step->again)
+        out_put_bool(w, "recompute", true);
     out_put_uint(w, "value_bytes", step->value_bytes);
     out_put_uint(w, "saved_bytes", step->saved_bytes);
     out_put_uint(w, "work_bytes", step->work_bytes);

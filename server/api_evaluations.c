@@ -26,6 +26,7 @@ static const struct field start_parameters[] = {
     {"conf", IS_NUMBER, "a number", false},
     {"iou", IS_NUMBER, "a number", false},
     {"max_det", IS_INT, "a whole number", false},
+    {"weights", IS_STRING, "\"live\" or \"ema\"", false},
     {0},
 };
 
@@ -47,22 +48,30 @@ static void write_begin(struct json_out *w, const struct request *q, const struc
     out_put_int(w, "images", v->images);
 }
 
+/* The state that is evaluated: of a detector, with the weights that the request chooses. */
+static int choose_state(struct request *q, struct snapshot *s, struct error *e)
+{
+    struct detector detector;
+    if (model_snapshot(request_model(q), s, e))
+        return -1;
+    if (!find_detector(program_network(s->program), &detector, e) && !api_choose_weights(q, s, e))
+        return 0;
+    snapshot_release(s);
+    return -1;
+}
+
 int api_evaluation_start(struct request *q)
 {
     struct detect_options o = {.conf = 0.001, .iou = 0.7, .max_det = 300};
     const json_t *given = json_object_get(q->json.root, "parameters");
     struct evaluation *v = NULL;
-    struct detector detector;
+    struct snapshot s;
     struct error e;
     if ((q->json.root && api_check_body(q, start_fields, &e)) ||
         (given && describe_check_fields(given, "parameters", start_parameters, false, &e)) ||
-        detect_options_read(q, &o, &e) || !(v = evaluation_start(request_model(q), &o, &e)))
+        detect_options_read(q, &o, &e) || choose_state(q, &s, &e) ||
+        !(v = evaluation_start(request_model(q), &s, &o, &e)))
         return reply_error(q, &e);
-    if (find_detector(program_network(v->state.program), &detector, &e)) {
-        evaluation_remove(request_model(q), v);
-        evaluation_release(&v);
-        return reply_error(q, &e);
-    }
     struct json_out w = JSON_OUT_INIT;
     write_begin(&w, q, v);
     out_close(&w);

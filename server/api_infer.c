@@ -127,10 +127,29 @@ static void write_head(struct json_out *w, const struct request *q, const struct
     out_close(w);
 }
 
+/* An output as clients get it: indices, which the engine has as reals, as INT64. */
+static int add_output(struct tensor_reply *r, const struct node *n, struct tensor_out *t,
+                      bool binary, struct error *e)
+{
+    t->dtype = api_wire_dtype(n);
+    if (t->dtype == DTYPE_INT64) {
+        const real *from = t->data;
+        int64_t *to = arena_array(r->q->arena, (size_t)t->count, sizeof *to);
+        if (!to)
+            return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the output '%s'", t->name);
+        for (int64_t i = 0; i < t->count; i++)
+            to[i] = (int64_t)from[i];
+        t->data = to;
+    }
+    tensor_reply_add(r, t, binary);
+    return 0;
+}
+
 static int reply_outputs(struct request *q, const struct snapshot *s, const char *version,
                          int64_t n, const struct gathered *g, const struct output_wishes *w)
 {
     struct tensor_reply r;
+    struct error e;
     tensor_reply_begin(&r, q);
     write_head(&r.json, q, s, version);
     out_key(&r.json, "outputs");
@@ -151,8 +170,8 @@ static int reply_outputs(struct request *q, const struct snapshot *s, const char
         if (wish && wish->classification)
             api_reply_classified(&r, s->description, &t, batched, wish->classification,
                                  wish->binary);
-        else
-            tensor_reply_add(&r, &t, wish ? wish->binary : w->binary);
+        else if (add_output(&r, g->output[i].node, &t, wish ? wish->binary : w->binary, &e))
+            return tensor_reply_fail(&r, &e);
     }
     out_close(&r.json);
     int64_t classes;

@@ -13,7 +13,7 @@ static void write_tensor(struct json_out *w, const char *name, const struct node
 {
     out_open_object(w);
     out_put_string(w, "name", name);
-    out_put_string(w, "datatype", datatype_of(node_dtype(n))->name);
+    out_put_string(w, "datatype", datatype_of(api_wire_dtype(n))->name);
     api_put_shape(w, "shape", node_shape(n));
     out_close(w);
 }

@@ -15,12 +15,26 @@ static void done(void *arg)
     weights_file_destroy(&f);
 }
 
+/* The query: the live weights, or their moving averages. */
+static int query_weights(struct request *q, bool *averages_r)
+{
+    int choice;
+    if (query_known(q, "weights") || query_choice(q, "weights", "live|ema", 0, &choice))
+        return -1;
+    *averages_r = choice;
+    return 0;
+}
+
 /* Releases the snapshot, now or when the file is out. */
-static int reply_weights(struct request *q, struct snapshot *s)
+static int reply_weights(struct request *q, struct snapshot *s, bool averages)
 {
     struct error e;
     const char *name = request_model(q)->name;
-    struct weights_file *f = weights_file_create(s, name, &e);
+    struct weights_file *f = NULL;
+    if (averages && api_take_averages(s, &e))
+        error_prefix(&e, "weights");
+    else
+        f = weights_file_create(s, name, &e);
     if (!f) {
         snapshot_release(s);
         return reply_error(q, &e);
@@ -37,9 +51,12 @@ int api_weights_get(struct request *q)
 {
     struct snapshot s;
     struct error e;
+    bool averages;
+    if (query_weights(q, &averages))
+        return q->status;
     if (model_snapshot(request_model(q), &s, &e))
         return reply_error(q, &e);
-    return reply_weights(q, &s);
+    return reply_weights(q, &s, averages);
 }
 
 int api_version_weights_get(struct request *q)
@@ -47,11 +64,12 @@ int api_version_weights_get(struct request *q)
     struct snapshot s;
     struct error e;
     int64_t version;
-    if (api_param_version(q, &version))
+    bool averages;
+    if (query_weights(q, &averages) || api_param_version(q, &version))
         return q->status;
     if (model_version_snapshot(request_model(q), version, &s, &e))
         return reply_error(q, &e);
-    return reply_weights(q, &s);
+    return reply_weights(q, &s, averages);
 }
 
 /* ---- in -------------------------------------------------------------------------------------- */

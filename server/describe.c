@@ -81,8 +81,9 @@ static int describe_begin(struct describe *d, const json_t *description, struct 
         return -1;
     d->expanded = json_object();
     d->names = json_object();
+    d->blocks = json_object();
     d->scratch = arena_create(16384);
-    if (!d->expanded || !d->names || !d->scratch)
+    if (!d->expanded || !d->names || !d->blocks || !d->scratch)
         return describe_no_memory(d);
     d->net = network_begin(e);
     return d->net ? 0 : -1;
@@ -94,6 +95,7 @@ static void describe_end(struct describe *d)
     json_decref(d->written);
     json_decref(d->expanded);
     json_decref(d->names);
+    json_decref(d->blocks);
     if (d->scratch)
         arena_destroy(&d->scratch);
     if (d->net)

@@ -44,6 +44,8 @@ static int layer_add(struct describe *d, struct layer *l, const char *place)
         in[k] = l->inputs[k] < 0 ? d->net->inputs[~l->inputs[k]] : d->layers[l->inputs[k]].node;
     l->built = true;
     l->node = graph_add(d->net->graph, l->op, l->name, in, l->n_inputs, l->attrs, l->n_attrs, d->e);
+    if (l->node)
+        node_set_block(l->node, l->block);
     return layer_check(d, l, place) || describe_init(d, l, place) ? -1 : 0;
 }
 

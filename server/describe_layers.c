@@ -11,6 +11,7 @@ static const struct field layer_fields[] = {
     {"name", IS_STRING, "a string", false},
     {"inputs", IS_STRING | IS_LIST, "a name or a list of names", false},
     {"init", IS_OBJECT, "an object of initialisers by the name of the parameter", false},
+    {"recompute", IS_BOOL | IS_STRING, "true, false or the name of a block", false},
     {0},
 };
 
@@ -62,6 +63,31 @@ static int name_claim(struct describe *d, int i, const char *place)
                      (int)json_integer_value(other), name);
 }
 
+/* Layers with the same name for `recompute` are one block, and so are layers with true that follow
+ * one another. A block's number is the place of its first layer, from 1 on. */
+static int block_read(struct describe *d, int i, const char *place)
+{
+    struct layer *l = &d->layers[i];
+    const json_t *block = describe_get(l->given, "recompute");
+    if (!block || json_is_false(block) || json_is_null(block))
+        return 0;
+    l->block = i + 1;
+    if (json_is_true(block) && i > 0 &&
+        json_is_true(describe_get(d->layers[i - 1].given, "recompute")))
+        l->block = d->layers[i - 1].block;
+    const char *name = json_string_value(block);
+    struct place p = describe_place("%s.recompute", place);
+    if (!name)
+        return 0;
+    if (describe_check_name(name, p.text, d->e))
+        return -1;
+    const json_t *first = json_object_get(d->blocks, name);
+    if (!first)
+        return describe_put(d->blocks, name, json_integer(l->block), d->e);
+    l->block = (int)json_integer_value(first);
+    return 0;
+}
+
 static int layer_read(struct describe *d, int i)
 {
     struct layer *l = &d->layers[i];
@@ -73,7 +99,7 @@ static int layer_read(struct describe *d, int i)
     l->name = layer_name(d, l->given, i);
     if (!l->name)
         return describe_no_memory(d);
-    if (name_claim(d, i, p.text))
+    if (name_claim(d, i, p.text) || block_read(d, i, p.text))
         return -1;
     return describe_attrs(l->given, p.text, layer_fields, d->scratch, &l->attrs, &l->n_attrs, d->e);
 }

@@ -13,6 +13,7 @@ struct layer {
     int n_inputs;
     struct attr *attrs;
     int n_attrs;
+    int block;           /* of layers that are computed again; 0: none */
     bool built, entered; /* entered: on the path of the search for an order */
     struct node *node;
 };
@@ -24,6 +25,7 @@ struct describe {
     struct network *net;
     struct arena *scratch; /* for the time of reading */
     json_t *names;         /* of inputs and layers, to their place as in layer.inputs */
+    json_t *blocks;        /* names of blocks that are computed again, to their numbers */
     struct layer *layers;
     int n_layers;
     struct error *e;

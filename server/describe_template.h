@@ -33,6 +33,13 @@ extern const struct template templates_basic[], templates_vgg[], templates_resne
     templates_mobilenet[], templates_unet[], templates_text[], templates_transformer[],
     templates_yolo[];
 
+/* Of networks that have blocks: whether backward computes them again. */
+#define RECOMPUTE_ARGUMENT(type)                                                                   \
+    {                                                                                              \
+        "recompute", ATTR_BOOL, offsetof(type, recompute), "false", 0, 1, NULL,                    \
+            "whether backward computes the inside of each block again: less memory, more time"     \
+    }
+
 /* Arguments that classifiers of images share, and the rows for them. */
 struct image_arguments {
     int64_t num_classes, image_size, channels;

@@ -13,7 +13,7 @@ struct resnet_arguments {
     struct image_arguments image;
     int stem; /* place in "imagenet|cifar" */
     int64_t width, groups, width_per_group;
-    bool zero_init_residual;
+    bool zero_init_residual, recompute;
 };
 
 struct resnet {
@@ -66,6 +66,7 @@ static const char *block(struct resnet_builder *b, const char *name, const char 
     struct writer *w = &b->writer;
     const struct resnet_arguments *a = b->arguments;
     const int channels = b->net->bottleneck ? 4 * planes : planes;
+    w->block = a->recompute ? name : NULL;
     const char *side = shortcut(b, name, x, channels, stride);
     if (b->net->bottleneck) {
         const int inner = (int)(planes * a->width_per_group / 64 * a->groups);
@@ -78,7 +79,9 @@ static const char *block(struct resnet_builder *b, const char *name, const char 
     }
     b->channels = channels;
     x = writer_layer2(w, writer_name(w, "%s.add", name), "add", NULL, x, side);
-    return writer_layer1(w, writer_name(w, "%s.relu", name), "relu", NULL, x);
+    x = writer_layer1(w, writer_name(w, "%s.relu", name), "relu", NULL, x);
+    w->block = NULL;
+    return x;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -151,6 +154,7 @@ struct wide_arguments {
     struct image_arguments image;
     int64_t depth, widen_factor;
     double dropout;
+    bool recompute;
 };
 
 static const char *norm_relu(struct writer *w, const char *name, const char *suffix, const char *x)
@@ -195,8 +199,10 @@ static json_t *wide_write(const void *variant, const void *arguments, struct err
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < blocks; j++) {
             const int out = (16 << i) * (int)a->widen_factor;
-            x = wide_block(w, a, writer_name(w, "block%d.layer.%d.", i + 1, j), x, channels, out,
-                           i > 0 && j == 0 ? 2 : 1);
+            const char *name = writer_name(w, "block%d.layer.%d.", i + 1, j);
+            w->block = a->recompute ? name : NULL;
+            x = wide_block(w, a, name, x, channels, out, i > 0 && j == 0 ? 2 : 1);
+            w->block = NULL;
             channels = out;
         }
     classifier(w, norm_relu(w, "", "1", x), a->image.num_classes);
@@ -221,6 +227,7 @@ static const struct attr_def resnet_attrs[] = {
      "of bottlenecks; 128 makes Wide ResNet-50-2 of resnet50"},
     {"zero_init_residual", ATTR_BOOL, RESNET(zero_init_residual), "false", 0, 1, NULL,
      "whether the last batch norm of each block begins with weights of zero"},
+    RECOMPUTE_ARGUMENT(struct resnet_arguments),
     {0},
 };
 
@@ -232,6 +239,7 @@ static const struct attr_def wide_attrs[] = {
      "what 16, 32 and 64 channels are multiplied by"},
     {"dropout", ATTR_REAL, WIDE(dropout), "0", 0, 0.99, NULL,
      "between the convolutions of a block"},
+    RECOMPUTE_ARGUMENT(struct wide_arguments),
     {0},
 };
 

@@ -34,7 +34,7 @@ struct encoder_arguments {
     struct text_arguments text;
     int64_t nhead, num_layers, dim_feedforward;
     double dropout;
-    bool norm_first;
+    bool norm_first, recompute;
     int pool;
 };
 
@@ -78,7 +78,9 @@ static const char *encoder(struct writer *w, const struct encoder_arguments *a, 
 {
     for (int i = 0; i < a->num_layers; i++) {
         const char *name = writer_name(w, "encoder.layers.%d", i);
+        w->block = a->recompute ? name : NULL;
         x = sublayer(w, a, name, 2, sublayer(w, a, name, 1, x));
+        w->block = NULL;
     }
     if (!a->norm_first)
         return x;
@@ -141,6 +143,7 @@ static const struct attr_def encoder_attrs[] = {
     {"norm_first", ATTR_BOOL, ENCODER(norm_first), "true", 0, 1, NULL,
      "whether norms stand before attention and feed-forward"},
     {"pool", ATTR_CHOICE, ENCODER(pool), "mean", 0, 0, "mean|max", "over the sequence"},
+    RECOMPUTE_ARGUMENT(struct encoder_arguments),
     {0},
 };
 
@@ -149,7 +152,7 @@ static const struct attr_def encoder_attrs[] = {
 struct gpt_arguments {
     int64_t vocab_size, block_size, n_layer, n_head, n_embd;
     double dropout;
-    bool bias;
+    bool bias, recompute;
 };
 
 /* A linear layer with weights of this deviation and biases of zero. */
@@ -248,7 +251,9 @@ static json_t *gpt_write(const void *variant, const void *arguments, struct erro
     const char *x = gpt_embedding(w, a);
     for (int i = 0; i < a->n_layer; i++) {
         const char *name = writer_name(w, "transformer.h.%d", i);
+        w->block = a->recompute ? name : NULL;
         x = gpt_mlp(w, a, name, gpt_attention(w, a, name, x));
+        w->block = NULL;
     }
     x = gpt_norm(w, a, "transformer.ln_f", x);
     x = writer_layer1(w, "lm_head", "linear",
@@ -271,6 +276,7 @@ static const struct attr_def gpt_attrs[] = {
     {"n_embd", ATTR_INT, GPT(n_embd), "128", 1, 65536, NULL, "numbers that stand for a character"},
     {"dropout", ATTR_REAL, GPT(dropout), "0", 0, 0.99, NULL, "behind each part"},
     {"bias", ATTR_BOOL, GPT(bias), "true", 0, 1, NULL, "in linear layers and norms"},
+    RECOMPUTE_ARGUMENT(struct gpt_arguments),
     {0},
 };
 

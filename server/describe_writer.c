@@ -37,6 +37,7 @@ const char *writer_layer(struct writer *w, const char *name, const char *op, jso
         w->failed |= json_array_append_new(list, json_string(inputs[i])) != 0;
     w->failed |= json_object_set_new(whole, "inputs", list) != 0;
     w->failed |= attrs && json_object_update(whole, attrs) != 0;
+    w->failed |= w->block && json_object_set_new(whole, "recompute", json_string(w->block)) != 0;
     json_decref(attrs);
     w->failed |= json_array_append_new(w->layers, whole) != 0;
     return name;

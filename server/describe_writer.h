@@ -15,6 +15,7 @@
 struct writer {
     struct arena *arena;
     json_t *layers;
+    const char *block; /* for `recompute` of the layers that follow; NULL: none */
     int failed;
 };
 

@@ -59,21 +59,18 @@ static bool make_room(struct model *m, struct evaluation **dropped_r)
     return true;
 }
 
-struct evaluation *evaluation_start(struct model *m, const struct detect_options *o,
-                                    struct error *e)
+struct evaluation *evaluation_start(struct model *m, struct snapshot *s,
+                                    const struct detect_options *o, struct error *e)
 {
     struct evaluation *v = calloc(1, sizeof *v), *dropped;
     if (!v) {
+        snapshot_release(s);
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for an evaluation");
         return NULL;
     }
-    *v = (struct evaluation){.refs = 1, .options = *o, .budget = &m->models->budget};
+    *v = (struct evaluation){.refs = 1, .state = *s, .options = *o, .budget = &m->models->budget};
+    *s = (struct snapshot){0};
     pthread_mutex_init(&v->lock, NULL);
-    if (model_snapshot(m, &v->state, e)) {
-        pthread_mutex_destroy(&v->lock);
-        free(v);
-        return NULL;
-    }
     pthread_mutex_lock(&m->lock);
     const bool room = make_room(m, &dropped);
     if (room) {

@@ -30,10 +30,11 @@ struct evaluation {
     size_t reserved;                                 /* bytes taken from the budget */
 };
 
-/* Begins one; it is held. An evaluation that nobody has used for ten minutes makes room. CONFLICT
- * when EVALUATIONS_MAX are in use; OUT_OF_MEMORY. */
-struct evaluation *evaluation_start(struct model *m, const struct detect_options *o,
-                                    struct error *e);
+/* Begins one of the model's state `*s`, which it takes over, also when it fails; it is held. An
+ * evaluation that nobody has used for ten minutes makes room. CONFLICT when EVALUATIONS_MAX are in
+ * use; OUT_OF_MEMORY. */
+struct evaluation *evaluation_start(struct model *m, struct snapshot *s,
+                                    const struct detect_options *o, struct error *e);
 /* Held until evaluation_release. UNKNOWN_EVALUATION. */
 struct evaluation *evaluation_find(struct model *m, int64_t id, struct error *e);
 void evaluation_release(struct evaluation **v);

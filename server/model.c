@@ -236,6 +236,7 @@ int model_commit(struct model *m, struct generation *next, const struct commit *
         m->live = next;
     m->at = c->at;
     m->pending = c->pending;
+    m->losses = c->losses;
     m->moved = c->moved;
     m->dirty = true;
     if (!isnan(c->loss))
@@ -251,6 +252,11 @@ static void digest_u64(struct digest *d, uint64_t x)
     for (int i = 0; i < 8; i++)
         bytes[i] = (uint8_t)(x >> 8 * i);
     digest_update(d, bytes, sizeof bytes);
+}
+
+static size_t missed_bytes(const struct network *net)
+{
+    return (size_t)graph_param_count(net->graph) * sizeof(uint64_t);
 }
 
 int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error *e)
@@ -274,8 +280,12 @@ int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error 
         digest_update(&d, &m->live->schedule, sizeof m->live->schedule);
     if (m->live->averages)
         digest_update(&d, m->live->averages, params);
+    if (generation_missed_any(net, m->live))
+        digest_update(&d, m->live->missed, missed_bytes(net));
     if (m->pending)
         digest_update(&d, m->sum, params);
+    if (m->pending && schedule_has_state(net->schedule))
+        digest_update(&d, &m->losses, sizeof m->losses);
     pthread_mutex_unlock(&m->writing);
     if (digest_finish(&d, hash, e))
         return -1;
@@ -285,5 +295,6 @@ int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error 
 
 struct commit model_commit_begin(const struct model *m)
 {
-    return (struct commit){.at = m->at, .pending = m->pending, .moved = m->moved, .loss = NAN};
+    return (struct commit){
+        .at = m->at, .pending = m->pending, .moved = m->moved, .losses = m->losses, .loss = NAN};
 }

@@ -80,6 +80,13 @@ struct model_totals {
     double map, map50;              /* of the last evaluation of a detector; NaN: none yet */
 };
 
+/* Losses of the forward_backwards whose gradients are pending: optim_step tells the schedule their
+ * mean. No padding: it is kept as bytes. */
+struct pending_losses {
+    double sum;
+    int64_t count;
+};
+
 struct model {
     struct models *models;
     char name[MODEL_MAX_NAME + 1];
@@ -108,9 +115,10 @@ struct model {
     struct generation *spare; /* the next one is written here */
     real *grads;              /* of the last backward */
     real *sum;                /* pending gradients */
-    real *buffers[2];         /* moved statistics that are not published yet: [0] holds them when */
-    bool moved;               /* this is set; [1] is where the next forward writes */
-    size_t reserved;          /* bytes taken from the budget: model_bytes of its network */
+    struct pending_losses losses;
+    real *buffers[2]; /* moved statistics that are not published yet: [0] holds them when */
+    bool moved;       /* this is set; [1] is where the next forward writes */
+    size_t reserved;  /* bytes taken from the budget: model_bytes of its network */
 
     struct infer_stats infer_stats;       /* of all predictions */
     struct version_stats *versions_stats; /* by version; entries stay as long as the model */
@@ -212,9 +220,10 @@ size_t model_bytes(const struct network *net);
 
 /* SHA-256 of the whole training state. In this order: the bytes of step, draw, optimizer_step and
  * the number of pending sums (0 or 1) as little-endian uint64, then the parameters, buffers,
- * optimiser state and, if there are any, the schedule's state, averages (ema) and
- * pending gradients. `revision` is not part of it: a
- * restored state has the hash that it had. Waits for a running step. */
+ * optimiser state and, if there are any, the schedule's state, averages (ema), the
+ * steps that each parameter missed, pending gradients and, where the schedule has a state, the sum
+ * and number of their losses. `revision` is not part of it: a restored state has the hash that it
+ * had. Waits for a running step. */
 int model_state_sha256(struct model *m, char sha256_r[DIGEST_HEX], struct error *e);
 
 /* Loss and accuracy of a labelled batch by evaluation rules, on this snapshot. `f`, which may be

@@ -142,7 +142,7 @@ struct generation *model_regenerate(const struct model *m, const struct network 
     memcpy(g->buffers, m->live->buffers, graph_buffers_size(net->graph) * sizeof(real));
     if (same_optimizer(old, net) && net->optimizer) {
         memcpy(g->slots, m->live->slots, (size_t)optimizer_slots(net->optimizer) * params);
-        g->optimizer_step = m->live->optimizer_step;
+        generation_take_steps(net, g, m->live);
     }
     if (schedule_same_state(old->schedule, net->schedule) &&
         optimizer_lr(old->optimizer) == optimizer_lr(net->optimizer))

@@ -9,6 +9,7 @@
 struct commit {
     struct counters at;
     bool pending, moved;
+    struct pending_losses losses;
     double loss; /* NaN: no new one */
 };
 /* A verb that trains: its name in the log, and how it is carried out again. */

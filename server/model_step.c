@@ -150,6 +150,10 @@ static int forward_backward(struct model *m, const struct batch *b, const struct
     c.at.draw++;
     c.pending = true;
     c.moved = graph_buffers_size(net->graph) > 0;
+    if (first)
+        c.losses = (struct pending_losses){0, 0};
+    c.losses.sum += r->loss;
+    c.losses.count++;
     c.loss = r->loss;
     struct logged l = {VERB_FORWARD_BACKWARD, b, o, r};
     if (model_commit(m, NULL, &c, &l, e))
@@ -186,11 +190,17 @@ static int optim_step(struct model *m, const struct step_options *o, struct step
     c.at.revision++;
     c.pending = o->keep_gradients;
     c.moved = false;
+    const struct pending_losses losses = c.losses;
+    if (!c.pending)
+        c.losses = (struct pending_losses){0, 0};
     model_signals_begin(m, c.at.step);
     int status = isfinite(r->grad_norm) ? model_apply(m, r, lr, next, e)
                                         : error_set(e, ERROR_NOT_FINITE,
                                                     "the sum of the pending gradients is not "
                                                     "finite; zero_grad clears it");
+    if (losses.count) /* 0: an older backpropd saved the gradients without */
+        schedule_observe(net->schedule, &next->schedule, losses.sum / (double)losses.count,
+                         m->at.step);
     struct logged l = {VERB_OPTIM_STEP, NULL, o, r};
     if (status || model_commit(m, next, &c, &l, e)) {
         model_keep_spare(m, &next);
@@ -207,6 +217,7 @@ static int zero_grad(struct model *m, const struct step_options *o, struct step_
     struct commit c = model_commit_begin(m);
     c.at.revision++;
     c.pending = false;
+    c.losses = (struct pending_losses){0, 0};
     struct logged l = {VERB_ZERO_GRAD, NULL, o, r};
     return model_commit(m, NULL, &c, &l, e);
 }

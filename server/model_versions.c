@@ -5,7 +5,9 @@
  *   buffers  the published buffers             moved    statistics not published yet, if any
  *   pending  the sum of pending gradients, if any
  *   ema      the moving average of the parameters, if one is kept
- *   schedule what reduce_on_plateau has seen, if that is the schedule */
+ *   schedule what reduce_on_plateau has seen, if that is the schedule; and then with pending also
+ *   pending_losses, what it will be told of them
+ *   missed   how many steps each parameter was frozen for, if any was */
 #include "model_private.h"
 
 #include "answers.h"
@@ -17,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PARTS = 7 };
+enum { MAX_PARTS = 9 };
 
 struct parts {
     struct store_part part[MAX_PARTS];
@@ -34,6 +36,18 @@ static void parts_add_schedule(struct parts *p, const struct generation *g)
 {
     void *data = (void *)(uintptr_t)&g->schedule;
     p->part[p->n++] = (struct store_part){"schedule", data, sizeof g->schedule};
+}
+
+static void parts_add_losses(struct parts *p, const struct pending_losses *losses)
+{
+    void *data = (void *)(uintptr_t)losses;
+    p->part[p->n++] = (struct store_part){"pending_losses", data, sizeof *losses};
+}
+
+static void parts_add_missed(struct parts *p, const struct network *net, const struct generation *g)
+{
+    const size_t bytes = (size_t)graph_param_count(net->graph) * sizeof *g->missed;
+    p->part[p->n++] = (struct store_part){"missed", g->missed, bytes};
 }
 
 /* Those of a generation of this network. */
@@ -55,8 +69,12 @@ static void parts_of_state(struct parts *p, const struct model_state *s)
         parts_add(p, "pending", s->sum, graph_params_size(s->net->graph));
     if (schedule_has_state(s->net->schedule))
         parts_add_schedule(p, s->generation);
+    if (schedule_has_state(s->net->schedule) && s->c.pending)
+        parts_add_losses(p, &s->c.losses);
     if (s->generation->averages)
         parts_add(p, "ema", s->generation->averages, graph_params_size(s->net->graph));
+    if (generation_missed_any(s->net, s->generation))
+        parts_add_missed(p, s->net, s->generation);
 }
 
 struct model_state model_state(struct model *m)
@@ -158,9 +176,11 @@ static const struct store_part_info *part_find(const struct store_version *v, co
 
 /* Reads a stored state: the generation `g` of `net`, and into the model what is not published. */
 static int load_state(struct model *m, const struct network *net, const struct store_version *v,
-                      struct generation *g, bool *moved_r, struct error *e)
+                      struct generation *g, bool *moved_r, struct pending_losses *losses_r,
+                      struct error *e)
 {
     struct parts parts = {.n = 0};
+    *losses_r = (struct pending_losses){0, 0};
     parts_of(&parts, net, g);
     *moved_r = part_find(v, "moved") != NULL;
     if (*moved_r)
@@ -169,8 +189,12 @@ static int load_state(struct model *m, const struct network *net, const struct s
         parts_add(&parts, "pending", m->grads, graph_params_size(net->graph));
     if (schedule_has_state(net->schedule) && part_find(v, "schedule"))
         parts_add_schedule(&parts, g);
+    if (v->pending && part_find(v, "pending_losses"))
+        parts_add_losses(&parts, losses_r);
     if (g->averages && part_find(v, "ema"))
         parts_add(&parts, "ema", g->averages, graph_params_size(net->graph));
+    if (part_find(v, "missed"))
+        parts_add_missed(&parts, net, g);
     g->optimizer_step = v->optimizer_step;
     if (store_version_load(m->models->store, m->id, v->version, parts.part, parts.n, e))
         return -1;
@@ -226,6 +250,7 @@ struct restoring {
     struct store_version v;
     json_t *settings;
     bool other_optimizer, moved;
+    struct pending_losses losses;
     struct program *program; /* NULL: the model's own */
     struct generation *next;
 };
@@ -241,7 +266,7 @@ static int restore_prepare(struct model *m, struct restoring *r, struct error *e
     if (model_reserve(m, net, e))
         return -1;
     r->next = generation_create(net, e);
-    return r->next ? load_state(m, net, &r->v, r->next, &r->moved, e) : -1;
+    return r->next ? load_state(m, net, &r->v, r->next, &r->moved, &r->losses, e) : -1;
 }
 
 /* The checkpoint first: what was restored is there after any restart. */
@@ -251,6 +276,7 @@ static int restore_commit(struct model *m, struct restoring *r, struct store_ans
     struct commit c = {.at = {r->v.step, m->at.revision + 1, r->v.draw},
                        .pending = r->v.pending,
                        .moved = r->moved,
+                       .losses = r->losses,
                        .loss = NAN};
     struct model_state s = {.net = program_network(r->program ? r->program : m->program),
                             .generation = r->next,
@@ -297,7 +323,7 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
     m->id = row->id;
     m->created_ms = row->created_ms;
     snprintf(m->who, sizeof m->who, "%s", row->who);
-    if (load_state(m, program_network(m->program), v, m->live, &m->moved, e))
+    if (load_state(m, program_network(m->program), v, m->live, &m->moved, &m->losses, e))
         return -1;
     m->at = (struct counters){v->step, v->revision, v->draw};
     m->checkpoint_revision = v->revision;

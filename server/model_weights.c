@@ -22,7 +22,7 @@ static struct generation *copy_state(struct model *m, const struct weights_optio
     else
         memcpy(next->slots, m->live->slots, slots);
     next->schedule = o->reset_optimizer ? (struct schedule_state){0} : m->live->schedule;
-    next->optimizer_step = o->reset_optimizer ? 0 : m->live->optimizer_step;
+    generation_take_steps(net, next, o->reset_optimizer ? NULL : m->live);
     return next;
 }
 

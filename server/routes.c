@@ -122,12 +122,12 @@ const struct route routes[] = {
      "the same rows as server-sent events as they come: ?since=, or Last-Event-ID"},
 
     {"GET", MODEL "/weights", api_weights_get, ROUTE_MODEL, ROLE_READ, NULL, NULL,
-     "parameters and buffers as a safetensors file, named as in PyTorch"},
+     "parameters and buffers as a safetensors file, named as in PyTorch: ?weights=ema"},
     {"PUT", MODEL "/weights", api_weights_put, ROUTE_MODEL | ROUTE_RAW | ROUTE_WRITES | ROUTE_ONCE,
      ROLE_TRAIN, NULL, "WeightsAnswer",
      "load a safetensors file: ?strict=false &reset_optimizer=1"},
     {"GET", VERSION "/weights", api_version_weights_get, ROUTE_MODEL, ROLE_READ, NULL, NULL,
-     "those of a version"},
+     "those of a version: ?weights=ema"},
 
     {"POST", MODEL "/versions", api_version_create, BARE | ROUTE_ONCE, ROLE_TRAIN, "NewVersion",
      "Version", "save the whole state as a version"},

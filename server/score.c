@@ -87,6 +87,7 @@ struct scored score_batch(const struct network *net, const struct batch *b, cons
     s.prediction = prediction;
     s.target = target_data(net, b, target);
     s.dtype = node_dtype(target);
+    s.ignores = node_attr_int(loss, "ignore_index", &s.ignored);
     if (!s.target)
         s.task = SCORE_NOTHING;
     return s;

@@ -18,14 +18,17 @@ enum score_task {
 };
 
 /* A prediction [n, classes, inner] and its target: class numbers [n, inner] (those that are no
- * class do not count), or numbers in the prediction's shape: of CLASSES the largest is the class,
- * of LABELS those over 0.5 are there. Of LABELS and VALUES each of classes * inner is a column. */
+ * class, or that the loss ignores, do not count), or numbers in the prediction's shape: of CLASSES
+ * the largest is the class, of LABELS those over 0.5 are there. Of LABELS and VALUES each of
+ * classes * inner is a column. */
 struct scored {
     enum score_task task;
     int64_t n, classes, inner;
     const real *prediction;
     const void *target;
     enum dtype dtype; /* of the target */
+    bool ignores;     /* class numbers: `ignored` does not count (ignore_index) */
+    int64_t ignored;
 };
 struct scored score_batch(const struct network *net, const struct batch *b, const real *prediction);
 

@@ -18,6 +18,8 @@ int64_t score_target_class(const struct scored *s, int64_t i)
     int64_t class = s->dtype == DTYPE_INT64
                         ? ((const int64_t *)s->target)[i]
                         : score_argmax((const real *)s->target + at, s->classes, s->inner);
+    if (s->dtype == DTYPE_INT64 && s->ignores && class == s->ignored)
+        return -1;
     return class >= 0 && class < s->classes ? class : -1;
 }
 

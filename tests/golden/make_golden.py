@@ -156,24 +156,32 @@ def attention(q, k, v, counts=None, is_causal=False, scale=None):
     scores = q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5)
     if is_causal:
         scores = scores.masked_fill(torch.ones(scores.shape[-2:]).tril() == 0, -math.inf)
-    if counts is not None:
+    if counts is not None and counts.is_floating_point():
+        scores = scores + counts
+    elif counts is not None:
         scores = scores.masked_fill(counts == 0, -math.inf)
     return torch.softmax(scores, -1) @ v
 
 
 class SelfAttention(nn.MultiheadAttention):
-    def __init__(self, embed_dim, num_heads, bias=True, is_causal=False):
-        super().__init__(embed_dim, num_heads, bias=bias, batch_first=True)
-        self.is_causal = is_causal
+    def __init__(self, embed_dim, num_heads, is_causal=False, attn_mask=False, **others):
+        super().__init__(embed_dim, num_heads, batch_first=True, **others)
+        self.is_causal, self.attn_mask = is_causal, attn_mask
 
-    def forward(self, q, k=None, v=None):
-        """Indices are 0 where a key is padding, as in ours; memory alone is key and value."""
-        given = [x for x in (k, v) if x is not None]
+    def forward(self, q, *given):
+        """Indices are 0 where a key is padding, as in ours; memory alone is key and value; last
+        comes attn_mask, if it says so, [N, L, S] or [N, heads, L, S]."""
+        extra = None
+        if self.attn_mask:
+            *given, extra = given
+            extra = (extra.flatten(0, 1) if extra.dim() == 4 else
+                     extra.repeat_interleave(self.num_heads, 0))
+            extra = extra if extra.is_floating_point() else extra == 0
         counts = next((x for x in given if not x.is_floating_point()), None)
         k, v = (([x for x in given if x.is_floating_point()]) + [None, None])[:2]
         k = q if k is None else k
         v = k if v is None else v
-        mask = torch.ones(q.shape[1], k.shape[1]).triu(1) != 0 if self.is_causal else None
+        mask = torch.ones(q.shape[1], k.shape[1]).triu(1) != 0 if self.is_causal else extra
         padding = None if counts is None else counts == 0
         return super().forward(q, k, v, key_padding_mask=padding, attn_mask=mask,
                                need_weights=False)[0]
@@ -461,7 +469,7 @@ def fresh_inputs(d, n):
         shape = [n] + i["shape"][1:]
         if i["name"] == "index":
             return torch.randint(0, 3, shape)
-        if i["name"] == "counts":  # the first always does
+        if i["name"] in ("counts", "padding"):  # the first always does
             return (torch.rand(shape) < 0.6).long().index_fill(-1, torch.tensor([0]), 1)
         if i["name"] in ("steps", "labels"):  # lengths; some targets do not fit
             return torch.randint(2, 6, shape) if i["name"] == "steps" else torch.randint(0, 4, shape)
@@ -976,7 +984,7 @@ NET_CASES = {
 
 def inputs_of(**shapes):
     """Indices and masks are INT64."""
-    kinds = {"index": "INT64", "counts": "INT64"}
+    kinds = {"index": "INT64", "counts": "INT64", "padding": "INT64"}
     return [{"name": k, "datatype": kinds.get(k, "FP32"), "shape": [-1] + s}
             for k, s in shapes.items()]
 
@@ -997,6 +1005,27 @@ NET_CASES.update({
         {"name": "flat", "op": "flatten"},
         {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05),
         inputs=inputs_of(x=[3, 4], memory=[5, 4], values=[5, 4], counts=[5])),
+    "net_wide_attention": net([], [
+        {"name": "attn", "op": "multihead_attention", "num_heads": 2, "bias": False,
+         "kdim": 5, "vdim": 3, "inputs": ["x", "memory", "values", "counts"]},
+        {"name": "sum", "op": "add", "inputs": ["attn", "x"]},
+        {"name": "again", "op": "multihead_attention", "num_heads": 2, "bias": False,
+         "kdim": 5, "vdim": 5, "inputs": ["sum", "memory"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05),
+        inputs=inputs_of(x=[3, 4], memory=[6, 5], values=[6, 3], counts=[6])),
+    "net_float_masks": net([], [
+        {"name": "q", "op": "linear", "out_features": 4, "inputs": ["x"]},
+        {"name": "mix", "op": "scaled_dot_product_attention", "inputs": ["q", "x", "x", "bias"]},
+        {"name": "one", "op": "multihead_attention", "num_heads": 2, "bias": False,
+         "attn_mask": True, "inputs": ["mix", "bias"]},
+        {"name": "two", "op": "multihead_attention", "num_heads": 2, "bias": False,
+         "attn_mask": True, "inputs": ["one", "x", "padding", "heads"]},
+        {"name": "three", "op": "multihead_attention", "num_heads": 2, "bias": False,
+         "attn_mask": True, "inputs": ["two", "x", "counts"]},
+        {"name": "flat", "op": "flatten"},
+        {"name": "out", "op": "linear", "out_features": 3}], sgd(0.05),
+        inputs=inputs_of(x=[3, 4], bias=[3, 3], heads=[2, 3, 3], padding=[3], counts=[3, 3])),
     "net_masked_attention": net([], [
         {"name": "q", "op": "linear", "out_features": 4, "inputs": ["x"]},
         {"name": "mix", "op": "scaled_dot_product_attention", "scale": 0.7,

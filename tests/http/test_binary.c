@@ -288,6 +288,50 @@ static void refused(struct daemon *d)
     assert_same_state(remote_hash(c, "m"), before);
 }
 
+/* The index of the largest is INT64, in the metadata, as text and as bytes, also in another shape;
+ * what is computed with it is a number. */
+static void indices(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const names[] = {"index", "column", "twice"};
+    static const char *const types[] = {"INT64", "INT64", "FP32"};
+    static const int64_t expected[2] = {2, 1};
+    const char *bytes;
+    size_t size;
+    remote_create(
+        c, "m",
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,3]}],\"layers\":[{\"name\":\"index\","
+        "\"op\":\"argmax\",\"dim\":1},{\"name\":\"column\",\"op\":\"unsqueeze\",\"dim\":1},"
+        "{\"name\":\"twice\",\"op\":\"add\",\"inputs\":[\"index\",\"index\"]}],"
+        "\"outputs\":[\"index\",\"column\",\"twice\"]}");
+    struct answer *a = remote_get(c, "m", "");
+    for (int i = 0; i < 3; i++) {
+        char path[40];
+        snprintf(path, sizeof path, "outputs.%d.datatype", i);
+        assert_string_equal(answer_string(a, path), types[i]);
+    }
+    a = remote_post(c, "m", "infer", "{\"inputs\":[[1,2,3],[0,5,-1]]}");
+    for (int i = 0; i < 3; i++) {
+        char path[40];
+        double data[2];
+        snprintf(path, sizeof path, "outputs.%d.datatype", i);
+        assert_string_equal(answer_string(a, path), types[i]);
+        snprintf(path, sizeof path, "outputs.%d.name", i);
+        assert_string_equal(answer_string(a, path), names[i]);
+        snprintf(path, sizeof path, "outputs.%d.data", i);
+        assert_int_equal(remote_numbers(a, path, data, 2), 2);
+        assert_true(data[0] == (i < 2 ? 2 : 4) && data[1] == (i < 2 ? 1 : 2));
+    }
+    json_t *root = split_answer(
+        remote_post(c, "m", "infer",
+                    "{\"inputs\":[[1,2,3],[0,5,-1]],\"outputs\":[{\"name\":\"index\"}],"
+                    "\"parameters\":{\"binary_data_output\":true}}"),
+        &bytes, &size);
+    assert_int_equal(size, sizeof expected);
+    assert_memory_equal(bytes, expected, sizeof expected);
+    json_decref(root);
+}
+
 /* Classes as strings, each behind its length. */
 static void classes_out(struct daemon *d)
 {
@@ -320,8 +364,10 @@ static void classes_out(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(in_and_out), DAEMON_TEST(classes_out), DAEMON_TEST(train_and_gradients),
-        DAEMON_TEST(raw_tensor), DAEMON_TEST(datatypes),   DAEMON_TEST(refused),
+        DAEMON_TEST(in_and_out),  DAEMON_TEST(indices),
+        DAEMON_TEST(classes_out), DAEMON_TEST(train_and_gradients),
+        DAEMON_TEST(raw_tensor),  DAEMON_TEST(datatypes),
+        DAEMON_TEST(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -282,10 +282,14 @@ static void detections(struct daemon *d)
                    "bad_type", "max_det");
 }
 
-/* The AP of POST /v2/detection/evaluate for what infer says of the two images. */
-static double ap_by_hand(struct daemon *d)
+/* The AP of POST /v2/detection/evaluate for what infer says of the two images with these weights.
+ */
+static double ap_by_hand(struct daemon *d, const char *weights)
 {
-    struct answer *a = post_batch(d, "m/infer", 2, NULL, ",\"parameters\":{\"conf\":0.001}");
+    char parameters[80];
+    snprintf(parameters, sizeof parameters, ",\"parameters\":{\"conf\":0.001,\"weights\":\"%s\"}",
+             weights);
+    struct answer *a = post_batch(d, "m/infer", 2, NULL, parameters);
     struct text t = {0};
     text_add(&t, "{\"ground_truth\":{\"images\":[{\"id\":0},{\"id\":1}],\"categories\":[{\"id\":0},"
                  "{\"id\":1}],\"annotations\":[{\"id\":1,\"image_id\":0,\"category_id\":1,"
@@ -316,7 +320,7 @@ static void evaluations(struct daemon *d)
     put_detector(d, "m", 1, ",\"optimizer\":{\"op\":\"adamw\",\"lr\":0.005}");
     for (int i = 0; i < 120; i++)
         answer_expect(post_batch(d, "m/train_step", 2, seen_images, ""), 200);
-    const double ap = ap_by_hand(d);
+    const double ap = ap_by_hand(d, "live");
     if (!(ap > 0))
         fail_msg("AP %g: two images are not learnt by heart", ap);
     struct answer *a = client_json(d->client, "POST", "/v2/models/m/evaluations", NULL);
@@ -339,6 +343,33 @@ static void evaluations(struct daemon *d)
     assert_true(answer_number(a, "series.mAP50-95.revision.0") == 120);
     answer_refused(client_json(d->client, "POST", "/v2/models/m/evaluations/1/finish", NULL), 404,
                    "unknown_evaluation", "1");
+}
+
+/* Of the moving averages, as they were when it began. */
+static void evaluations_of_averages(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const path = "/v2/models/m/evaluations",
+                             *const ema = "{\"parameters\":{\"weights\":\"ema\"}}";
+    put_detector(d, "m", 1,
+                 ",\"optimizer\":{\"op\":\"adamw\",\"lr\":0.005},\"ema\":{\"decay\":0.98}");
+    for (int i = 0; i < 120; i++)
+        answer_expect(post_batch(d, "m/train_step", 2, seen_images, ""), 200);
+    const double ap = ap_by_hand(d, "ema"), live = ap_by_hand(d, "live");
+    if (ap == live)
+        fail_msg("AP %g of both: the test sees nothing", ap);
+    answer_expect(client_post(c, path, ema), 201);
+    answer_expect(post_batch(d, "m/train_step", 2, seen_images, ""), 200);
+    answer_expect(post_batch(d, "m/evaluations/1", 2, seen_images, ""), 200);
+    struct answer *a = client_json(c, "POST", "/v2/models/m/evaluations/1/finish", NULL);
+    answer_expect(a, 200);
+    assert_true(answer_number(a, "metrics.mAP50-95") == ap);
+    answer_refused(client_post(c, path, "{\"parameters\":{\"weights\":\"best\"}}"), 422,
+                   "bad_value", "best");
+    answer_refused(client_post(c, path, "{\"parameters\":{\"weights\":1}}"), 400, "bad_type",
+                   "weights");
+    put_detector(d, "n", 1, "");
+    answer_refused(client_post(c, "/v2/models/n/evaluations", ema), 409, "conflict", "keeps no");
 }
 
 static void evaluations_are_few(struct daemon *d)
@@ -371,6 +402,7 @@ int main(void)
         DAEMON_TEST(boxes_of_photographs),
         DAEMON_TEST(detections),
         DAEMON_TEST(evaluations),
+        DAEMON_TEST(evaluations_of_averages),
         DAEMON_TEST(evaluations_are_few),
     };
     return cmocka_run_group_tests_name("detector", tests, NULL, NULL);

@@ -57,6 +57,36 @@ static void average(struct daemon *d)
     assert_true(answer_number(remote_get(c, "m", "/config"), "description.ema.decay") == 0.75);
 }
 
+/* The one number of a safetensors file. */
+static double given_away(struct client *c, const char *path)
+{
+    struct answer *a = remote_get(c, "m", path);
+    float number;
+    memcpy(&number, a->body + a->size - sizeof number, sizeof number);
+    return (double)number;
+}
+
+static void files(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", with_ema);
+    step(c);
+    answer_expect(remote_call(c, "POST", "m", "/versions", NULL), 201);
+    const double then = weight(c, "ema");
+    step(c);
+    near(given_away(c, "/weights"), weight(c, "live"));
+    near(given_away(c, "/weights?weights=live"), weight(c, "live"));
+    near(given_away(c, "/weights?weights=ema"), weight(c, "ema"));
+    near(given_away(c, "/versions/1/weights?weights=ema"), then);
+    answer_refused(remote_call(c, "GET", "m", "/weights?weights=best", NULL), 400, "bad_query",
+                   "weights");
+    answer_refused(remote_call(c, "GET", "m", "/weights?weight=ema", NULL), 400, "bad_query",
+                   "weight");
+    remote_create(c, "n", without);
+    answer_refused(remote_call(c, "GET", "n", "/weights?weights=ema", NULL), 409, "conflict",
+                   "keeps no");
+}
+
 static void part_of_the_state(struct daemon *d)
 {
     struct client *c = d->client;
@@ -146,10 +176,8 @@ static void refused(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(average),
-        DAEMON_TEST(part_of_the_state),
-        DAEMON_TEST(begins_anew),
-        DAEMON_TEST(refused),
+        DAEMON_TEST(average),     DAEMON_TEST(files),   DAEMON_TEST(part_of_the_state),
+        DAEMON_TEST(begins_anew), DAEMON_TEST(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,6 +67,28 @@ static void refused(struct daemon *d)
     }
 }
 
+/* Rows whose target the loss ignores do not count in any metric, also of train_step. */
+static void ignored_class(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const batch =
+        "{\"inputs\":[[9,0,0],[0,9,0],[0,0,9],[9,0,0]],\"targets\":[0,2,2,2]}";
+    for (int ignore = -100; ignore <= 2; ignore += 102) {
+        char description[400], name[20];
+        snprintf(name, sizeof name, "m%d", ignore + 100);
+        snprintf(description, sizeof description,
+                 "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,3]}],\"layers\":[{\"op\":\"mul\","
+                 "\"inputs\":[\"x\",\"x\"]},{\"op\":\"prelu\"}],\"loss\":{\"op\":\"cross_entropy\","
+                 "\"ignore_index\":%d}}",
+                 ignore);
+        remote_create(c, name, description);
+        struct answer *a = remote_post(c, name, "evaluate", batch);
+        assert_true(answer_number(a, "metrics.accuracy") == (ignore == 2 ? 1 : 0.5));
+        a = remote_post(c, name, "train_step", batch);
+        assert_true(answer_number(a, "metrics.accuracy") == (ignore == 2 ? 1 : 0.5));
+    }
+}
+
 static void regression(struct daemon *d)
 {
     struct client *c = d->client;
@@ -118,7 +140,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(scalars_unasked), DAEMON_TEST(asked_by_name), DAEMON_TEST(refused),
-        DAEMON_TEST(regression),      DAEMON_TEST(boxes),         DAEMON_TEST(boxes_refused),
+        DAEMON_TEST(regression),      DAEMON_TEST(ignored_class), DAEMON_TEST(boxes),
+        DAEMON_TEST(boxes_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

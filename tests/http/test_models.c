@@ -84,6 +84,48 @@ static void plan_shown(struct daemon *d)
     answer_refused(remote_call(c, "GET", "m", "/config?plan=2", NULL), 400, "bad_query", "plan");
 }
 
+static int steps_again(struct client *c, const char *name, const char *purpose)
+{
+    json_t *step;
+    size_t k;
+    int n = 0;
+    json_array_foreach(
+        json_object_get(answer_find(remote_get(c, name, "/config?plan=1"), "plan"), purpose), k,
+        step) n += json_is_true(json_object_get(step, "recompute"));
+    return n;
+}
+
+/* Blocks that are computed again: shown, the same bits, part of the description. */
+static void recompute(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const text =
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,6]}],\"layers\":["
+        "{\"op\":\"linear\",\"out_features\":32%s},{\"op\":\"tanh\"%s},{\"op\":\"dropout\"%s},"
+        "{\"op\":\"linear\",\"out_features\":3}],\"loss\":\"cross_entropy\"}";
+    static const char *const ways[] = {"", ",\"recompute\":true", ",\"recompute\":\"a.1\""};
+    static const char *const step = "{\"inputs\":[[1,2,3,4,5,6],[0,1,0,1,0,1]],\"targets\":[2,0]}";
+    char names[3][8], description[1000];
+    for (int i = 0; i < 3; i++) {
+        snprintf(names[i], sizeof names[i], "r%d", i);
+        snprintf(description, sizeof description, text, ways[i], ways[i], ways[i]);
+        remote_create(c, names[i], description);
+        answer_expect(remote_call(c, "PUT", names[i], "", description), 200);
+        for (int k = 0; k < 3; k++)
+            remote_post(c, names[i], "train_step", step);
+        assert_int_equal(steps_again(c, names[i], "infer"), 0);
+        assert_int_equal(steps_again(c, names[i], "train"), i ? 2 : 0);
+    }
+    assert_same_state(remote_hash(c, "r0"), remote_hash(c, "r1"));
+    assert_same_state(remote_hash(c, "r0"), remote_hash(c, "r2"));
+    snprintf(description, sizeof description, text, ",\"recompute\":\"a b\"", "", "");
+    answer_refused(remote_call(c, "PUT", "r3", "", description), 400, "bad_name",
+                   "layers[0].recompute");
+    snprintf(description, sizeof description, text, ",\"recompute\":1", "", "");
+    answer_refused(remote_call(c, "PUT", "r3", "", description), 400, "bad_type",
+                   "layers[0].recompute");
+}
+
 static void same_seed_same_model(struct daemon *d)
 {
     struct client *c = d->client;
@@ -269,6 +311,7 @@ int main(void)
         DAEMON_TEST(create_again),
         DAEMON_TEST(expanded_is_the_same),
         DAEMON_TEST(plan_shown),
+        DAEMON_TEST(recompute),
         DAEMON_TEST(same_seed_same_model),
         DAEMON_TEST(names),
         DAEMON_TEST(metadata),

@@ -265,6 +265,44 @@ static void frozen(struct daemon *d)
     assert_true(before[2] != after[2] && before[3] != after[3]);
 }
 
+/* An optimiser counts its steps for each parameter, as torch's do: those for which one was frozen
+ * have not been, also after a restart, a restore, and in a copy. */
+static void frozen_for_a_while(struct daemon *d)
+{
+    static const char *const step = "{\"inputs\":[[1]],\"targets\":[[5]]}",
+                             *const ask = "{\"inputs\":[[1]]}";
+    const char *names[] = {"whole", "paused", "copy"};
+    struct client *c = d->client;
+    for (int i = 0; i < 2; i++)
+        remote_create(
+            c, names[i],
+            "{\"inputs\":[{\"shape\":[-1,1]}],\"layers\":[{\"op\":\"linear\",\"name\":\"w\","
+            "\"out_features\":1,\"bias\":false}],\"loss\":\"mse\",\"optimizer\":"
+            "{\"op\":\"adam\",\"lr\":0.1},\"seed\":3}");
+    for (int i = 0; i < 6; i++) {
+        if (i == 2) {
+            answer_expect(remote_call(c, "PATCH", "paused", "", "{\"frozen\":[\"w.*\"]}"), 200);
+            for (int k = 0; k < 5; k++)
+                remote_post(c, "paused", "train_step", step);
+            answer_expect(remote_call(c, "PATCH", "paused", "", "{\"frozen\":null}"), 200);
+            answer_expect(remote_call(c, "POST", "paused", "/versions", NULL), 201);
+            remote_post(c, "paused", "train_step", step);
+            remote_post(c, "paused", "versions/1/restore", NULL);
+            answer_expect(remote_call(c, "POST", "paused", "/clone", "{\"name\":\"copy\"}"), 201);
+        } else if (i == 4) {
+            daemon_kill(d);
+            daemon_start(d, d->flags);
+            c = d->client;
+        }
+        double found[3];
+        for (int k = 0; k < (i < 2 ? 2 : 3); k++) {
+            remote_post(c, names[k], "train_step", step);
+            found[k] = answer_number(remote_post(c, names[k], "infer", ask), "outputs.0.data.0");
+            assert_true(found[k] == found[0]);
+        }
+    }
+}
+
 static void no_loss(struct daemon *d)
 {
     struct client *c = d->client;
@@ -308,10 +346,11 @@ static void diverged(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(counters),       DAEMON_TEST(apart_or_together), DAEMON_TEST(halves),
-        DAEMON_TEST(keep_gradients), DAEMON_TEST(moved_statistics),  DAEMON_TEST(learning_rate),
-        DAEMON_TEST(schedule),       DAEMON_TEST(clipping),          DAEMON_TEST(dropout),
-        DAEMON_TEST(frozen),         DAEMON_TEST(no_loss),           DAEMON_TEST(diverged),
+        DAEMON_TEST(counters),       DAEMON_TEST(apart_or_together),  DAEMON_TEST(halves),
+        DAEMON_TEST(keep_gradients), DAEMON_TEST(moved_statistics),   DAEMON_TEST(learning_rate),
+        DAEMON_TEST(schedule),       DAEMON_TEST(clipping),           DAEMON_TEST(dropout),
+        DAEMON_TEST(frozen),         DAEMON_TEST(frozen_for_a_while), DAEMON_TEST(no_loss),
+        DAEMON_TEST(diverged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -146,7 +146,7 @@ static void test_inner_dimensions(void **state)
 {
     struct fixture *f = *state;
     int64_t target[] = {0, 2, 0, -100}; /* the last does not count */
-    struct scored s = {SCORE_CLASSES, 2, 3, 2, places, target, DTYPE_INT64};
+    struct scored s = {SCORE_CLASSES, 2, 3, 2, places, target, DTYPE_INT64, false, 0};
     compute(f, &s);
     expect(f, "accuracy", 2.0 / 3);
     expect(f, "top5", 1);
@@ -155,9 +155,21 @@ static void test_inner_dimensions(void **state)
     assert_memory_equal(m->matrix, expected, sizeof expected);
     /* The same as probabilities. */
     real dense[] = {1, 0, 0, 0, 0, 1, 0.9f, 0, 0.1f, 1, 0, 0};
-    struct scored t = {SCORE_CLASSES, 2, 3, 2, places, dense, DTYPE_REAL};
+    struct scored t = {SCORE_CLASSES, 2, 3, 2, places, dense, DTYPE_REAL, false, 0};
     compute(f, &t);
     expect(f, "accuracy", 0.75);
+}
+
+/* A class that the loss ignores does not count, though it is one. */
+static void test_ignored_class(void **state)
+{
+    struct fixture *f = *state;
+    int64_t target[] = {0, 2, 0, 1};
+    struct scored s = {SCORE_CLASSES, 2, 3, 2, places, target, DTYPE_INT64, true, 0};
+    compute(f, &s);
+    expect(f, "accuracy", 1);
+    static const int64_t expected[] = {0, 0, 0, 0, 1, 0, 0, 0, 1};
+    assert_memory_equal(find(f, "confusion_matrix")->matrix, expected, sizeof expected);
 }
 
 static void test_equal_logits(void **state)
@@ -165,7 +177,7 @@ static void test_equal_logits(void **state)
     struct fixture *f = *state;
     static const real zero[2 * 7];
     int64_t target[] = {0, 6};
-    struct scored s = {SCORE_CLASSES, 2, 7, 1, zero, target, DTYPE_INT64};
+    struct scored s = {SCORE_CLASSES, 2, 7, 1, zero, target, DTYPE_INT64, false, 0};
     compute(f, &s);
     expect(f, "accuracy", 0.5);
     expect(f, "top5", 0.5); /* the seventh of seven equal ones is not among five */
@@ -179,17 +191,17 @@ static void test_no_number(void **state)
 {
     struct fixture *f = *state;
     static const real x[] = {1, 2, 3, 4}, same[] = {0.1f, 0.1f, 0.1f, 0.1f}, none[4];
-    struct scored s = {SCORE_VALUES, 4, 1, 1, x, same, DTYPE_REAL};
+    struct scored s = {SCORE_VALUES, 4, 1, 1, x, same, DTYPE_REAL, false, 0};
     compute(f, &s);
     expect(f, "r2", NAN);
     expect(f, "mae", 2.5 - (double)0.1f);
-    struct scored l = {SCORE_LABELS, 2, 2, 1, x, none, DTYPE_REAL};
+    struct scored l = {SCORE_LABELS, 2, 2, 1, x, none, DTYPE_REAL, false, 0};
     compute(f, &l);
     expect(f, "roc_auc", NAN);
     expect(f, "mean_average_precision", NAN);
     expect(f, "f1_macro", 0);
     int64_t ignored[] = {-1, -100};
-    struct scored c = {SCORE_CLASSES, 2, 2, 1, x, ignored, DTYPE_INT64};
+    struct scored c = {SCORE_CLASSES, 2, 2, 1, x, ignored, DTYPE_INT64, false, 0};
     compute(f, &c);
     expect(f, "accuracy", NAN);
     expect(f, "calibration_error", NAN);
@@ -197,7 +209,7 @@ static void test_no_number(void **state)
     /* Predictions that are not finite have no metrics. */
     real broken[] = {1, NAN, 3, 4};
     int64_t classes[] = {0, 1};
-    struct scored b = {SCORE_CLASSES, 2, 2, 1, broken, classes, DTYPE_INT64};
+    struct scored b = {SCORE_CLASSES, 2, 2, 1, broken, classes, DTYPE_INT64, false, 0};
     compute(f, &b);
     expect(f, "accuracy", NAN);
     assert_null(find(f, "confusion_matrix")->matrix);
@@ -208,7 +220,7 @@ static void test_written(void **state)
     struct fixture *f = *state;
     static const real x[] = {1, 0, 0, 1};
     int64_t target[] = {0, 0};
-    struct scored s = {SCORE_CLASSES, 2, 2, 1, x, target, DTYPE_INT64};
+    struct scored s = {SCORE_CLASSES, 2, 2, 1, x, target, DTYPE_INT64, false, 0};
     struct json_out w = JSON_OUT_INIT;
     static const char expected[] = "\"roc_auc\":null",
                       matrix[] = "\"confusion_matrix\":[[1,1],[0,0]]";
@@ -230,7 +242,7 @@ static void test_too_many_classes(void **state)
     enum { CLASSES = 1025 };
     static const real x[CLASSES];
     int64_t target[] = {0};
-    struct scored s = {SCORE_CLASSES, 1, CLASSES, 1, x, target, DTYPE_INT64};
+    struct scored s = {SCORE_CLASSES, 1, CLASSES, 1, x, target, DTYPE_INT64, false, 0};
     struct score_wishes w = {.all = true};
     struct error e = {0};
     assert_int_equal(score_compute(&s, &w, f->arena, &f->scores, &e), 0);
@@ -246,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_scikit_learn, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inner_dimensions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ignored_class, setup, teardown),
         cmocka_unit_test_setup_teardown(test_equal_logits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_number, setup, teardown),
         cmocka_unit_test_setup_teardown(test_written, setup, teardown),
