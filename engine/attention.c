@@ -8,7 +8,7 @@
 #include "attention.h"
 
 #include "blas.h"
-#include "real.h"
+#include "kernels.h"
 
 #include <math.h>
 #include <string.h>
@@ -41,13 +41,17 @@ static struct block block_at(const struct attention *a, int64_t head, int64_t fi
     return b;
 }
 
-static bool counts(const struct attention *a, const struct block *b, int64_t i, int64_t key)
+/* -infinity where a key does not count for query i of the block. */
+static void mask_row(const struct attention *a, const struct block *b, int64_t i, real *row)
 {
-    if (a->causal && key > b->first + i)
-        return false;
-    return !a->mask ||
-           a->mask[rows_at(&a->mask_rows, b->sample, b->head, b->first + i) + key * a->mask_step] !=
-               0;
+    const int64_t seen = a->causal ? b->first + i + 1 : b->keys;
+    for (int64_t j = seen; j < b->keys; j++)
+        row[j] = -(real)INFINITY;
+    if (!a->mask)
+        return;
+    const int64_t *mask = a->mask + rows_at(&a->mask_rows, b->sample, b->head, b->first + i);
+    for (int64_t j = 0; j < b->keys; j++)
+        row[j] = mask[j * a->mask_step] ? row[j] : -(real)INFINITY;
 }
 
 /* weights = scale q k^T, -infinity where a key does not count. */
@@ -58,26 +62,18 @@ static void block_scores(const struct attention *a, const struct block *b)
     blas_gemm(false, true, b->rows, b->keys, a->depth, (real)a->scale, q, a->q_rows.row, k,
               a->k_rows.row, 0, b->weights, b->keys);
     for (int64_t i = 0; (a->causal || a->mask) && i < b->rows; i++)
-        for (int64_t j = 0; j < b->keys; j++)
-            if (!counts(a, b, i, j))
-                b->weights[i * b->keys + j] = -(real)INFINITY;
+        mask_row(a, b, i, b->weights + i * b->keys);
 }
 
 /* A row of scores becomes weights; its log_sum is returned, -infinity when no key counts. */
 static double softmax_row(real *row, int64_t n)
 {
-    real max = -(real)INFINITY;
-    double sum = 0;
-    for (int64_t j = 0; j < n; j++)
-        max = row[j] > max || row[j] != row[j] ? row[j] : max;
+    const real max = kernels()->largest(n, row);
     if (max == -(real)INFINITY) {
         memset(row, 0, (size_t)n * sizeof *row);
         return -INFINITY;
     }
-    for (int64_t j = 0; j < n; j++) {
-        row[j] = RM(exp)(row[j] - max);
-        sum += (double)row[j];
-    }
+    const double sum = kernels()->exp_sum(n, row, max, row);
     const real scale = (real)(1 / sum);
     for (int64_t j = 0; j < n; j++)
         row[j] *= scale;
@@ -124,11 +120,12 @@ static void block_slopes(const struct attention *a, const struct block *b)
         double d = 0;
         for (int64_t c = 0; c < a->width; c++)
             d += (double)a->dy[at + c] * (double)a->y[at + c];
-        const bool none = log_sum[i] == -(real)INFINITY;
-        for (int64_t j = 0; j < b->keys; j++) {
-            p[j] = none ? 0 : RM(exp)(p[j] - log_sum[i]);
+        if (log_sum[i] == -(real)INFINITY)
+            memset(p, 0, (size_t)b->keys * sizeof *p);
+        else
+            kernels()->exp_sum(b->keys, p, log_sum[i], p);
+        for (int64_t j = 0; j < b->keys; j++)
             s[j] = (real)a->scale * p[j] * (s[j] - (real)d);
-        }
     }
 }
 
