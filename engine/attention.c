@@ -12,7 +12,7 @@
 #include "attention.h"
 
 #include "blas.h"
-#include "real.h"
+#include "kernels.h"
 
 #include <math.h>
 #include <string.h>
@@ -80,6 +80,7 @@ static struct block block_at(const struct attention *a, int64_t head, int64_t fi
     return b;
 }
 
+/* What one mask does to a row of scores. */
 static void mask_row(const struct attention_mask *m, int64_t at, real *row, int64_t keys)
 {
     if (m->counts)
@@ -135,18 +136,12 @@ static void block_dropout(const struct attention *a, const struct block *b, real
 /* A row of scores becomes weights; its log_sum is returned, -infinity when no key counts. */
 static double softmax_row(real *row, int64_t n)
 {
-    real max = -(real)INFINITY;
-    double sum = 0;
-    for (int64_t j = 0; j < n; j++)
-        max = row[j] > max || row[j] != row[j] ? row[j] : max;
+    const real max = kernels()->largest(n, row);
     if (max == -(real)INFINITY) {
         memset(row, 0, (size_t)n * sizeof *row);
         return -INFINITY;
     }
-    for (int64_t j = 0; j < n; j++) {
-        row[j] = RM(exp)(row[j] - max);
-        sum += (double)row[j];
-    }
+    const double sum = kernels()->exp_sum(n, row, max, row);
     const real scale = (real)(1 / sum);
     for (int64_t j = 0; j < n; j++)
         row[j] *= scale;
@@ -200,11 +195,12 @@ static void block_slopes(const struct attention *a, const struct block *b, real 
         double d = 0;
         for (int64_t c = 0; c < a->width; c++)
             d += (double)a->dy[at + c] * (double)a->y[at + c];
-        const bool none = log_sum[i] == -(real)INFINITY;
-        for (int64_t j = 0; j < b->keys; j++) {
-            p[j] = none ? 0 : RM(exp)(p[j] - log_sum[i]);
+        if (log_sum[i] == -(real)INFINITY)
+            memset(p, 0, (size_t)b->keys * sizeof *p);
+        else
+            kernels()->exp_sum(b->keys, p, log_sum[i], p);
+        for (int64_t j = 0; j < b->keys; j++)
             s[j] = scale * p[j] * (s[j] - (real)d);
-        }
     }
 }
 

@@ -58,6 +58,13 @@ struct norm_rows {
 
 struct channels;
 
+/* A function of one number: y[i] = f(x[i]) for i < n; dx[i] = dy[i] * f'(x[i]). What is written may
+ * be what is read. */
+struct kernel_function {
+    void (*value)(int64_t n, const real *x, real *y);
+    void (*gradient)(int64_t n, const real *x, const real *dy, real *dx);
+};
+
 /* Winograd's F(4x4, 3x3): tiles of 4 x 4 outputs, of squares of 6 x 6. */
 enum {
     WINOGRAD_TILE = 4,
@@ -98,6 +105,15 @@ struct kernels {
     void (*norm_apply)(const struct norm_rows *p);
     void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
     void (*norm_gradient)(const struct norm_rows *p);
+
+    /* Functions of one number; of those without a gradient y says it. kernels_functions.h says how
+     * they are computed; their names are torch's. */
+    struct kernel_function silu, gelu, gelu_tanh;
+    struct kernel_function exp, sigmoid, tanh;
+    /* For softmax: the largest of n numbers, where NaN is larger than all and nothing is -infinity;
+     * and y[i] = e^(x[i] - less), of which the sum is returned. y may be x. */
+    real (*largest)(int64_t n, const real *x);
+    double (*exp_sum)(int64_t n, const real *x, real less, real *y);
 
     /* Transforms of Winograd's convolution, of `count` channels that lie side by side: at[i] is
      * where those of pixel i of a square begin, row by row; point i of what is transformed is at

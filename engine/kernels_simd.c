@@ -13,10 +13,12 @@
  * last row or starts earlier, and computes a number twice with the same bits.
  *
  * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the
- * products of convolutions, the transforms of Winograd's, sums of channels and batch norm. */
+ * products of convolutions, the transforms of Winograd's, sums of channels and batch norm;
+ * kernels_functions.h has e^x and activations. */
 #include "channels.h"
 #include "kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 #define PASTE2(a, b) a##b
@@ -268,6 +270,7 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 #include "kernels_products.h"
 
 #include "kernels_channels.h"
+#include "kernels_functions.h"
 #include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
@@ -285,6 +288,14 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .norm_apply = norm_apply,
     .norm_dot = norm_dot,
     .norm_gradient = norm_gradient,
+    .silu = {silu_value, silu_gradient},
+    .gelu = {gelu_value, gelu_gradient},
+    .gelu_tanh = {gelu_tanh_value, gelu_tanh_gradient},
+    .exp = {exp_value, NULL},
+    .sigmoid = {sigmoid_value, NULL},
+    .tanh = {tanh_value, NULL},
+    .largest = largest,
+    .exp_sum = exp_sum,
     .winograd_input = winograd_input,
     .winograd_output = winograd_output,
     .winograd_gradient = winograd_gradient,

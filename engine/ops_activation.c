@@ -1,37 +1,16 @@
-/* ops_activation.c: activation functions. Those without attributes are rows of a list from which
- * loops and table rows follow; leaky_relu and gelu read an attribute; softmax and log_softmax work
- * along a dimension, after subtracting its maximum, with sums in double. NaN passes through all. */
+/* ops_activation.c: activation functions. Those of e^x are kernels; leaky_relu and gelu read an
+ * attribute; softmax and log_softmax work along a dimension, after subtracting its maximum, with
+ * sums in double. NaN passes through all. */
 #include "unary.h"
 
 #include <stddef.h>
 
 /* ---- functions of one number ----------------------------------------------------------------- */
 
-/* e^-|x| never overflows, so both tails are exact. */
-static inline real sigmoid_of(real x)
-{
-    real z = RM(exp)(-RM(fabs)(x));
-    return (x >= 0 ? 1 : z) / (1 + z);
-}
-
-static inline real silu_derivative(real x)
-{
-    real s = sigmoid_of(x);
-    return s * (1 + x * (1 - s));
-}
-
-/* U(name, what backward keeps, y of x, gradient of x, samples, doc) */
-/* clang-format off */
-#define UNARY_LIST(U)                                                                              \
-    U(relu,    OUT, x <= 0 ? 0 : x,    y <= 0 ? 0 : g,         "Nx7:spread; Nx2x3x3:spread",       \
-      "y = max(x, 0)")                                                                             \
-    U(sigmoid, OUT, sigmoid_of(x),     g * ((1 - y) * y),      "Nx3", "y = 1 / (1 + e^-x)")        \
-    U(tanh,    OUT, RM(tanh)(x),       g * (1 - y * y),        "Nx3", "y = tanh(x)")               \
-    U(silu,    IN,  x * sigmoid_of(x), g * silu_derivative(x), "Nx3", "y = x / (1 + e^-x)")
-/* clang-format on */
-
-#define UNARY_DEFINE(name, keep, f, df, samples, doc) UNARY_LOOPS(name, keep, f, df)
-UNARY_LIST(UNARY_DEFINE)
+UNARY_LOOPS(relu, OUT, x <= 0 ? 0 : x, y <= 0 ? 0 : g)
+UNARY_KERNEL_VALUE(sigmoid, OUT, sigmoid, g *((1 - y) * y))
+UNARY_KERNEL_VALUE(tanh, OUT, tanh, g *(1 - y * y))
+UNARY_KERNEL(silu, silu)
 
 /* ---- leaky_relu ------------------------------------------------------------------------------ */
 
@@ -63,33 +42,8 @@ static const struct attr_def gelu_attrs[] = {
     {0},
 };
 
-/* Distribution function of the standard normal distribution. */
-static inline real normal_cdf(real x)
-{
-    return (real)0.5 * (1 + RM(erf)(x * (real)M_SQRT1_2));
-}
-
-static inline real gelu_erf_derivative(real x)
-{
-    const real scale = (real)(M_2_SQRTPI * M_SQRT1_2 * 0.5); /* 1 / sqrt(2 pi) */
-    return normal_cdf(x) + x * (scale * RM(exp)((real)-0.5 * x * x));
-}
-
-static inline real gelu_tanh_of(real x)
-{
-    const real scale = (real)(M_SQRT2 * M_2_SQRTPI * 0.5), cubic = (real)0.044715;
-    return RM(tanh)(scale * (x + cubic * x * x * x));
-}
-
-static inline real gelu_tanh_derivative(real x)
-{
-    const real scale = (real)(M_SQRT2 * M_2_SQRTPI * 0.5), cubic = (real)0.044715;
-    real t = gelu_tanh_of(x), inner = scale * (1 + 3 * cubic * x * x);
-    return (real)0.5 * (1 + t) + (real)0.5 * x * (1 - t * t) * inner;
-}
-
-UNARY_LOOPS(gelu_erf, IN, x *normal_cdf(x), g *gelu_erf_derivative(x))
-UNARY_LOOPS(gelu_tanh, IN, (real)0.5 * x * (1 + gelu_tanh_of(x)), g *gelu_tanh_derivative(x))
+UNARY_KERNEL(gelu_erf, gelu)
+UNARY_KERNEL(gelu_tanh, gelu_tanh)
 
 static bool gelu_is_tanh(const struct node *n)
 {
@@ -174,10 +128,20 @@ static void lanes_run(const struct node *n, struct run *r, struct lanes l)
     run_for(r, outer * l.blocks, grain_rows(l.size * width), lanes_range, &l);
 }
 
-/* For each lane its maximum, and the sum of e^(x - maximum). With `write`, those go to out. */
-static void lanes_exp(const struct lanes *l, int64_t at, int64_t count, bool write, real *max,
-                      double *sum)
+/* For a lane that is contiguous its maximum, and the sum of e^(x - maximum), which go to out. */
+static double lane_exp(const struct lanes *l, int64_t at, real *max)
 {
+    *max = kernels()->largest(l->size, l->in + at);
+    return kernels()->exp_sum(l->size, l->in + at, *max, l->out + at);
+}
+
+/* The same for each of `count` lanes. */
+static void lanes_exp(const struct lanes *l, int64_t at, int64_t count, real *max, double *sum)
+{
+    if (l->step == 1) {
+        *sum = lane_exp(l, at, max);
+        return;
+    }
     for (int64_t c = 0; c < count; c++) {
         max[c] = -INFINITY;
         sum[c] = 0;
@@ -187,21 +151,22 @@ static void lanes_exp(const struct lanes *l, int64_t at, int64_t count, bool wri
             real x = l->in[at + j * l->step + c];
             max[c] = x > max[c] ? x : max[c];
         }
-    for (int64_t j = 0; j < l->size; j++)
-        for (int64_t c = 0; c < count; c++) {
-            int64_t i = at + j * l->step + c;
-            real power = RM(exp)(l->in[i] - max[c]);
-            sum[c] += (double)power;
-            if (write)
-                l->out[i] = power;
-        }
+    for (int64_t j = 0; j < l->size; j++) {
+        const real *x = l->in + at + j * l->step;
+        real *power = l->out + at + j * l->step;
+        for (int64_t c = 0; c < count; c++)
+            power[c] = x[c] - max[c];
+        kernels()->exp.value(count, power, power);
+        for (int64_t c = 0; c < count; c++)
+            sum[c] += (double)power[c];
+    }
 }
 
 static void softmax_block(const struct lanes *l, int64_t at, int64_t count)
 {
     real max[LANES];
     double sum[LANES];
-    lanes_exp(l, at, count, true, max, sum);
+    lanes_exp(l, at, count, max, sum);
     for (int64_t j = 0; j < l->size; j++)
         for (int64_t c = 0; c < count; c++) {
             int64_t i = at + j * l->step + c;
@@ -213,7 +178,7 @@ static void log_softmax_block(const struct lanes *l, int64_t at, int64_t count)
 {
     real max[LANES];
     double sum[LANES];
-    lanes_exp(l, at, count, false, max, sum);
+    lanes_exp(l, at, count, max, sum);
     for (int64_t c = 0; c < count; c++)
         sum[c] = log(sum[c]);
     for (int64_t j = 0; j < l->size; j++)
@@ -246,11 +211,12 @@ static void log_softmax_block_backward(const struct lanes *l, int64_t at, int64_
     for (int64_t j = 0; j < l->size; j++)
         for (int64_t c = 0; c < count; c++)
             sum[c] += (double)l->grad[at + j * l->step + c];
-    for (int64_t j = 0; j < l->size; j++)
-        for (int64_t c = 0; c < count; c++) {
-            int64_t i = at + j * l->step + c;
-            l->out[i] = (real)((double)l->grad[i] - (double)RM(exp)(l->in[i]) * sum[c]);
-        }
+    for (int64_t j = 0; j < l->size; j++) {
+        const int64_t i = at + j * l->step;
+        kernels()->exp.value(count, l->in + i, l->out + i);
+        for (int64_t c = 0; c < count; c++)
+            l->out[i + c] = (real)((double)l->grad[i + c] - (double)l->out[i + c] * sum[c]);
+    }
 }
 
 static void softmax_forward(const struct node *n, struct run *r)
@@ -289,8 +255,6 @@ static void log_softmax_backward(const struct node *n, struct run *r)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-#define UNARY_TABLE(name, keep, f, df, samples, doc)                                               \
-    UNARY_ROW(name, "activation", keep, samples, doc)
 /* clang-format off */
 #define SOFTMAX_ROW(name, doc)                                                                     \
     {#name, "activation", 1, 1, softmax_attrs, sizeof(struct softmax), NULL, softmax_shape, NULL,  \
@@ -298,14 +262,17 @@ static void log_softmax_backward(const struct node *n, struct run *r)
      "Nx5; Nx3x4 dim=1; 3x2x2 dim=0; Nx2x70 dim=1", doc}
 
 const struct op ops_activation[] = {
-    UNARY_LIST(UNARY_TABLE)
+    UNARY_ROW(relu, "activation", OUT, "Nx7:spread; Nx2x3x3:spread", "y = max(x, 0)")
+    UNARY_ROW(sigmoid, "activation", OUT, "Nx3", "y = 1 / (1 + e^-x)")
+    UNARY_ROW(tanh, "activation", OUT, "Nx3", "y = tanh(x)")
+    UNARY_ROW(silu, "activation", IN, "Nx3; Nx19", "y = x / (1 + e^-x)")
     {"leaky_relu", "activation", 1, 1, leaky_relu_attrs, sizeof(struct leaky_relu), NULL,
      unary_shape, NULL, leaky_relu_forward, leaky_relu_backward, unary_flops,
      OP_LAYOUT_SAME | OP_KEEPS_IN, "Nx7:spread; Nx7:spread negative_slope=0.2",
      "y = x where x > 0, else negative_slope * x"},
     {"gelu", "activation", 1, 1, gelu_attrs, sizeof(struct gelu), NULL, unary_shape, NULL,
      gelu_forward, gelu_backward, unary_flops, OP_LAYOUT_SAME | OP_KEEPS_IN,
-     "Nx3; Nx3 approximate=tanh",
+     "Nx3; Nx3 approximate=tanh; Nx19; Nx19 approximate=tanh",
      "y = x P(X <= x) for X normal(0, 1); tanh: x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2"},
     SOFTMAX_ROW(softmax, "y_i = e^x_i / sum_j e^x_j along dim"),
     SOFTMAX_ROW(log_softmax, "y_i = x_i - ln sum_j e^x_j along dim"),

@@ -13,7 +13,6 @@
 /* U(name, what backward keeps, y of x, gradient of x, samples, doc) */
 /* clang-format off */
 #define UNARY_LIST(U)                                                                              \
-    U(exp,  OUT,  RM(exp)(x),  g * y,            "Nx3; 2x3x2",   "y = e^x")                        \
     U(log,  IN,   RM(log)(x),  g / x,            "Nx3:positive", "y = ln(x)")                      \
     U(sqrt, OUT,  RM(sqrt)(x), g / (2 * y),      "Nx3:positive", "y = sqrt(x)")                    \
     U(rsqrt, OUT, 1 / RM(sqrt)(x), -g * (y * y * y) / 2, "Nx3:positive", "y = 1 / sqrt(x)")        \
@@ -25,6 +24,7 @@
 
 #define UNARY_DEFINE(name, keep, f, df, samples, doc) UNARY_LOOPS(name, keep, f, df)
 UNARY_LIST(UNARY_DEFINE)
+UNARY_KERNEL_VALUE(exp, OUT, exp, g *y)
 
 int unary_shape(struct node *n, struct error *e)
 {
@@ -319,5 +319,6 @@ COMPARE_LIST(COMPARE_NODE)
      "Nx3:spread Nx3:positive; Nx3x4:spread 1x4:positive; Nx4:spread other=0.05",                  \
      doc},
 
-const struct op ops_elementwise[] = {UNARY_LIST(UNARY_TABLE) BINARY_LIST(BINARY_TABLE)
-                                         COMPARE_LIST(COMPARE_TABLE){0}};
+const struct op ops_elementwise[] = {
+    UNARY_ROW(exp, "elementwise", OUT, "Nx3; 2x3x2; Nx19", "y = e^x") UNARY_LIST(UNARY_TABLE)
+        BINARY_LIST(BINARY_TABLE) COMPARE_LIST(COMPARE_TABLE){0}};

@@ -3,6 +3,7 @@
 #ifndef BACKPROP_UNARY_H
 #define BACKPROP_UNARY_H
 
+#include "kernels.h"
 #include "op.h"
 #include "real.h"
 
@@ -13,32 +14,46 @@
  * the output) and of x when keep is IN, of y when it is OUT. Both may read n, the node. Any layout:
  * the loops are over memory. */
 #define UNARY_LOOPS(name, keep, f, df)                                                             \
+    UNARY_FORWARD(                                                                                 \
+        name, for (int64_t i = begin; i < end; i++) {                                              \
+            const real x = in[i];                                                                  \
+            out[i] = f;                                                                            \
+        })                                                                                         \
+    UNARY_BACKWARD_LOOP(name, keep, df)
+
+/* The same with a kernel (kernels.h) for the value, or for both. */
+#define UNARY_KERNEL_VALUE(name, keep, kernel, df)                                                 \
+    UNARY_FORWARD(name, kernels()->kernel.value(end - begin, in + begin, out + begin);)            \
+    UNARY_BACKWARD_LOOP(name, keep, df)
+#define UNARY_KERNEL(name, kernel)                                                                 \
+    UNARY_FORWARD(name, kernels()->kernel.value(end - begin, in + begin, out + begin);)            \
+    UNARY_BACKWARD(                                                                                \
+        name, IN,                                                                                  \
+        kernels()->kernel.gradient(end - begin, kept + begin, grad + begin, out + begin);)
+
+/* What both are made of: `body` does [begin, end). */
+#define UNARY_FORWARD(name, body)                                                                  \
     static void name##_forward_range(void *arg, int64_t begin, int64_t end, int worker UNUSED)     \
     {                                                                                              \
         const struct node *n UNUSED = ((struct node_run *)arg)->n;                                 \
         struct run *r = ((struct node_run *)arg)->r;                                               \
         const real *in = run_in(r, n, 0);                                                          \
         real *out = run_value(r, n);                                                               \
-        for (int64_t i = begin; i < end; i++) {                                                    \
-            const real x = in[i];                                                                  \
-            out[i] = f;                                                                            \
-        }                                                                                          \
+        body                                                                                       \
     }                                                                                              \
+    static void name##_forward(const struct node *n, struct run *r)                                \
+    {                                                                                              \
+        run_for(r, run_count(r, n), GRAIN_ELEMENTS, name##_forward_range,                          \
+                &(struct node_run){n, r});                                                         \
+    }
+#define UNARY_BACKWARD(name, keep, body)                                                           \
     static void name##_backward_range(void *arg, int64_t begin, int64_t end, int worker UNUSED)    \
     {                                                                                              \
         const struct node *n UNUSED = ((struct node_run *)arg)->n;                                 \
         struct run *r = ((struct node_run *)arg)->r;                                               \
         const real *grad = run_grad(r, n), *kept UNUSED = UNARY_KEPT_##keep(r, n);                 \
         real *out = run_grad_in(r, n, 0);                                                          \
-        for (int64_t i = begin; i < end; i++) {                                                    \
-            const real g = grad[i];                                                                \
-            UNARY_READ_##keep out[i] = df;                                                         \
-        }                                                                                          \
-    }                                                                                              \
-    static void name##_forward(const struct node *n, struct run *r)                                \
-    {                                                                                              \
-        run_for(r, run_count(r, n), GRAIN_ELEMENTS, name##_forward_range,                          \
-                &(struct node_run){n, r});                                                         \
+        body                                                                                       \
     }                                                                                              \
     static void name##_backward(const struct node *n, struct run *r)                               \
     {                                                                                              \
@@ -46,6 +61,12 @@
             run_for(r, run_count(r, n), GRAIN_ELEMENTS, name##_backward_range,                     \
                     &(struct node_run){n, r});                                                     \
     }
+#define UNARY_BACKWARD_LOOP(name, keep, df)                                                        \
+    UNARY_BACKWARD(                                                                                \
+        name, keep, for (int64_t i = begin; i < end; i++) {                                        \
+            const real g = grad[i];                                                                \
+            UNARY_READ_##keep out[i] = df;                                                         \
+        })
 
 #define UNARY_KEPT_IN(r, n)   run_in(r, n, 0)
 #define UNARY_KEPT_OUT(r, n)  run_value(r, n)
