@@ -118,6 +118,7 @@ struct request {
     bool (*gone)(const struct request *q);
     void *connection; /* of http.c, for `gone` */
 
+    bool alone;             /* no other connection has sent a request lately */
     double queue_seconds;   /* that it waited for a worker */
     double compute_seconds; /* that its handler took */
 
