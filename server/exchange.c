@@ -20,6 +20,8 @@ enum {
     DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
 };
 
+static const double ALONE_SECONDS = 0.001;
+
 static double now_seconds(void)
 {
     struct timespec t;
@@ -167,6 +169,17 @@ static void give_id(struct exchange *x)
     x->http->next_id += own ? 0x9E3779B97F4A7C15u : 0;
 }
 
+/* Whether no other connection has begun a request for a while. */
+static bool begins_alone(struct exchange *x)
+{
+    struct http *h = x->http;
+    if (h->last != x->connection)
+        h->other = h->last_begun;
+    h->last = x->connection;
+    h->last_begun = x->started;
+    return x->started - h->other > ALONE_SECONDS;
+}
+
 bool exchange_begin(struct exchange *x, const char *method)
 {
     char *query = strchr(x->uri, '?');
@@ -178,6 +191,7 @@ bool exchange_begin(struct exchange *x, const char *method)
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     q->client = info ? info->client_addr : NULL;
+    q->alone = begins_alone(x);
     read_lengths(q);
     give_id(x);
     if (!q->status && atomic_load(&x->http->stopping))

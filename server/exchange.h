@@ -22,9 +22,12 @@ struct http {
     struct MHD_Daemon *daemon;
     struct peers *peers;
     atomic_size_t body_bytes; /* of all bodies that are held */
-    uint64_t next_id;         /* of requests without one; these three of the HTTP thread */
+    uint64_t next_id;         /* of requests without one; these and the next of the HTTP thread */
     char *spare;              /* the block of an earlier body, for the next large one; or NULL */
     size_t spare_cap;
+    const void *last;  /* connection of the last request; it may be gone */
+    double last_begun; /* when that request began, seconds, monotonic */
+    double other;      /* when the last one of another connection did */
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;

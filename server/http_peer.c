@@ -15,7 +15,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { SPARE = 8 }; /* connections below the limit at which idle ones make room */
+enum {
+    SPARE = 8,      /* connections below the limit at which idle ones make room */
+    COUNTS_MAX = 32 /* times a second that a connection's bytes are read when it enters a phase */
+};
 
 struct peer {
     struct peers *owner;
@@ -24,7 +27,8 @@ struct peer {
     enum peer_phase phase;
     double since;        /* it is in this phase, seconds */
     uint64_t in, out;    /* bytes until then, as the kernel counts them */
-    bool known;          /* in and out were read */
+    int counts;          /* how often they were read in this second */
+    bool known;          /* they were read in this phase */
     bool slow;           /* cut for it */
     struct tls_peer tls; /* its certificate; when owner->tls */
 };
@@ -110,12 +114,22 @@ static bool is_slow(struct peer *p, double now)
     return (double)moved < late * (double)c->min_rate;
 }
 
+/* Of a connection that enters phases so often that their bytes are not read each time, they count
+ * from here: less than a second late, which no limit is shorter than. */
+static void count_late(struct peer *p)
+{
+    p->counts = 0;
+    if (!p->known && p->phase != PEER_BUSY && p->phase != PEER_STREAM)
+        p->known = bytes_moved(p->fd, &p->in, &p->out);
+}
+
 static void cut_slow(struct peers *ps)
 {
     static const struct linger at_once = {1, 0};
     double now = now_seconds();
     for (struct peer *p = ps->first; p; p = p->next) {
         uint64_t in, out;
+        count_late(p);
         if (p->slow || !is_slow(p, now))
             continue;
         p->slow = true;
@@ -223,7 +237,7 @@ void peer_enter(struct peer *p, enum peer_phase phase)
     double now = now_seconds();
     pthread_mutex_lock(&ps->mutex);
     if (phase != PEER_BUSY && phase != PEER_STREAM)
-        p->known = bytes_moved(p->fd, &p->in, &p->out);
+        p->known = p->counts++ < COUNTS_MAX && bytes_moved(p->fd, &p->in, &p->out);
     p->phase = phase;
     p->since = now;
     list_remove(ps, p);

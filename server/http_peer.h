@@ -10,9 +10,9 @@
  * libmicrohttpd closes a connection on which nothing moves; a client that sends or takes a byte now
  * and then would keep its connection for ever. A thread looks at all of them each second: headers
  * must be complete in --request-timeout, after that long a body must have come, and an answer have
- * been taken, at --min-rate. Bytes are counted by the kernel (TCP_INFO), so requests pay nothing.
- * What a client does not acknowledge for --request-timeout ends its connection, too.
- */
+ * been taken, at --min-rate. Bytes are counted by the kernel (TCP_INFO), and a busy connection's
+ * are read by that thread, so that its requests do not pay for it. What a client does not
+ * acknowledge for --request-timeout ends its connection, too. */
 #ifndef BACKPROPD_HTTP_PEER_H
 #define BACKPROPD_HTTP_PEER_H
 

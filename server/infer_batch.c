@@ -8,12 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { APART_FLOPS = 4 << 20, APART_TOGETHER_FLOPS = 32 << 20 }; /* of a run on one thread */
+
 struct joint {
     const struct snapshot *s;
     struct pool *pool;
     unsigned outputs;
     struct infer_stats *const *stats;
 };
+
+/* Waking other threads for a run and waiting for them costs some ten microseconds: one that is
+ * short is faster without them. Several requests together mean that the others have work, too. */
+static struct pool *pool_for_run(const struct joint *j, int64_t samples, bool together)
+{
+    double flops = program_cost(j->s->program).flops * (double)samples;
+    return flops <= (together ? APART_TOGETHER_FLOPS : APART_FLOPS) ? NULL : j->pool;
+}
 
 static void count_run(const struct joint *j, int64_t samples, uint64_t ns)
 {
@@ -49,7 +59,8 @@ static void run_alone(const struct joint *j, struct infer_part *p)
     s.gone = p->gone;
     s.gone_arg = p->gone_arg;
     p->start = a.begun;
-    p->failed = snapshot_infer(&s, j->pool, p->batch, j->outputs, alone_slice, &a, &p->error) != 0;
+    struct pool *pool = pool_for_run(j, p->batch->n, false);
+    p->failed = snapshot_infer(&s, pool, p->batch, j->outputs, alone_slice, &a, &p->error) != 0;
     p->computed = infer_stats_now();
 }
 
@@ -124,7 +135,8 @@ static int run_together(const struct joint *j, struct infer_part *const *parts, 
     struct batch b = {.n = sum};
     uint64_t start = infer_stats_now();
     char *memory = inputs_join(program_network(j->s->program), parts, n, &b);
-    int status = memory ? snapshot_infer(j->s, j->pool, &b, j->outputs, hand_out, &h, NULL) : -1;
+    struct pool *pool = pool_for_run(j, sum, true);
+    int status = memory ? snapshot_infer(j->s, pool, &b, j->outputs, hand_out, &h, NULL) : -1;
     uint64_t end = infer_stats_now();
     free(memory);
     if (status)

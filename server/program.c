@@ -28,6 +28,7 @@ struct program {
     int n_entries, threads;
     int refs; /* atomic */
     int64_t slice;
+    struct program_cost cost;
 };
 
 /* ---- plans ----------------------------------------------------------------------------------- */
@@ -332,6 +333,19 @@ static int choose_slice(struct program *p, struct error *e)
     return 0;
 }
 
+static struct program_cost cost_of(const struct network *net)
+{
+    struct program_cost c = {0, 0};
+    int64_t count;
+    for (int i = 0; i < graph_node_count(net->graph); i++) {
+        const struct node *n = graph_node(net->graph, i);
+        c.flops += node_flops(n);
+        if (shape_batched(node_shape(n)) && shape_count(node_shape(n), 1, &count))
+            c.elements += (double)count;
+    }
+    return c;
+}
+
 struct program *program_create(struct network *net, struct budget *budget, int threads,
                                struct error *e)
 {
@@ -341,7 +355,8 @@ struct program *program_create(struct network *net, struct budget *budget, int t
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a model");
         return NULL;
     }
-    *p = (struct program){.net = net, .budget = budget, .threads = threads, .refs = 1};
+    *p = (struct program){
+        .net = net, .budget = budget, .threads = threads, .refs = 1, .cost = cost_of(net)};
     pthread_mutex_init(&p->lock, NULL);
     if (choose_slice(p, e))
         program_unref(&p);
@@ -378,4 +393,9 @@ const struct network *program_network(const struct program *p)
 int64_t program_slice(const struct program *p)
 {
     return p->slice;
+}
+
+struct program_cost program_cost(const struct program *p)
+{
+    return p->cost;
 }

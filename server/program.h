@@ -69,6 +69,13 @@ int program_steps(struct program *p, const struct program_use *use, program_step
 /* The largest batch that inference runs at once; larger ones are cut. */
 int64_t program_slice(const struct program *p);
 
+/* What a forward of one sample costs, whatever its use: floating-point operations, and elements of
+ * everything that is computed of the sample. */
+struct program_cost {
+    double flops, elements;
+};
+struct program_cost program_cost(const struct program *p);
+
 /* Frees the runs that nobody uses. */
 void program_reclaim(struct program *p);
 

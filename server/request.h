@@ -119,6 +119,7 @@ struct request {
     void *connection;    /* of http.c, for `gone` */
     uint64_t gone_asked; /* when it was, by the monotonic clock in ns */
 
+    bool alone;             /* no other connection has sent a request lately */
     double queue_seconds;   /* that it waited for a worker */
     double compute_seconds; /* that its handler took */
 

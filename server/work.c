@@ -45,6 +45,7 @@ struct work {
     struct turns turns[2]; /* by rank: of those that go first, of the rest */
     size_t waiting_reads, waiting_writes;
     int workers, idle, running, running_writes, running_slow;
+    bool waking; /* one of the idle was told to wake */
     unsigned turn;
     uint64_t first_ns; /* that jobs which go first took while others waited */
     bool stop, exit;
@@ -245,6 +246,16 @@ static void taken_end(struct work *w, const struct taken *t)
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
+/* One that is on its way takes what there is by then, and wakes the next if there is more: each
+ * that is woken costs a call of the system. */
+static void wake_one(struct work *w)
+{
+    if (!w->idle || w->waking)
+        return;
+    w->waking = true;
+    pthread_cond_signal(&w->wanted);
+}
+
 static void sleep_until(struct work *w, uint64_t due)
 {
     struct timespec t = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
@@ -254,14 +265,16 @@ static void sleep_until(struct work *w, uint64_t due)
     else
         pthread_cond_timedwait(&w->wanted, &w->mutex, &t);
     w->idle--;
+    w->waking = false;
 }
 
 static void run(struct work *w, struct taken *t)
 {
     bool cancelled = w->stop;
-    uint64_t unused;
-    if (w->idle && choose(w, &unused))
-        pthread_cond_signal(&w->wanted);
+    uint64_t due;
+    if (w->idle &&
+        (choose(w, &due) || due != UINT64_MAX)) /* or it may be the next to sleep until */
+        wake_one(w);
     pthread_mutex_unlock(&w->mutex);
     if (cancelled)
         job_chain_cancel(t->job);
@@ -320,8 +333,8 @@ static int submit(struct work *w, struct work_queue *q, struct work_job *job, st
     announce(w, q);
     if (!q->ready && (q->kind != WORK_WRITES || !q->running))
         ready_push(w, q);
-    if (w->idle && q->ready && may_start(w, q))
-        pthread_cond_signal(&w->wanted);
+    if (q->ready && may_start(w, q))
+        wake_one(w);
     return 0;
 }
 
@@ -450,7 +463,11 @@ static void work_init(struct work *w)
     pthread_condattr_t monotonic;
     w->last_ready = &w->ready;
     w->now = monotonic_ns;
-    pthread_mutex_init(&w->mutex, NULL);
+    pthread_mutexattr_t adaptive; /* it is held for less than a change of threads takes */
+    pthread_mutexattr_init(&adaptive);
+    pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(&w->mutex, &adaptive);
+    pthread_mutexattr_destroy(&adaptive);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&w->wanted, &monotonic);

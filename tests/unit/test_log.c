@@ -107,8 +107,8 @@ static void test_urgent(void **state)
     (void)state;
     int fd = memfd_create("log", 0);
     struct log log = {LOG_INFO, fd, LOG_JSON, log_buffer_create(fd)};
-    char *long_text = calloc(1, 100001);
-    memset(long_text, 'x', 100000);
+    char *long_text = calloc(1, 300001);
+    memset(long_text, 'x', 300000);
     for (int i = 0; i < 50; i++) {
         off_t from = lseek(fd, 0, SEEK_END);
         log_line(&log, LOG_INFO, "first", LOG_STR("long", i % 10 ? NULL : long_text));
