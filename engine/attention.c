@@ -121,15 +121,15 @@ static void dropout_factors(const struct attention *a, const struct block *b, in
         factor[k] = word[k] >= threshold ? kept : 0;
 }
 
-/* The rows of `x` times their factors of dropout. */
-static void block_dropout(const struct attention *a, const struct block *b, real *x)
+/* The weights times their factors of dropout. */
+static void block_dropout(const struct attention *a, const struct block *b)
 {
     for (int64_t i = 0; a->dropout > 0 && i < b->rows; i++)
         for (int64_t j = 0; j < b->keys; j += 4) {
             real factor[4];
             dropout_factors(a, b, i, j, factor);
             for (int64_t k = 0; k < 4 && j + k < b->keys; k++)
-                x[i * b->keys + j + k] *= factor[k];
+                b->weights[i * b->keys + j + k] *= factor[k];
         }
 }
 
@@ -154,7 +154,7 @@ static void forward_block(const struct attention *a, const struct block *b)
     block_scores(a, b);
     for (int64_t i = 0; i < b->rows; i++)
         log_sum[i] = (real)softmax_row(b->weights + i * b->keys, b->keys);
-    block_dropout(a, b, b->weights);
+    block_dropout(a, b);
     blas_gemm(false, false, b->rows, a->width, b->keys, 1, b->weights, b->keys,
               a->v + rows_at(&a->v_rows, b->sample, b->head, 0), a->v_rows.row, 0,
               a->out + rows_at(&a->y_rows, b->sample, b->head, b->first), a->y_rows.row);
@@ -179,7 +179,22 @@ void attention_forward(const struct attention *a)
 
 /* ---- backward -------------------------------------------------------------------------------- */
 
-/* The weights again, and slopes = scale weights (m dy v^T - D). */
+/* Row i of slopes with dropout, after which the weights are m p. */
+static void dropout_slopes(const struct attention *a, const struct block *b, int64_t i, real scale,
+                           real d)
+{
+    real *p = b->weights + i * b->keys, *s = b->slopes + i * b->keys;
+    for (int64_t j = 0; j < b->keys; j += 4) {
+        real factor[4];
+        dropout_factors(a, b, i, j, factor);
+        for (int64_t k = 0; k < 4 && j + k < b->keys; k++) {
+            s[j + k] = scale * p[j + k] * (s[j + k] * factor[k] - d);
+            p[j + k] *= factor[k];
+        }
+    }
+}
+
+/* slopes = scale p (m dy v^T - D), and the weights m p. */
 static void block_slopes(const struct attention *a, const struct block *b, real scale)
 {
     const int64_t y = rows_at(&a->y_rows, b->sample, b->head, b->first);
@@ -188,7 +203,6 @@ static void block_slopes(const struct attention *a, const struct block *b, real 
     block_scores(a, b);
     blas_gemm(false, true, b->rows, b->keys, a->width, 1, a->dy + y, a->y_rows.row, a->v + v,
               a->v_rows.row, 0, b->slopes, b->keys);
-    block_dropout(a, b, b->slopes);
     for (int64_t i = 0; i < b->rows; i++) {
         const int64_t at = rows_at(&a->y_rows, b->sample, b->head, b->first + i);
         real *p = b->weights + i * b->keys, *s = b->slopes + i * b->keys;
@@ -199,8 +213,11 @@ static void block_slopes(const struct attention *a, const struct block *b, real 
             memset(p, 0, (size_t)b->keys * sizeof *p);
         else
             kernels()->exp_sum(b->keys, p, log_sum[i], p);
-        for (int64_t j = 0; j < b->keys; j++)
-            s[j] = scale * p[j] * (s[j] - (real)d);
+        if (a->dropout > 0)
+            dropout_slopes(a, b, i, scale, (real)d);
+        else
+            for (int64_t j = 0; j < b->keys; j++)
+                s[j] = scale * p[j] * (s[j] - (real)d);
     }
 }
 
@@ -212,7 +229,6 @@ static void backward_block(const struct attention *a, const struct block *b)
     const int64_t k = rows_at(&a->k_rows, b->sample, b->head, 0);
     const int64_t v = rows_at(&a->v_rows, b->sample, b->head, 0);
     block_slopes(a, b, (real)a->scale);
-    block_dropout(a, b, b->weights);
     blas_gemm(true, false, b->keys, a->width, b->rows, 1, b->weights, b->keys, a->dy + y,
               a->y_rows.row, 1, a->dv + v, a->v_rows.row);
     blas_gemm(false, false, b->rows, a->depth, b->keys, 1, b->slopes, b->keys, a->k + k,
