@@ -8,6 +8,7 @@
 #include "attention.h"
 
 #include "blas.h"
+#include "kernels.h"
 #include "real.h"
 
 #include <math.h>
@@ -41,13 +42,10 @@ static struct block block_at(const struct attention *a, int64_t head, int64_t fi
     return b;
 }
 
-static bool counts(const struct attention *a, const struct block *b, int64_t i, int64_t key)
+/* Keys that can count for query i of a block: those behind are in its future. */
+static int64_t row_keys(const struct attention *a, const struct block *b, int64_t i)
 {
-    if (a->causal && key > b->first + i)
-        return false;
-    return !a->mask ||
-           a->mask[rows_at(&a->mask_rows, b->sample, b->head, b->first + i) + key * a->mask_step] !=
-               0;
+    return a->causal && b->first + i + 1 < b->keys ? b->first + i + 1 : b->keys;
 }
 
 /* weights = scale q k^T, -infinity where a key does not count. */
@@ -57,27 +55,43 @@ static void block_scores(const struct attention *a, const struct block *b)
     const real *k = a->k + rows_at(&a->k_rows, b->sample, b->head, 0);
     blas_gemm(false, true, b->rows, b->keys, a->depth, (real)a->scale, q, a->q_rows.row, k,
               a->k_rows.row, 0, b->weights, b->keys);
-    for (int64_t i = 0; (a->causal || a->mask) && i < b->rows; i++)
-        for (int64_t j = 0; j < b->keys; j++)
-            if (!counts(a, b, i, j))
-                b->weights[i * b->keys + j] = -(real)INFINITY;
+    for (int64_t i = 0; (a->causal || a->mask) && i < b->rows; i++) {
+        const int64_t mask = rows_at(&a->mask_rows, b->sample, b->head, b->first + i);
+        real *row = b->weights + i * b->keys;
+        for (int64_t j = 0; a->mask && j < b->keys; j++)
+            row[j] = a->mask[mask + j * a->mask_step] ? row[j] : -(real)INFINITY;
+        for (int64_t j = row_keys(a, b, i); j < b->keys; j++)
+            row[j] = -(real)INFINITY;
+    }
 }
 
-/* A row of scores becomes weights; its log_sum is returned, -infinity when no key counts. */
+/* The largest number; NaN when there is one. In lanes, for the compiler. */
+static real row_max(const real *row, int64_t n)
+{
+    enum { LANES = 16 };
+    real lane[LANES], max = -(real)INFINITY;
+    int64_t j = 0;
+    for (int k = 0; k < LANES; k++)
+        lane[k] = max;
+    for (; j + LANES <= n; j += LANES)
+        for (int k = 0; k < LANES; k++)
+            lane[k] = (row[j + k] > lane[k]) | (row[j + k] != row[j + k]) ? row[j + k] : lane[k];
+    for (; j < n; j++)
+        max = row[j] > max || row[j] != row[j] ? row[j] : max;
+    for (int k = 0; k < LANES; k++)
+        max = lane[k] > max || lane[k] != lane[k] ? lane[k] : max;
+    return max;
+}
+
+/* Scores of n keys become weights; their log_sum is returned, -infinity when no key counts. */
 static double softmax_row(real *row, int64_t n)
 {
-    real max = -(real)INFINITY;
-    double sum = 0;
-    for (int64_t j = 0; j < n; j++)
-        max = row[j] > max || row[j] != row[j] ? row[j] : max;
+    const real max = row_max(row, n);
     if (max == -(real)INFINITY) {
         memset(row, 0, (size_t)n * sizeof *row);
         return -INFINITY;
     }
-    for (int64_t j = 0; j < n; j++) {
-        row[j] = RM(exp)(row[j] - max);
-        sum += (double)row[j];
-    }
+    const double sum = kernels()->exponentials(n, max, row);
     const real scale = (real)(1 / sum);
     for (int64_t j = 0; j < n; j++)
         row[j] *= scale;
@@ -88,11 +102,20 @@ static void forward_block(const struct attention *a, const struct block *b)
 {
     real *log_sum = a->log_sum + (b->sample * a->heads + b->head) * a->queries + b->first;
     block_scores(a, b);
-    for (int64_t i = 0; i < b->rows; i++)
-        log_sum[i] = (real)softmax_row(b->weights + i * b->keys, b->keys);
-    blas_gemm(false, false, b->rows, a->width, b->keys, 1, b->weights, b->keys,
-              a->v + rows_at(&a->v_rows, b->sample, b->head, 0), a->v_rows.row, 0,
-              a->out + rows_at(&a->y_rows, b->sample, b->head, b->first), a->y_rows.row);
+    for (int64_t i = 0; i < b->rows; i++) {
+        const int64_t n = row_keys(a, b, i);
+        real *row = b->weights + i * b->keys;
+        log_sum[i] = (real)softmax_row(row, n);
+        memset(row + n, 0, (size_t)(b->keys - n) * sizeof *row);
+    }
+    const real *v = a->v + rows_at(&a->v_rows, b->sample, b->head, 0);
+    real *out = a->out + rows_at(&a->y_rows, b->sample, b->head, b->first);
+    if (kernels()->as_fast_as_blas)
+        kernels()->matmul(b->rows, a->width, b->keys, b->weights, b->keys, v, a->v_rows.row, out,
+                          a->y_rows.row);
+    else
+        blas_gemm(false, false, b->rows, a->width, b->keys, 1, b->weights, b->keys, v,
+                  a->v_rows.row, 0, out, a->y_rows.row);
 }
 
 static void forward_range(void *arg, int64_t begin, int64_t end, int worker)

@@ -58,6 +58,29 @@ struct norm_rows {
 
 struct channels;
 
+/* Functions of one number that can end another operator's pass. The operators of these names
+ * compute them by the same kernels: the same bits in a pass of their own. */
+enum activation {
+    ACTIVATION_NONE,
+    ACTIVATION_RELU,
+    ACTIVATION_RELU6,
+    ACTIVATION_SIGMOID,
+    ACTIVATION_TANH,
+    ACTIVATION_SILU,
+    ACTIVATION_GELU,
+    ACTIVATION_GELU_TANH,
+    ACTIVATIONS
+};
+
+/* y = f(x + residual), or f(x) + residual where `residual_last`. Each has rows of `cols` numbers,
+ * ld elements from one row to the next; x may be y. */
+struct finish_rows {
+    int64_t rows, cols, ld;
+    const real *x, *residual; /* residual: NULL for none */
+    bool residual_last;
+    real *y;
+};
+
 /* Winograd's F(4x4, 3x3): tiles of 4 x 4 outputs, of squares of 6 x 6. */
 enum {
     WINOGRAD_TILE = 4,
@@ -98,6 +121,10 @@ struct kernels {
     void (*norm_apply)(const struct norm_rows *p);
     void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
     void (*norm_gradient)(const struct norm_rows *p);
+
+    void (*finish[ACTIVATIONS])(const struct finish_rows *p);
+    /* row[i] = e^(row[i] - max) for i < n; the sum of them. max is finite or NaN. */
+    double (*exponentials)(int64_t n, real max, real *row);
 
     /* Transforms of Winograd's convolution, of `count` channels that lie side by side: at[i] is
      * where those of pixel i of a square begin, row by row; point i of what is transformed is at

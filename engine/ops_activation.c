@@ -1,9 +1,12 @@
 /* ops_activation.c: activation functions. Those without attributes are rows of a list from which
  * loops and table rows follow; leaky_relu and gelu read an attribute; softmax and log_softmax work
- * along a dimension, after subtracting its maximum, with sums in double. NaN passes through all. */
+ * along a dimension, after subtracting its maximum, with sums in double. NaN passes through all.
+ * What needs an exponential is computed by the kernels (kernels_finish.h). */
+#include "epilogue.h"
 #include "unary.h"
 
 #include <stddef.h>
+#include <string.h>
 
 /* ---- functions of one number ----------------------------------------------------------------- */
 
@@ -20,17 +23,17 @@ static inline real silu_derivative(real x)
     return s * (1 + x * (1 - s));
 }
 
-/* U(name, what backward keeps, y of x, gradient of x, samples, doc) */
+/* U(name, what backward keeps, the kernels' name of it, gradient of x, samples, doc) */
 /* clang-format off */
 #define UNARY_LIST(U)                                                                              \
-    U(relu,    OUT, x <= 0 ? 0 : x,    y <= 0 ? 0 : g,         "Nx7:spread; Nx2x3x3:spread",       \
+    U(relu,    OUT, ACTIVATION_RELU,    y <= 0 ? 0 : g,         "Nx7:spread; Nx2x3x3:spread",      \
       "y = max(x, 0)")                                                                             \
-    U(sigmoid, OUT, sigmoid_of(x),     g * ((1 - y) * y),      "Nx3", "y = 1 / (1 + e^-x)")        \
-    U(tanh,    OUT, RM(tanh)(x),       g * (1 - y * y),        "Nx3", "y = tanh(x)")               \
-    U(silu,    IN,  x * sigmoid_of(x), g * silu_derivative(x), "Nx3", "y = x / (1 + e^-x)")
+    U(sigmoid, OUT, ACTIVATION_SIGMOID, g * ((1 - y) * y),      "Nx3", "y = 1 / (1 + e^-x)")       \
+    U(tanh,    OUT, ACTIVATION_TANH,    g * (1 - y * y),        "Nx3", "y = tanh(x)")              \
+    U(silu,    IN,  ACTIVATION_SILU,    g * silu_derivative(x), "Nx3", "y = x / (1 + e^-x)")
 /* clang-format on */
 
-#define UNARY_DEFINE(name, keep, f, df, samples, doc) UNARY_LOOPS(name, keep, f, df)
+#define UNARY_DEFINE(name, keep, f, df, samples, doc) UNARY_KERNEL(name, keep, f, df)
 UNARY_LIST(UNARY_DEFINE)
 
 /* ---- leaky_relu ------------------------------------------------------------------------------ */
@@ -88,8 +91,8 @@ static inline real gelu_tanh_derivative(real x)
     return (real)0.5 * (1 + t) + (real)0.5 * x * (1 - t * t) * inner;
 }
 
-UNARY_LOOPS(gelu_erf, IN, x *normal_cdf(x), g *gelu_erf_derivative(x))
-UNARY_LOOPS(gelu_tanh, IN, (real)0.5 * x * (1 + gelu_tanh_of(x)), g *gelu_tanh_derivative(x))
+UNARY_KERNEL(gelu_erf, IN, ACTIVATION_GELU, g *gelu_erf_derivative(x))
+UNARY_KERNEL(gelu_tanh, IN, ACTIVATION_GELU_TANH, g *gelu_tanh_derivative(x))
 
 static bool gelu_is_tanh(const struct node *n)
 {
@@ -104,6 +107,21 @@ static void gelu_forward(const struct node *n, struct run *r)
 static void gelu_backward(const struct node *n, struct run *r)
 {
     (gelu_is_tanh(n) ? gelu_tanh_backward : gelu_erf_backward)(n, r);
+}
+
+enum activation activation_of(const struct node *n)
+{
+    static const struct {
+        const char *op;
+        enum activation activation;
+    } all[] = {{"relu", ACTIVATION_RELU},       {"relu6", ACTIVATION_RELU6},
+               {"sigmoid", ACTIVATION_SIGMOID}, {"tanh", ACTIVATION_TANH},
+               {"silu", ACTIVATION_SILU},       {"gelu", ACTIVATION_GELU}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (strcmp(all[i].op, n->op->name) == 0)
+            return all[i].activation == ACTIVATION_GELU && gelu_is_tanh(n) ? ACTIVATION_GELU_TANH
+                                                                           : all[i].activation;
+    return ACTIVATION_NONE;
 }
 
 /* ---- softmax and log_softmax ----------------------------------------------------------------- */

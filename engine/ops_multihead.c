@@ -4,6 +4,7 @@
  * key_padding_mask inverted: 0 where a key is padding. */
 #include "attention.h"
 #include "channels.h"
+#include "graph.h"
 #include "ops_linear.h"
 
 #include <math.h>
@@ -121,6 +122,8 @@ static void mha_memory(struct node *n)
     n->saved = extent_add(four, heads);
     n->work_backward = extent_add(four, q.sample + q.fixed > k.sample + k.fixed ? q : k);
     n->scratch = attention_scratch(n->in[input_of(n, 1)]->shape.dim[1]);
+    if (n->graph->invariant)
+        n->prepared = n->work.fixed = 4 * linear_packed_size(n->shape.dim[2], n->shape.dim[2]);
 }
 
 /* What forward keeps, or the gradients of it. */
@@ -180,12 +183,29 @@ static real *param_grad(const struct node *n, const struct run *r, int k)
     return node_param_in(n, k) ? run_grad_in(r, n, n->n_data + k) : NULL;
 }
 
-static void project(struct run *r, int64_t rows, int64_t embed, const real *x, const real *weight,
-                    const real *bias, real *y)
+/* Packed weights of plans without backward: of query, key, value and the way out. */
+static int64_t packed_size(int64_t embed)
 {
-    const struct gemm g = {
+    return linear_packed_size(embed, embed);
+}
+
+/* Projection `part` of these; weight is [embed][embed]. */
+static void project(const struct node *n, struct run *r, int part, int64_t rows, const real *x,
+                    const real *weight, const real *bias, real *y)
+{
+    const int64_t embed = n->shape.dim[2];
+    struct gemm g = {
         .tb = true, .m = rows, .n = embed, .k = embed, .a = x, .b = weight, .c = y, .bias = bias};
-    (r->invariant ? gemm_run_invariant : gemm_run)(r, &g);
+    if (!r->invariant) {
+        gemm_run(r, &g);
+        return;
+    }
+    real *kept = run_prepared(r, n);
+    real *packed = (kept ? kept : run_work(r, n)) + part * packed_size(embed);
+    if (!kept || r->prepares)
+        linear_pack(r, embed, embed, weight, packed);
+    g.b = packed;
+    linear_run_packed(r, &g, &(struct epilogue){.activation = ACTIVATION_NONE});
 }
 
 static void mha_forward(const struct node *n, struct run *r)
@@ -195,13 +215,13 @@ static void mha_forward(const struct node *n, struct run *r)
     const real *weight = param_of(n, r, MHA_IN_WEIGHT), *bias = param_of(n, r, MHA_IN_BIAS);
     for (int i = 0; i < 3; i++) {
         const struct node *in = n->in[input_of(n, i)];
-        project(r, run_count(r, in) / embed, embed, run_value(r, in), weight + i * embed * embed,
+        project(n, r, i, run_count(r, in) / embed, run_value(r, in), weight + i * embed * embed,
                 bias ? bias + i * embed : NULL, kept.part[i]);
     }
     struct attention a = mha_attention(n, r, &kept);
     a.out = kept.mixed;
     attention_forward(&a);
-    project(r, run_count(r, n) / embed, embed, kept.mixed, param_of(n, r, MHA_OUT_WEIGHT),
+    project(n, r, 3, run_count(r, n) / embed, kept.mixed, param_of(n, r, MHA_OUT_WEIGHT),
             param_of(n, r, MHA_OUT_BIAS), run_value(r, n));
 }
 

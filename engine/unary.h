@@ -13,6 +13,31 @@
  * the output) and of x when keep is IN, of y when it is OUT. Both may read n, the node. Any layout:
  * the loops are over memory. */
 #define UNARY_LOOPS(name, keep, f, df)                                                             \
+    UNARY_FORWARD(name, f)                                                                         \
+    UNARY_BACKWARD(name, keep, df)
+
+/* The same where a kernel computes forward: `activation` is its name. */
+#define UNARY_KERNEL(name, keep, activation, df)                                                   \
+    static void name##_forward_range(void *arg, int64_t begin, int64_t end, int worker UNUSED)     \
+    {                                                                                              \
+        const struct node *n = ((struct node_run *)arg)->n;                                        \
+        struct run *r = ((struct node_run *)arg)->r;                                               \
+        kernels()->finish[activation](&(struct finish_rows){.rows = 1,                             \
+                                                            .cols = end - begin,                   \
+                                                            .x = run_in(r, n, 0) + begin,          \
+                                                            .y = run_value(r, n) + begin});        \
+    }                                                                                              \
+    UNARY_RUN_FORWARD(name)                                                                        \
+    UNARY_BACKWARD(name, keep, df)
+
+#define UNARY_RUN_FORWARD(name)                                                                    \
+    static void name##_forward(const struct node *n, struct run *r)                                \
+    {                                                                                              \
+        run_for(r, run_count(r, n), GRAIN_ELEMENTS, name##_forward_range,                          \
+                &(struct node_run){n, r});                                                         \
+    }
+
+#define UNARY_FORWARD(name, f)                                                                     \
     static void name##_forward_range(void *arg, int64_t begin, int64_t end, int worker UNUSED)     \
     {                                                                                              \
         const struct node *n UNUSED = ((struct node_run *)arg)->n;                                 \
@@ -24,6 +49,9 @@
             out[i] = f;                                                                            \
         }                                                                                          \
     }                                                                                              \
+    UNARY_RUN_FORWARD(name)
+
+#define UNARY_BACKWARD(name, keep, df)                                                             \
     static void name##_backward_range(void *arg, int64_t begin, int64_t end, int worker UNUSED)    \
     {                                                                                              \
         const struct node *n UNUSED = ((struct node_run *)arg)->n;                                 \
@@ -34,11 +62,6 @@
             const real g = grad[i];                                                                \
             UNARY_READ_##keep out[i] = df;                                                         \
         }                                                                                          \
-    }                                                                                              \
-    static void name##_forward(const struct node *n, struct run *r)                                \
-    {                                                                                              \
-        run_for(r, run_count(r, n), GRAIN_ELEMENTS, name##_forward_range,                          \
-                &(struct node_run){n, r});                                                         \
     }                                                                                              \
     static void name##_backward(const struct node *n, struct run *r)                               \
     {                                                                                              \
