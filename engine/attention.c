@@ -91,6 +91,12 @@ static void mask_row(const struct attention_mask *m, int64_t at, real *row, int6
             row[j] += m->added[at + j * m->step];
 }
 
+/* Keys that can count for query i of a block: those behind are in its future. */
+static int64_t row_keys(const struct attention *a, const struct block *b, int64_t i)
+{
+    return a->causal && b->first + i + 1 < b->keys ? b->first + i + 1 : b->keys;
+}
+
 /* weights = scale q k^T + mask, -infinity where a key does not count. */
 static void block_scores(const struct attention *a, const struct block *b)
 {
@@ -103,7 +109,7 @@ static void block_scores(const struct attention *a, const struct block *b)
             mask_row(m, rows_at(&m->rows, b->sample, b->head, b->first + i),
                      b->weights + i * b->keys, b->keys);
     for (int64_t i = 0; a->causal && i < b->rows; i++)
-        for (int64_t j = b->first + i + 1; j < b->keys; j++)
+        for (int64_t j = row_keys(a, b, i); j < b->keys; j++)
             b->weights[i * b->keys + j] = -(real)INFINITY;
 }
 
@@ -133,7 +139,7 @@ static void block_dropout(const struct attention *a, const struct block *b)
         }
 }
 
-/* A row of scores becomes weights; its log_sum is returned, -infinity when no key counts. */
+/* Scores of n keys become weights; their log_sum is returned, -infinity when no key counts. */
 static double softmax_row(real *row, int64_t n)
 {
     const real max = kernels()->largest(n, row);
@@ -152,12 +158,21 @@ static void forward_block(const struct attention *a, const struct block *b)
 {
     real *log_sum = a->log_sum + (b->sample * a->heads + b->head) * a->queries + b->first;
     block_scores(a, b);
-    for (int64_t i = 0; i < b->rows; i++)
-        log_sum[i] = (real)softmax_row(b->weights + i * b->keys, b->keys);
+    for (int64_t i = 0; i < b->rows; i++) {
+        const int64_t n = row_keys(a, b, i);
+        real *row = b->weights + i * b->keys;
+        log_sum[i] = (real)softmax_row(row, n);
+        memset(row + n, 0, (size_t)(b->keys - n) * sizeof *row);
+    }
     block_dropout(a, b);
-    blas_gemm(false, false, b->rows, a->width, b->keys, 1, b->weights, b->keys,
-              a->v + rows_at(&a->v_rows, b->sample, b->head, 0), a->v_rows.row, 0,
-              a->out + rows_at(&a->y_rows, b->sample, b->head, b->first), a->y_rows.row);
+    const real *v = a->v + rows_at(&a->v_rows, b->sample, b->head, 0);
+    real *out = a->out + rows_at(&a->y_rows, b->sample, b->head, b->first);
+    if (kernels()->as_fast_as_blas)
+        kernels()->matmul(b->rows, a->width, b->keys, b->weights, b->keys, v, a->v_rows.row, out,
+                          a->y_rows.row);
+    else
+        blas_gemm(false, false, b->rows, a->width, b->keys, 1, b->weights, b->keys, v,
+                  a->v_rows.row, 0, out, a->y_rows.row);
 }
 
 static void forward_range(void *arg, int64_t begin, int64_t end, int worker)

@@ -8,6 +8,7 @@
 #ifndef BACKPROP_CONV_H
 #define BACKPROP_CONV_H
 
+#include "epilogue.h"
 #include "window.h"
 
 struct conv_attrs {
@@ -38,6 +39,7 @@ struct conv_job {
     const real *dy;     /* [images][oh][ow][o] */
     real *y, *dx;       /* as dy, as x */
     real *dweight, *dbias;
+    const struct epilogue *epilogue; /* of forward; NULL: none */
     real *work;
     real *prepared; /* packed weights that are kept, or NULL: they are packed into work */
     bool ready;     /* they are there already */

@@ -24,10 +24,11 @@ struct task {
 
 static const real *pack(const struct conv_job *j)
 {
-    for (int64_t t = 0; t < j->v.taps; t++)
+    real *packed = j->prepared ? j->prepared : j->work;
+    for (int64_t t = 0; !j->ready && t < j->v.taps; t++)
         for (int64_t c = 0; c < j->v.c; c++)
-            j->work[t * j->v.c + c] = j->weight[c * j->v.taps + t];
-    return j->work;
+            packed[t * j->v.c + c] = j->weight[c * j->v.taps + t];
+    return packed;
 }
 
 static inline void multiply_add(real *restrict y, const real *restrict x, const real *restrict w,
@@ -72,8 +73,11 @@ static void forward_range(void *arg, int64_t begin, int64_t end, int worker)
 {
     (void)worker;
     const struct task *t = arg;
-    for (int64_t line = begin; line < end; line++)
+    for (int64_t line = begin; line < end; line++) {
         forward_line(t, line / t->v->oh, line % t->v->oh);
+        epilogue_apply(t->j->epilogue, t->j->y, line * t->v->ow * t->v->c, t->v->ow, t->v->c,
+                       t->v->c);
+    }
 }
 
 static void depthwise_forward(const struct conv_job *j)
@@ -209,7 +213,8 @@ static void depthwise_backward(const struct conv_job *j)
 static struct conv_memory depthwise_memory(const struct conv *v)
 {
     int64_t sums = PARTS_MOST * (v->taps + 1) * v->c;
-    return (struct conv_memory){packed_size(v), packed_size(v) + doubles_as_reals(sums), 0, 0};
+    return (struct conv_memory){packed_size(v), packed_size(v) + doubles_as_reals(sums), 0,
+                                packed_size(v)};
 }
 
 const struct conv_method conv_depthwise = {"depthwise", depthwise_memory, depthwise_forward,

@@ -14,13 +14,14 @@
  */
 #include "conv_direct.h"
 
-enum { BAND_PIXELS = 256, SLICE_BYTES = 24 * 1024, RUNS_MOST = 64, TASKS_ENOUGH = 4 };
+enum { BAND_PIXELS = 256, SLICE_BYTES = 24 * 1024, RUNS_MOST = 64, TASKS_ENOUGH = 8 };
 
 struct task {
     const struct conv *v;
     struct run *r;
     const real *x, *packed, *bias;
     real *y;
+    const struct epilogue *epilogue; /* NULL: none */
     struct bands bands;
     int64_t slices, width; /* of a group's output channels, for several threads on one band */
 };
@@ -87,6 +88,7 @@ static void band_product(const struct task *t, struct band b, int64_t slice, rea
         p.packed = t->packed + g * kernels_packed(kernels(), v->k, v->og) + first * v->k;
         p.y = t->y + band_first(v, b) * v->o + g * v->og + first;
         multiply_band(t, &p, &s, g);
+        epilogue_apply(t->epilogue, t->y, p.y - t->y, p.rows, p.cols, p.ldy);
     }
 }
 
@@ -113,8 +115,13 @@ static void convolve(struct task *t)
 static void direct_forward(const struct conv_job *j)
 {
     real *packed = j->prepared ? j->prepared : j->work;
-    struct task t = {
-        .v = &j->v, .r = j->r, .x = j->x, .packed = packed, .bias = j->bias, .y = j->y};
+    struct task t = {.v = &j->v,
+                     .r = j->r,
+                     .x = j->x,
+                     .packed = packed,
+                     .bias = j->bias,
+                     .y = j->y,
+                     .epilogue = j->epilogue};
     if (!j->ready)
         conv_pack(j, PACK_FORWARD, packed);
     convolve(&t);

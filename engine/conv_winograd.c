@@ -20,7 +20,7 @@
 
 #include <string.h>
 
-enum { TILES_MOST = 96, TASKS_ENOUGH = 4, SLICE_BYTES = 32 * 1024 };
+enum { TILES_MOST = 96, TILES_FEW = 12, TASKS_ENOUGH = 4, SLICE_BYTES = 32 * 1024 };
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
@@ -99,8 +99,9 @@ struct task {
     struct run *r;
     const real *x, *points, *bias;
     real *y;
-    int64_t tiles, blocks; /* of a block; blocks */
-    int64_t slices, width; /* of the output channels, for several threads on one block */
+    const struct epilogue *epilogue; /* NULL: none */
+    int64_t tiles, blocks;           /* of a block; blocks */
+    int64_t slices, width;           /* of the output channels, for several threads on one block */
 };
 
 /* Tiles of a block: V and M stay in the second cache, and weights are used often enough. */
@@ -108,6 +109,17 @@ static int64_t block_tiles(const struct conv *v)
 {
     const int64_t channels = v->c + v->o;
     return channels <= 256 ? 36 : channels <= 512 ? 48 : 96;
+}
+
+/* Smaller ones where there would be too few for several threads, and few weights to read for each.
+ */
+static int64_t enough_blocks(const struct conv *v, int64_t tiles)
+{
+    enum { CHANNELS_FEW = 64 };
+    const int64_t each = (winograd_tiles(v).count + TASKS_ENOUGH - 1) / TASKS_ENOUGH;
+    if (each >= tiles || v->c > CHANNELS_FEW)
+        return tiles;
+    return each < TILES_FEW ? TILES_FEW : each;
 }
 
 static int64_t input_plane(const struct task *t)
@@ -149,6 +161,18 @@ static void multiply_point(const struct task *t, int64_t point, int64_t rows,
     }
 }
 
+/* Of each line of a tile those pixels that the image has. */
+static void tile_epilogue(const struct task *t, real *const *to, int64_t cols)
+{
+    for (int line = 0; line < WINOGRAD_TILE; line++, to += WINOGRAD_TILE) {
+        int n = 0;
+        while (n < WINOGRAD_TILE && to[n])
+            n++;
+        if (n)
+            epilogue_apply(t->epilogue, t->y, to[0] - t->y, n, cols, t->v->o);
+    }
+}
+
 static void block_outputs(const struct task *t, int64_t first_tile, int64_t n, int64_t first,
                           int64_t cols, const real *m)
 {
@@ -160,6 +184,8 @@ static void block_outputs(const struct task *t, int64_t first_tile, int64_t n, i
             to[i] = at[i] ? t->y + (at[i] - t->y) + first : NULL;
         kernels()->winograd_output(m + q * t->width, product_plane(t), cols,
                                    t->bias ? t->bias + first : NULL, to);
+        if (t->epilogue)
+            tile_epilogue(t, to, cols);
     }
 }
 
@@ -210,13 +236,13 @@ static const real *transform_weights(const struct conv *v, const struct conv_job
 }
 
 static void convolve(const struct conv *v, const struct conv_job *j, enum conv_packing packing,
-                     const real *x, const real *bias, real *y)
+                     const real *x, const real *bias, const struct epilogue *epilogue, real *y)
 {
     const struct kernels *f = kernels();
     const int64_t panels = (v->o + f->panel - 1) / f->panel;
-    struct task t = {.v = v, .r = j->r, .x = x, .bias = bias, .y = y};
+    struct task t = {.v = v, .r = j->r, .x = x, .bias = bias, .y = y, .epilogue = epilogue};
     t.points = transform_weights(v, j, packing);
-    t.tiles = block_tiles(v);
+    t.tiles = enough_blocks(v, block_tiles(v));
     t.blocks = (winograd_tiles(v).count + t.tiles - 1) / t.tiles;
     t.slices = t.blocks > 0 ? (TASKS_ENOUGH + t.blocks - 1) / t.blocks : 1;
     t.slices = t.slices < panels ? t.slices : panels;
@@ -229,14 +255,14 @@ static void convolve(const struct conv *v, const struct conv_job *j, enum conv_p
 
 static void winograd_forward(const struct conv_job *j)
 {
-    convolve(&j->v, j, PACK_FORWARD, j->x, j->bias, j->y);
+    convolve(&j->v, j, PACK_FORWARD, j->x, j->bias, j->epilogue, j->y);
 }
 
 static void winograd_backward(const struct conv_job *j)
 {
     struct conv u;
     if (j->dx && conv_transposed(&j->v, &u))
-        convolve(&u, j, PACK_FLIPPED, j->dy, NULL, j->dx);
+        convolve(&u, j, PACK_FLIPPED, j->dy, NULL, NULL, j->dx);
     if (j->dweight)
         winograd_weight_backward(j, j->work);
     if (j->dbias)
@@ -270,14 +296,23 @@ static struct conv_memory winograd_memory(const struct conv *v)
     return m;
 }
 
-/* Few channels do not pay for the transforms of tiles, few tiles of one image not for that of the
- * weights, and tiles that hang over the edge for little more than half of the products. */
+/* Few tiles of one image do not pay for the weights of points, which are 4 times as many numbers as
+ * the weights, unless these stay in a cache. */
+static bool weights_pay(const struct conv *v, int64_t tiles)
+{
+    enum { TILES_MANY = 16, TILES_FEWEST = 4, WEIGHTS_MOST = 256 * 256 };
+    return !v->predicts || tiles >= TILES_MANY ||
+           (tiles >= TILES_FEWEST && v->c * v->o <= WEIGHTS_MOST);
+}
+
+/* Few channels do not pay for the transforms of tiles, and tiles that hang over the edge for little
+ * more than half of the products. */
 static bool tiles_pay(const struct conv *v)
 {
-    enum { CHANNELS_FEWEST = 16, TILES_FEWEST = 16 };
+    enum { CHANNELS_FEWEST = 16 };
     const struct winograd_tiles t = winograd_tiles(v);
     return v->c >= CHANNELS_FEWEST && v->o >= CHANNELS_FEWEST &&
-           (!v->predicts || t.down * t.across >= TILES_FEWEST) &&
+           weights_pay(v, t.down * t.across) &&
            2 * WINOGRAD_POINTS * t.down * t.across <= WINOGRAD_TAPS * v->oh * v->ow;
 }
 

@@ -65,6 +65,29 @@ struct kernel_function {
     void (*gradient)(int64_t n, const real *x, const real *dy, real *dx);
 };
 
+/* Functions of one number that can end another operator's pass. The operators of these names
+ * compute them by the same kernels: the same bits in a pass of their own. */
+enum activation {
+    ACTIVATION_NONE,
+    ACTIVATION_RELU,
+    ACTIVATION_RELU6,
+    ACTIVATION_SIGMOID,
+    ACTIVATION_TANH,
+    ACTIVATION_SILU,
+    ACTIVATION_GELU,
+    ACTIVATION_GELU_TANH,
+    ACTIVATIONS
+};
+
+/* y = f(x + residual), or f(x) + residual where `residual_last`. Each has rows of `cols` numbers,
+ * ld elements from one row to the next; x may be y. */
+struct finish_rows {
+    int64_t rows, cols, ld;
+    const real *x, *residual; /* residual: NULL for none */
+    bool residual_last;
+    real *y;
+};
+
 /* Winograd's F(4x4, 3x3): tiles of 4 x 4 outputs, of squares of 6 x 6. */
 enum {
     WINOGRAD_TILE = 4,
@@ -114,6 +137,7 @@ struct kernels {
      * and y[i] = e^(x[i] - less), of which the sum is returned. y may be x. */
     real (*largest)(int64_t n, const real *x);
     double (*exp_sum)(int64_t n, const real *x, real less, real *y);
+    void (*finish[ACTIVATIONS])(const struct finish_rows *p);
 
     /* Transforms of Winograd's convolution, of `count` channels that lie side by side: at[i] is
      * where those of pixel i of a square begin, row by row; point i of what is transformed is at

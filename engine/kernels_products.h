@@ -28,11 +28,40 @@ INLINE void part_copy(real *to, const real *from, int64_t n)
         }
 }
 
+#if defined __AVX512F__
+/* The first n lanes, 0 <= n < LANES. */
+INLINE unsigned lanes_mask(int64_t n)
+{
+    return (1u << n) - 1;
+}
+
+INLINE vec mask_load(const real *p, int64_t n)
+{
+#ifdef BACKPROP_DOUBLE
+    return (vec)_mm512_maskz_loadu_pd((__mmask8)lanes_mask(n), p);
+#else
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)lanes_mask(n), p);
+#endif
+}
+
+INLINE void mask_store(real *p, const vec *v, int64_t n)
+{
+#ifdef BACKPROP_DOUBLE
+    _mm512_mask_storeu_pd(p, (__mmask8)lanes_mask(n), (__m512d)*v);
+#else
+    _mm512_mask_storeu_ps(p, (__mmask16)lanes_mask(n), (__m512)*v);
+#endif
+}
+#endif
+
 /* Numbers [0, n) of a vector, where n may be more than its lanes; zeros behind. */
 INLINE vec part_load(const real *p, int64_t n)
 {
     if (n >= LANES)
         return vec_load(p);
+#if defined __AVX512F__
+    return mask_load(p, n);
+#endif
     real lane[LANES] = {0};
     part_copy(lane, p, n);
     return vec_load(lane);
@@ -44,6 +73,10 @@ INLINE void part_store(real *p, const vec *v, int64_t n)
         memcpy(p, v, sizeof *v);
         return;
     }
+#if defined __AVX512F__
+    mask_store(p, v, n);
+    return;
+#endif
     real lane[LANES];
     memcpy(lane, v, sizeof lane);
     part_copy(p, lane, n);
@@ -65,9 +98,21 @@ INLINE void product_begin(const struct rows_product *p, int rows, int vectors, i
     }
 }
 
+/* The part of b that is used after that of column j: of the next panel, or behind in this one. Each
+ * tile asks for one vector of each of its rows, to be in the second cache in time. */
+INLINE const real *product_ahead(const struct rows_product *p, int vectors, int64_t i, int64_t j)
+{
+    const int64_t next = j + PANEL_VECTORS * LANES, length = p->runs * p->length;
+    const real *part = p->packed + j * p->k + (p->first + length) * vectors * LANES;
+    if (next < p->cols)
+        part = p->packed + next * p->k + p->first * vectors * LANES;
+    return part + i / TILE_ROWS % vectors * LANES;
+}
+
 /* `rows` rows from i, those of them that there are, and `vectors` vectors from column j. */
 INLINE void product_tile(const struct rows_product *p, int rows, int vectors, int64_t i, int64_t j)
 {
+    const real *ahead = product_ahead(p, vectors, i, j);
     vec acc[TILE_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
     const real *b = p->packed + j * p->k + p->first * vectors * LANES;
     product_begin(p, rows, vectors, i, j, acc);
@@ -76,6 +121,8 @@ INLINE void product_tile(const struct rows_product *p, int rows, int vectors, in
         for (int r = 0; r < rows; r++)
             a[r] = p->row[i + r < p->rows ? i + r : p->rows - 1] + p->offset[run];
         for (int64_t q = 0; q < p->length; q++, b += vectors * LANES) {
+            __builtin_prefetch(ahead, 0, 2);
+            ahead += vectors * LANES;
             for (int v = 0; v < vectors; v++)
                 bv[v] = vec_load(b + v * LANES);
             for (int r = 0; r < rows; r++)
@@ -89,11 +136,24 @@ INLINE void product_tile(const struct rows_product *p, int rows, int vectors, in
                        p->cols - j - v * LANES);
 }
 
+/* The last rows go in the smallest tile that holds them. */
 INLINE void product_panel(const struct rows_product *p, int vectors, int64_t j)
 {
     const int rows = tile_rows(vectors);
-    for (int64_t i = 0; i < p->rows; i += rows)
+    int64_t i = 0;
+    for (; i + rows <= p->rows; i += rows)
         product_tile(p, rows, vectors, i, j);
+    const int64_t left = p->rows - i;
+    if (left > TILE_ROWS)
+        product_tile(p, rows, vectors, i, j);
+    else if (left > 4)
+        product_tile(p, TILE_ROWS, vectors, i, j);
+    else if (left > 2)
+        product_tile(p, 4, vectors, i, j);
+    else if (left == 2)
+        product_tile(p, 2, vectors, i, j);
+    else if (left == 1)
+        product_tile(p, 1, vectors, i, j);
 }
 
 /* A part of b is used for all rows while it lies in the nearest cache. */

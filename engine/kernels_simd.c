@@ -1,8 +1,8 @@
 /* kernels_simd.c: the kernels of kernels.h, compiled once for each instruction set.
  *
  * The Makefile gives KERNELS_ISA, the last part of the table's name, and the machine flags; the
- * vector's width follows from those. Everything is written with the compiler's vector extension, so
- * one source serves all of them, and float and double.
+ * vector's width follows from those. Everything is written with the compiler's vector extension but
+ * for parts of vectors where there are masks, so one source serves all of them, float and double.
  *
  * Order of additions, the same for each number of a result:
  *   linear: both rows are contiguous in k. One vector accumulator runs over whole vectors of k;
@@ -14,10 +14,13 @@
  *
  * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the
  * products of convolutions, the transforms of Winograd's, sums of channels and batch norm;
- * kernels_functions.h has e^x and activations. */
+ * kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one. */
 #include "channels.h"
 #include "kernels.h"
 
+#if defined __AVX512F__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <string.h>
 
@@ -271,6 +274,8 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 
 #include "kernels_channels.h"
 #include "kernels_functions.h"
+
+#include "kernels_finish.h"
 #include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
@@ -296,6 +301,14 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .tanh = {tanh_value, NULL},
     .largest = largest,
     .exp_sum = exp_sum,
+    .finish = {[ACTIVATION_NONE] = finish_none,
+               [ACTIVATION_RELU] = finish_relu,
+               [ACTIVATION_RELU6] = finish_relu6,
+               [ACTIVATION_SIGMOID] = finish_sigmoid,
+               [ACTIVATION_TANH] = finish_tanh,
+               [ACTIVATION_SILU] = finish_silu,
+               [ACTIVATION_GELU] = finish_gelu,
+               [ACTIVATION_GELU_TANH] = finish_gelu_tanh},
     .winograd_input = winograd_input,
     .winograd_output = winograd_output,
     .winograd_gradient = winograd_gradient,

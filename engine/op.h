@@ -60,6 +60,8 @@ enum op_flags {
     OP_BATCH_STATISTICS = 1 << 17, /* in training, or without running statistics, a sample's numbers
                                       depend on the whole batch */
     OP_INDICES = 1 << 18,          /* its numbers are indices: clients get them as INT64 */
+    OP_EPILOGUE =
+        1 << 19, /* forward does what was fused into the node, in plans without backward */
 };
 
 struct op {
@@ -122,6 +124,7 @@ struct node {
     struct extent saved, work, work_backward;
     int64_t scratch;
     int64_t prepared; /* of plans that only predict: what is made of parameters alone, and kept */
+    const struct fused *fused; /* operators that its forward does too; NULL: none. epilogue.h */
     const char *algorithm; /* set by row.memory where there is a choice: "winograd"; else NULL */
     struct param *param;   /* leaf of a parameter or buffer */
     const real *data;      /* leaf of a constant */
@@ -158,6 +161,7 @@ struct run {
     bool training;  /* batch statistics, dropout */
     bool invariant; /* a sample's bits may not depend on its company */
     real *prepared; /* block of args.prepared; NULL: each run prepares for itself, in its work */
+    bool alone;     /* run_for keeps to this thread: there is little to do */
     bool prepares;  /* this run is the one that fills it */
     struct error *error;
     int failed;                           /* set by run_fail */

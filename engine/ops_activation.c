@@ -1,9 +1,11 @@
 /* ops_activation.c: activation functions. Those of e^x are kernels; leaky_relu and gelu read an
  * attribute; softmax and log_softmax work along a dimension, after subtracting its maximum, with
  * sums in double. NaN passes through all. */
+#include "epilogue.h"
 #include "unary.h"
 
 #include <stddef.h>
+#include <string.h>
 
 /* ---- functions of one number ----------------------------------------------------------------- */
 
@@ -58,6 +60,21 @@ static void gelu_forward(const struct node *n, struct run *r)
 static void gelu_backward(const struct node *n, struct run *r)
 {
     (gelu_is_tanh(n) ? gelu_tanh_backward : gelu_erf_backward)(n, r);
+}
+
+enum activation activation_of(const struct node *n)
+{
+    static const struct {
+        const char *op;
+        enum activation activation;
+    } all[] = {{"relu", ACTIVATION_RELU},       {"relu6", ACTIVATION_RELU6},
+               {"sigmoid", ACTIVATION_SIGMOID}, {"tanh", ACTIVATION_TANH},
+               {"silu", ACTIVATION_SILU},       {"gelu", ACTIVATION_GELU}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (strcmp(all[i].op, n->op->name) == 0)
+            return all[i].activation == ACTIVATION_GELU && gelu_is_tanh(n) ? ACTIVATION_GELU_TANH
+                                                                           : all[i].activation;
+    return ACTIVATION_NONE;
 }
 
 /* ---- softmax and log_softmax ----------------------------------------------------------------- */

@@ -168,23 +168,35 @@ static struct conv_job conv_job(const struct node *n, struct run *r)
     return j;
 }
 
+/* With a batch norm to fold in: the folded bias lies behind what is kept or behind the work, the
+ * folded weights at the end of the work. */
 static void conv_memory(struct node *n)
 {
     struct conv v = conv_of(n);
+    const int64_t weights = epilogue_fold_size(n, v.o, v.k), bias = weights ? v.o : 0;
     struct conv_memory m = conv_method(&v)->memory(&v);
     n->algorithm = conv_method(&v)->name;
-    n->work.fixed = m.forward;
+    n->work.fixed = m.forward + bias + weights;
     n->work_backward.fixed = m.backward;
     n->scratch = m.scratch;
-    n->prepared = m.prepared;
+    n->prepared = m.prepared + bias;
 }
 
 static void conv_forward(const struct node *n, struct run *r)
 {
     struct conv_job j = conv_job(n, r);
+    const struct conv_memory m = conv_method(&j.v)->memory(&j.v);
+    const struct epilogue e = epilogue_of(n, r);
+    real *behind = j.work + m.forward;
     j.y = run_value(r, n);
     j.prepared = run_prepared(r, n);
     j.ready = j.prepared && !r->prepares;
+    const struct folded f =
+        epilogue_fold(n, r, j.v.o, j.v.k, (struct folded){j.weight, j.bias}, j.ready,
+                      j.prepared ? j.prepared + m.prepared : behind, behind + j.v.o);
+    j.weight = f.weight;
+    j.bias = f.bias;
+    j.epilogue = &e;
     conv_method(&j.v)->forward(&j);
 }
 
@@ -205,7 +217,8 @@ static double conv_flops(const struct node *n)
 
 const struct op ops_conv[] = {
     {"conv2d", "convolution", 1, 1, conv_attr_defs, sizeof(struct conv_attrs), conv_params,
-     conv_shape, conv_memory, conv_forward, conv_backward, conv_flops, OP_LAYOUT_LAST | OP_KEEPS_IN,
+     conv_shape, conv_memory, conv_forward, conv_backward, conv_flops,
+     OP_LAYOUT_LAST | OP_KEEPS_IN | OP_EPILOGUE,
      "Nx3x6x5 out_channels=4 kernel_size=3; Nx3x7x8 out_channels=5 kernel_size=3 padding=1 "
      "stride=2;"
      "Nx2x9x8 out_channels=3 kernel_size=3 padding=2 dilation=2 bias=false;"

@@ -1,6 +1,9 @@
 /* ops_linear.c: linear, and the family's table. Products are gemm.c's: in training the faster ones,
- * in plans without backward those whose rows do not depend on the batch. */
+ * in plans without backward those of packed weights, whose rows do not depend on the batch
+ * (linear_packed.c). */
 #include "ops_linear.h"
+
+#include "graph.h"
 
 #include <stddef.h>
 
@@ -81,19 +84,49 @@ static int linear_shape(struct node *n, struct error *e)
     return node_set_shape(n, &shape, e);
 }
 
+/* In plans without backward: packed weights, kept or of this run, then the folded bias; in the work
+ * the folded weights too. */
+static void linear_memory(struct node *n)
+{
+    const int64_t *weight = node_param_in(n, LINEAR_WEIGHT)->shape.dim;
+    if (!n->graph->invariant)
+        return;
+    n->prepared = linear_packed_size(weight[0], weight[1]) + weight[0];
+    n->work.fixed = n->prepared + epilogue_fold_size(n, weight[0], weight[1]);
+    n->algorithm = "packed";
+}
+
+static void linear_predict(const struct node *n, struct run *r, struct gemm *g)
+{
+    const struct epilogue e = epilogue_of(n, r);
+    real *kept = run_prepared(r, n), *packed = kept ? kept : run_work(r, n);
+    const bool ready = kept && !r->prepares;
+    const int64_t size = linear_packed_size(g->n, g->k);
+    const struct folded f = epilogue_fold(n, r, g->n, g->k, (struct folded){g->b, g->bias}, ready,
+                                          packed + size, run_work(r, n) + size + g->n);
+    if (!ready)
+        linear_pack(r, g->n, g->k, f.weight, packed);
+    g->b = packed;
+    g->bias = f.bias;
+    linear_run_packed(r, g, &e);
+}
+
 static void linear_forward(const struct node *n, struct run *r)
 {
     const struct linear_sizes s = linear_sizes(n, r);
     const struct node *bias = node_param_in(n, LINEAR_BIAS);
-    const struct gemm g = {.tb = true,
-                           .m = s.rows,
-                           .n = s.out,
-                           .k = s.in,
-                           .a = run_in(r, n, 0),
-                           .b = run_in(r, n, n->n_data + LINEAR_WEIGHT),
-                           .c = run_value(r, n),
-                           .bias = bias ? r->value[bias->id] : NULL};
-    (r->invariant ? gemm_run_invariant : gemm_run)(r, &g);
+    struct gemm g = {.tb = true,
+                     .m = s.rows,
+                     .n = s.out,
+                     .k = s.in,
+                     .a = run_in(r, n, 0),
+                     .b = run_in(r, n, n->n_data + LINEAR_WEIGHT),
+                     .c = run_value(r, n),
+                     .bias = bias ? r->value[bias->id] : NULL};
+    if (r->invariant)
+        linear_predict(n, r, &g);
+    else
+        gemm_run(r, &g);
 }
 
 static void linear_backward(const struct node *n, struct run *r)
@@ -130,7 +163,7 @@ static double linear_flops(const struct node *n)
 
 const struct op ops_linear[] = {
     {"linear", "linear", 1, 1, linear_attrs, sizeof(struct linear), linear_params, linear_shape,
-     NULL, linear_forward, linear_backward, linear_flops, OP_KEEPS_IN,
+     linear_memory, linear_forward, linear_backward, linear_flops, OP_KEEPS_IN | OP_EPILOGUE,
      "Nx7 out_features=5; Nx3x4 out_features=2 bias=false; 5 out_features=3; Nx2x2x19 "
      "out_features=9",
      "y = x W^T + b over the last dimension"},

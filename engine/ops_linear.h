@@ -3,7 +3,7 @@
 #ifndef BACKPROP_OPS_LINEAR_H
 #define BACKPROP_OPS_LINEAR_H
 
-#include "op.h"
+#include "epilogue.h"
 
 #include <limits.h>
 
@@ -26,6 +26,14 @@ void gemm_run(struct run *r, const struct gemm *g);
 /* c[i][j] = bias[j] + sum over p of a[i][p] * b[p][j] by our own kernels, on the run's pool: the
  * bits of a row of c do not depend on m. With tb, b is stored [n][k]. ta must be false. */
 void gemm_run_invariant(struct run *r, const struct gemm *g);
+
+/* The weights [outs][k] of a product x W^T, packed in panels for the kernels: its elements, and
+ * packing them on the run's pool. */
+int64_t linear_packed_size(int64_t outs, int64_t k);
+void linear_pack(struct run *r, int64_t outs, int64_t k, const real *weight, real *packed);
+/* g with tb, its b packed, and what follows it: as gemm_run_invariant, the bits of a row of c do
+ * not depend on m, but they are others than that one's. ldc = n. linear_packed.c */
+void linear_run_packed(struct run *r, const struct gemm *g, const struct epilogue *e);
 
 /* sums[j] = sum over i < rows of x[i][j], in double and in order, for x [rows][cols]: the gradients
  * of biases. On the run's pool. */

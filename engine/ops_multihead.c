@@ -7,6 +7,7 @@
  * a key does not count. */
 #include "attention.h"
 #include "channels.h"
+#include "graph.h"
 #include "ops_linear.h"
 
 #include <math.h>
@@ -14,6 +15,8 @@
 #include <string.h>
 
 enum { MHA_IN_WEIGHT, MHA_IN_BIAS, MHA_OUT_WEIGHT, MHA_OUT_BIAS, MHA_PART_WEIGHT };
+/* Projections: of query, key, value, and the way out. */
+enum { PROJECTION_OUT = 3 };
 enum { MHA_EMBED_MAX = 1 << 20 };
 
 struct mha {
@@ -214,6 +217,21 @@ static struct extent keys_size(const struct node *n)
     return (struct extent){k.sample / width * embed, k.fixed / width * embed};
 }
 
+/* Of the projections in, and, as the last, of the way out. */
+static int64_t projection_width(const struct node *n, int part)
+{
+    return part < PROJECTION_OUT ? features_of(n, part) : n->shape.dim[2];
+}
+
+/* Packed weights of plans without backward: where those of a projection begin. */
+static int64_t packed_at(const struct node *n, int part)
+{
+    int64_t at = 0;
+    for (int i = 0; i < part; i++)
+        at += linear_packed_size(n->shape.dim[2], projection_width(n, i));
+    return at;
+}
+
 /* Kept: query, key and value projected, the heads' results side by side, and log_sum. Backward: the
  * gradients of those four, a place for a sum, and the sums of biases. */
 static void mha_memory(struct node *n)
@@ -231,6 +249,8 @@ static void mha_memory(struct node *n)
             n->work_backward = with;
     }
     n->scratch = attention_scratch(n->in[input_of(n, 1)]->shape.dim[1]);
+    if (n->graph->invariant)
+        n->prepared = n->work.fixed = packed_at(n, PROJECTION_OUT + 1);
 }
 
 /* What forward keeps, or the gradients of it. */
@@ -306,13 +326,23 @@ static struct part_weight part_weight(const struct node *n, int part)
     return (struct part_weight){MHA_PART_WEIGHT + part, 0};
 }
 
-/* Rows of `width` numbers to rows of `embed`. */
-static void project(struct run *r, int64_t rows, int64_t width, int64_t embed, const real *x,
+/* Rows of a projection's width to rows of `embed`; weight is [embed][width]. */
+static void project(const struct node *n, struct run *r, int part, int64_t rows, const real *x,
                     const real *weight, const real *bias, real *y)
 {
-    const struct gemm g = {
+    const int64_t embed = n->shape.dim[2], width = projection_width(n, part);
+    struct gemm g = {
         .tb = true, .m = rows, .n = embed, .k = width, .a = x, .b = weight, .c = y, .bias = bias};
-    (r->invariant ? gemm_run_invariant : gemm_run)(r, &g);
+    if (!r->invariant) {
+        gemm_run(r, &g);
+        return;
+    }
+    real *kept = run_prepared(r, n);
+    real *packed = (kept ? kept : run_work(r, n)) + packed_at(n, part);
+    if (!kept || r->prepares)
+        linear_pack(r, embed, width, weight, packed);
+    g.b = packed;
+    linear_run_packed(r, &g, &(struct epilogue){.activation = ACTIVATION_NONE});
 }
 
 static void mha_forward(const struct node *n, struct run *r)
@@ -322,16 +352,15 @@ static void mha_forward(const struct node *n, struct run *r)
     const real *bias = param_of(n, r, MHA_IN_BIAS);
     for (int i = 0; i < 3; i++) {
         const struct node *in = n->in[input_of(n, i)];
-        const int64_t width = features_of(n, i);
         const struct part_weight w = part_weight(n, i);
-        project(r, run_count(r, in) / width, width, embed, run_value(r, in),
+        project(n, r, i, run_count(r, in) / features_of(n, i), run_value(r, in),
                 param_of(n, r, w.param) + w.offset, bias ? bias + i * embed : NULL, kept.part[i]);
     }
     struct attention a = mha_attention(n, r, &kept);
     a.out = kept.mixed;
     attention_forward(&a);
-    project(r, run_count(r, n) / embed, embed, embed, kept.mixed, param_of(n, r, MHA_OUT_WEIGHT),
-            param_of(n, r, MHA_OUT_BIAS), run_value(r, n));
+    project(n, r, PROJECTION_OUT, run_count(r, n) / embed, kept.mixed,
+            param_of(n, r, MHA_OUT_WEIGHT), param_of(n, r, MHA_OUT_BIAS), run_value(r, n));
 }
 
 /* The gradients of a projection's weight, bias and input; those that are NULL are left out. */

@@ -1,8 +1,9 @@
 /* plan.c: compiling a graph for one purpose. First lowered (plan_lower.c), then fused
- * (plan_fuse.c), then placed (plan_place.c, plan_recompute.c, plan_arena.c); what is left is
- * read-only and may be run by many threads, each with its own run.
+ * (plan_fuse.c, plan_epilogue.c), then placed (plan_place.c, plan_recompute.c, plan_arena.c); what
+ * is left is read-only and may be run by many threads, each with its own run.
  */
 #include "plan.h"
+#include "epilogue.h"
 
 static int check_spec(const struct plan_spec *spec, struct error *e)
 {
@@ -46,7 +47,8 @@ struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, st
                        .training = spec->training,
                        .params_wrt = spec->params_wrt,
                        .fence = spec->fence};
-    if (plan_lower(p, g, spec, e) || (!spec->unfused && plan_fuse(p, e)) || plan_place(p, spec, e))
+    if (plan_lower(p, g, spec, e) || (!spec->unfused && plan_fuse(p, e)) ||
+        plan_place(p, spec, e) || plan_cost(p, e))
         plan_destroy(&p);
     return p;
 }
@@ -88,7 +90,7 @@ bool plan_step_at(const struct plan *p, int i, struct plan_step *step_r)
         const size_t backward = slot_bytes(p, p->work_backward[id]);
         *step_r =
             (struct plan_step){.name = n->name,
-                               .op = n->op->name,
+                               .op = n->fused ? n->fused->text : n->op->name,
                                .algorithm = n->algorithm,
                                .value_bytes = p->root[id] == id ? slot_bytes(p, p->value[id]) : 0,
                                .saved_bytes = slot_bytes(p, p->saved[id]),

@@ -23,6 +23,11 @@ struct sum {
     int slot;  /* temporary */
 };
 
+/* About how long something takes on one core: ns. plan_cost.c */
+struct cost {
+    double sample, fixed;
+};
+
 struct plan {
     struct graph *graph; /* lowered; everything here lies in its arena */
     const struct graph *source;
@@ -54,6 +59,7 @@ struct plan {
     int n_slots, cap_slots;
     int64_t *prepared;      /* of each node: where its part of a block of prepared begins, or -1 */
     int64_t prepared_count; /* elements of a block */
+    struct cost *cost;      /* of the forward of each node */
     uint64_t prepared_layout;          /* a digest of which parameters are where */
     size_t arena_bytes, scratch_bytes; /* scratch: of one thread */
 
@@ -79,6 +85,11 @@ int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
 int plan_recompute(struct plan *p, struct error *e);
 /* plan_arena.c: gives every slot its bytes and its place. TOO_LARGE, OUT_OF_MEMORY. */
 int plan_arena(struct plan *p, struct error *e);
+
+/* plan_cost.c: sets cost. -1: out of memory. */
+int plan_cost(struct plan *p, struct error *e);
+/* Whether node id's forward with n samples is worth more than one thread. */
+bool plan_cost_shares(const struct plan *p, int id, int64_t n);
 
 /* prepared.c: around a forward. `filled`: it got to its end. */
 void run_prepared_begin(struct run *r);

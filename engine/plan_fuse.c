@@ -5,7 +5,7 @@
  * place of its last, with the parameters, attributes and name of its first; an operator with two
  * inputs in the middle brings its other input along. The operators that are no longer needed leave
  * the graph, and the rest is numbered anew. */
-#include "plan.h"
+#include "plan_fuse.h"
 
 #include <string.h>
 
@@ -21,12 +21,7 @@ static const struct pattern patterns[] = {
     {"batch_norm1d", "add", "relu", "batch_norm_add_relu"},
 };
 
-struct fusing {
-    struct plan *p;
-    int *readers; /* of each node's value, those outside the plan too */
-};
-
-static bool is(const struct node *n, const char *op)
+bool fusing_is(const struct node *n, const char *op)
 {
     return strcmp(n->op->name, op) == 0;
 }
@@ -34,6 +29,7 @@ static bool is(const struct node *n, const char *op)
 static void count_readers(const struct fusing *f)
 {
     const struct plan *p = f->p;
+    memset(f->readers, 0, (size_t)p->graph->n_nodes * sizeof *f->readers);
     for (int i = 0; i < p->graph->n_nodes; i++)
         for (int j = 0; j < p->graph->nodes[i]->n_in; j++)
             if (p->graph->nodes[i]->in[j])
@@ -52,8 +48,9 @@ static struct node *first_at(const struct fusing *f, const struct pattern *patte
                              const struct node *n, int i)
 {
     struct node *first = n->in[i];
-    bool fits = is(first, pattern->first) && f->readers[first->id] == 1 && first->shape.rank != 3 &&
-                first->layout == n->layout && shape_equal(&first->shape, &n->shape);
+    bool fits = fusing_is(first, pattern->first) && f->readers[first->id] == 1 &&
+                first->shape.rank != 3 && first->layout == n->layout &&
+                shape_equal(&first->shape, &n->shape);
     return fits ? first : NULL;
 }
 
@@ -65,14 +62,14 @@ static bool match(const struct fusing *f, const struct pattern *pattern, const s
                   struct match *m_r)
 {
     *m_r = (struct match){NULL, NULL};
-    if (!is(last, pattern->last))
+    if (!fusing_is(last, pattern->last))
         return false;
     if (!pattern->middle) {
         m_r->first = first_at(f, pattern, last, 0);
         return m_r->first;
     }
     const struct node *middle = last->in[0];
-    if (!is(middle, pattern->middle) || f->readers[middle->id] != 1 || middle->n_data != 2 ||
+    if (!fusing_is(middle, pattern->middle) || f->readers[middle->id] != 1 || middle->n_data != 2 ||
         !shape_equal(&middle->in[0]->shape, &middle->in[1]->shape))
         return false;
     for (int i = 0; i < 2 && !m_r->first; i++) {
@@ -108,10 +105,9 @@ static int fuse(const struct fusing *f, const struct pattern *pattern, const str
 }
 
 /* Nodes that nobody reads any more leave; inputs come before their users, so last ones first. */
-static void remove_unread(const struct fusing *f)
+void fusing_remove_unread(const struct fusing *f)
 {
     struct graph *g = f->p->graph;
-    memset(f->readers, 0, (size_t)g->n_nodes * sizeof *f->readers);
     count_readers(f);
     for (int i = g->n_nodes - 1; i >= 0; i--)
         for (int j = 0; f->readers[i] == 0 && j < g->nodes[i]->n_in; j++)
@@ -124,27 +120,34 @@ static void remove_unread(const struct fusing *f)
     g->n_nodes = kept;
     for (int i = 0; i < kept; i++)
         g->nodes[i]->id = i;
+    count_readers(f);
+}
+
+/* Every chain of the patterns. */
+static int fuse_patterns(const struct fusing *f)
+{
+    const struct graph *g = f->p->graph;
+    for (int i = 0; i < g->n_nodes; i++)
+        for (size_t k = 0; k < sizeof patterns / sizeof patterns[0]; k++) {
+            struct match m;
+            if (!match(f, &patterns[k], g->nodes[i], &m))
+                continue;
+            if (fuse(f, &patterns[k], &m, g->nodes[i]))
+                return -1;
+            break;
+        }
+    return 0;
 }
 
 int plan_fuse(struct plan *p, struct error *e)
 {
     struct graph *g = p->graph;
     struct fusing f = {p, arena_array(g->arena, (size_t)g->n_nodes + 1, sizeof *f.readers)};
-    bool failed = !f.readers, any = false;
-    if (!failed)
-        count_readers(&f);
-    for (int i = 0; i < g->n_nodes && !failed; i++)
-        for (size_t k = 0; k < sizeof patterns / sizeof patterns[0]; k++) {
-            struct match m;
-            if (!match(&f, &patterns[k], g->nodes[i], &m))
-                continue;
-            failed = fuse(&f, &patterns[k], &m, g->nodes[i]);
-            any = true;
-            break;
-        }
-    if (failed)
+    if (!f.readers)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
-    if (any)
-        remove_unread(&f);
+    count_readers(&f);
+    if ((g->invariant && fusing_epilogues(&f)) || fuse_patterns(&f))
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
+    fusing_remove_unread(&f);
     return 0;
 }

@@ -5,8 +5,9 @@
  * has ranges left. Ranges are handed out by one atomic counter, so nobody waits while there is
  * work. The caller leaves when no range is left and no helper is inside its task; helpers enter
  * and leave a task under the crew's mutex, and do not touch it once they have left, which is what
- * makes the stack safe. Both sides wait a moment before they sleep: the next operator of a step, or
- * the end of the last range, is mostly nearer than the price of sleeping.
+ * makes the stack safe. Both sides look out for SPIN_NS before they sleep: the next operator of a
+ * step, or the end of the last range, is mostly nearer than the price of sleeping, which in a
+ * virtual machine is 50 us and more until a core runs again.
  *
  * Some work goes first: its tasks stand before the others in the list, and between two ranges of
  * any other task a thread looks whether it is one too many: whether what goes first (announced by
@@ -21,11 +22,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { SPINS = 2000, MAX_THREADS = 256, PAUSE_NS = 5000000 };
+enum { MAX_THREADS = 256, PAUSE_NS = 5000000, SPIN_NS = 150000, SPIN_TURNS = 64 };
 
 struct task {
     pool_fn *f;
@@ -146,16 +148,39 @@ static inline void cpu_relax(void)
 #endif
 }
 
+struct spin {
+    int turns;
+    int64_t end; /* ns */
+};
+
+/* False when SPIN_NS are over. Others that want the core get it. */
+static bool spin_turn(struct spin *s)
+{
+    struct timespec t;
+    cpu_relax();
+    if (++s->turns % SPIN_TURNS)
+        return true;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const int64_t now = t.tv_sec * 1000000000 + t.tv_nsec;
+    if (!s->end)
+        s->end = now + SPIN_NS;
+    else
+        sched_yield();
+    return now < s->end;
+}
+
 static void spin_for_work(struct crew *c)
 {
-    for (int i = 0; i < SPINS && !atomic_load_explicit(&c->pending, memory_order_relaxed); i++)
-        cpu_relax();
+    struct spin s = {0, 0};
+    while (!atomic_load_explicit(&c->pending, memory_order_relaxed) && spin_turn(&s))
+        continue;
 }
 
 static void spin_until_left(struct task *t)
 {
-    for (int i = 0; i < SPINS && atomic_load_explicit(&t->inside, memory_order_acquire); i++)
-        cpu_relax();
+    struct spin s = {0, 0};
+    while (atomic_load_explicit(&t->inside, memory_order_acquire) && spin_turn(&s))
+        continue;
 }
 
 /* Inside a task, which it leaves when there are no ranges or when it should do something else. */

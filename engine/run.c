@@ -34,7 +34,7 @@ real *run_buffer_out(const struct run *r, const struct node *leaf)
 
 void run_for(struct run *r, int64_t count, int64_t grain, pool_fn *f, void *arg)
 {
-    pool_for(r->args.pool, count, grain, f, arg);
+    pool_for(r->alone ? NULL : r->args.pool, count, grain, f, arg);
 }
 
 void run_fail(struct run *r, enum error_code code, const char *format, ...)
@@ -237,8 +237,10 @@ static int forward(struct run *r, bool check)
             return -1;
         r->work[i] = slot_memory(r, p->work_forward[i]);
         const double begin = lap_begin(r);
+        r->alone = !r->prepares && !plan_cost_shares(p, i, r->args.n);
         if (p->root[i] == i)
             n->op->forward(n, r);
+        r->alone = false;
         lap_end(r, n, RUN_FORWARD, begin);
         if (r->failed)
             return -1;

@@ -220,8 +220,12 @@ static void test_outputs_stay(void **state)
     for (int i = 0; i < graph_node_count(t.net->graph) && !norm; i++)
         if (strcmp(node_op(graph_node(t.net->graph, i)), "batch_norm2d") == 0)
             norm = graph_node(t.net->graph, i);
-    const struct plan_spec spec = {
-        .outputs = &norm, .n_outputs = 1, .loss = t.net->loss, .capacity = 1, .threads = 1};
+    const struct plan_spec spec = {.training = true,
+                                   .outputs = &norm,
+                                   .n_outputs = 1,
+                                   .loss = t.net->loss,
+                                   .capacity = 2,
+                                   .threads = 1};
     struct plan *p = plan_create(t.net->graph, &spec, &e);
     require(p, "outputs", &e);
     assert_int_equal(count_ops(p, "batch_norm2d"), 1);

@@ -273,17 +273,28 @@ static void test_choice(void **state)
     }
 }
 
-/* Where one image may come alone, it has to pay for the transform of the weights. */
+/* Where one image may come alone, it has to pay for the weights of points: by many tiles, or by few
+ * where there are not too many weights. */
 static void test_predictions(void **state)
 {
     (void)state;
     struct conv v = conv_of_sizes(&(struct sizes){1, 64, 16, 16, 64, {1, 1}, true}, true);
     v.predicts = true;
     assert_string_equal(conv_method(&v)->name, "winograd");
-    v = conv_of_sizes(&(struct sizes){1, 64, 12, 16, 64, {1, 1}, true}, true);
-    assert_string_equal(conv_method(&v)->name, "winograd");
-    v.predicts = true;
-    assert_string_equal(conv_method(&v)->name, "direct");
+    static const struct {
+        struct sizes sizes;
+        const char *alone;
+    } few[] = {
+        {{1, 256, 8, 8, 256, {1, 1}, true}, "winograd"},
+        {{1, 257, 8, 8, 256, {1, 1}, true}, "direct"},
+        {{1, 64, 4, 12, 64, {1, 1}, true}, "direct"},
+    };
+    for (size_t i = 0; i < sizeof few / sizeof few[0]; i++) {
+        v = conv_of_sizes(&few[i].sizes, true);
+        assert_string_equal(conv_method(&v)->name, "winograd");
+        v.predicts = true;
+        assert_string_equal(conv_method(&v)->name, few[i].alone);
+    }
 }
 
 /* Other kernels, strides, dilations, groups. */
