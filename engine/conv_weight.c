@@ -1,7 +1,6 @@
 /* conv_weight.c: gradients of a convolution's weights and bias. dweight[u][c][o] is the sum over
  * all output pixels q of window(q)[u][c] * dy[q][o]: for each band and run an outer product of
- * kernels.h, which reads windows and dy where they lie. Rows of dy that are not whole vectors are
- * copied first.
+ * kernels.h, which reads windows and dy where they lie.
  *
  * Bands are shared out to a number of parts that depends on the shape only. A part adds up its
  * bands in order, and parts are added in order, in double: the same bits at any number of threads.
@@ -14,7 +13,7 @@
 /* Many parts are work for many threads, but each is as large as the weights. And the more pixels a
  * band has, the less often the sums go through memory. */
 enum { PARTS_FEWEST = 2, PARTS_MOST = 16, PARTS_ELEMENTS = 1 << 22 };
-enum { BAND_PIXELS = 256, BAND_PIXELS_MOST = 1024, SUMS_ELEMENTS = 1 << 18 };
+enum { BAND_PIXELS = 256, BAND_PIXELS_MOST = 1024, SUMS_ELEMENTS = 1 << 18, RUNS_MOST = 32 };
 
 struct task {
     const struct conv_job *j;
@@ -43,14 +42,19 @@ static int64_t dy_width(const struct conv *v)
     return (v->og + lanes - 1) / lanes * lanes;
 }
 
-/* Rows of a group's dy, with zeros behind them where they are copied. */
-static const real *dy_rows(const struct conv *v, const real *dy, int64_t pixels, real *copy,
+/* Rows of the dy of group g in a band, which can be read as whole vectors: where they lie, unless
+ * they are the last of all and would be read beyond, then copied. */
+static const real *dy_rows(const struct task *t, struct band b, int64_t g, real *copy,
                            int64_t *step_r)
 {
-    const int64_t width = dy_width(v);
-    *step_r = width == v->og ? v->o : width;
-    if (width == v->og)
+    const struct conv *v = t->v;
+    const int64_t width = dy_width(v), pixels = band_pixels(v, b);
+    const int64_t first = band_first(v, b) * v->o + g * v->og, all = v->images * v->oh * v->ow;
+    const real *dy = t->j->dy + first;
+    *step_r = v->o;
+    if (first + (pixels - 1) * v->o + width <= all * v->o)
         return dy;
+    *step_r = width;
     for (int64_t q = 0; q < pixels; q++)
         for (int64_t o = 0; o < width; o++)
             copy[q * width + o] = o < v->og ? dy[q * v->o + o] : 0;
@@ -60,20 +64,24 @@ static const real *dy_rows(const struct conv *v, const real *dy, int64_t pixels,
 static void band_sum(const struct task *t, struct band b, bool first, real *part, real *scratch)
 {
     const struct conv *v = t->v;
-    const int64_t pixels = band_pixels(v, b);
     const struct runs runs = conv_runs(v);
     const struct windows s = band_windows(v, t->j->x, b, scratch);
     real *copy = scratch + bands_scratch(v, &t->bands);
+    int64_t offset[RUNS_MOST];
     for (int64_t g = 0; g < v->groups; g++) {
-        struct outer_product p = {.pixels = pixels,
-                                  .rows = runs.length,
+        struct outer_product p = {.pixels = band_pixels(v, b),
                                   .cols = v->og,
                                   .row = s.row,
+                                  .runs = offset,
+                                  .length = runs.length,
                                   .add = !first,
                                   .ldc = v->og};
-        p.b = dy_rows(v, t->j->dy + band_first(v, b) * v->o + g * v->og, pixels, copy, &p.step);
-        for (int64_t run = 0; run < runs.count; run++) {
-            p.offset = conv_run_offset(v, s.line, g, run);
+        p.b = dy_rows(t, b, g, copy, &p.step);
+        for (int64_t run = 0; run < runs.count; run += RUNS_MOST) {
+            const int64_t left = runs.count - run, n = left < RUNS_MOST ? left : RUNS_MOST;
+            for (int64_t i = 0; i < n; i++)
+                offset[i] = conv_run_offset(v, s.line, g, run + i);
+            p.rows = n * runs.length;
             p.c = part + (g * v->k + run * runs.length) * v->og;
             kernels()->outer_product(&p);
         }

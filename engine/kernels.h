@@ -10,6 +10,13 @@
 
 #include "backprop.h"
 
+/* An integer of the size of a real. */
+#ifdef BACKPROP_DOUBLE
+typedef int64_t lane_int;
+#else
+typedef int32_t lane_int;
+#endif
+
 /* y[i][j] = sum over p of a[i][p] * b[p][j], + y[i][j] where `add`, else + bias[j], for i < rows
  * and j < cols. Row i of a is `runs` pieces of `length` numbers, at row[i] + offset[0], ...: so a
  * row may be a window of an image. Its numbers belong to the rows from `first` of the whole b
@@ -27,13 +34,17 @@ struct rows_product {
     int64_t ldy;
 };
 
-/* c[i][j] = sum over q < pixels of row[q][offset + i] * b[q][j], + c[i][j] where `add`, for i <
- * rows and j < cols: sequential from zero, then added. b has `step` elements from one row to the
- * next, and its rows can be read up to a multiple of kernels.lanes. */
+/* c[i][j] = sum over q < pixels of a(q, i) * b[q][j], + c[i][j] where `add`, for i < rows and j <
+ * cols: sequential from zero, then added. a(q, i) is row[q][offset + i]; or with `runs`, of which
+ * each is `length` rows, row[q][offset + runs[i / length] + i % length]. b has `step` elements from
+ * one row to the next, and its rows can be read up to a multiple of kernels.lanes: what lies there
+ * does not matter. */
 struct outer_product {
     int64_t pixels, rows, cols;
     const real *const *row;
     int64_t offset;
+    const int64_t *runs; /* or NULL */
+    int64_t length;
     const real *b;
     int64_t step;
     bool add;
@@ -54,6 +65,20 @@ struct norm_rows {
     const real *dy, *kept;
     real *masked; /* what counts of dy: norm_dot writes it where there is `kept`; NULL: nowhere */
     real *dx;     /* may be dy */
+};
+
+/* The largest of each channel over windows that lie inside an image whole, for `pixels` windows
+ * side by side: window q, tap t is c numbers at x + q * step + offset[t], and stands at first + q *
+ * pixel_step + pixel[t] in the image. y [pixels][c] is the largest, place [pixels][c] where it
+ * stands. The first of equals wins, and a NaN over all. Of x numbers before `end` may be read. */
+struct largest_windows {
+    int64_t pixels, c, taps, step;
+    const int64_t *offset; /* [taps], rising */
+    const lane_int *pixel; /* [taps] */
+    lane_int first, pixel_step;
+    const real *x, *end;
+    real *y;
+    lane_int *place;
 };
 
 struct channels;
@@ -128,6 +153,8 @@ struct kernels {
     void (*norm_apply)(const struct norm_rows *p);
     void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
     void (*norm_gradient)(const struct norm_rows *p);
+
+    void (*largest_windows)(const struct largest_windows *p);
 
     /* Functions of one number; of those without a gradient y says it. kernels_functions.h says how
      * they are computed; their names are torch's. */

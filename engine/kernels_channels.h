@@ -114,9 +114,28 @@ INLINE void each_sum(const struct sum_tile *all, const struct channels *v, sum_t
         each_plane(all, v, f);
 }
 
+/* Of fewer channels than a vector has lanes: whole vectors are loaded while there is something
+ * behind, and the lanes behind the last channel do not count. */
+static void narrow_sum(const struct channels *v, const real *x, double *sum)
+{
+    const int64_t all = v->rows * v->c;
+    for (int64_t i = 0; i < v->rows; i += SUM_TILE) {
+        const int64_t end = v->rows - i < SUM_TILE ? v->rows : i + SUM_TILE;
+        vec part = {0};
+        for (int64_t at = i * v->c; at < end * v->c; at += v->c)
+            part += part_load(x + at, all - at >= LANES ? LANES : v->c);
+        real lane[LANES];
+        memcpy(lane, &part, sizeof lane);
+        add_to(sum, lane, (int)v->c);
+    }
+}
+
 static void channels_sum_rows(const struct channels *v, const real *x, double *sum)
 {
-    each_sum(&(struct sum_tile){.a = x, .sum = sum}, v, tile_sum);
+    if (v->inner == 1 && v->c < LANES)
+        narrow_sum(v, x, sum);
+    else
+        each_sum(&(struct sum_tile){.a = x, .sum = sum}, v, tile_sum);
 }
 
 static void channels_squares_rows(const struct channels *v, const real *x, const real *centre,

@@ -114,13 +114,13 @@ INLINE void product_tile(const struct rows_product *p, int rows, int vectors, in
 {
     const real *ahead = product_ahead(p, vectors, i, j);
     vec acc[TILE_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
-    const real *b = p->packed + j * p->k + p->first * vectors * LANES;
+    const real *b = p->packed + j * p->k + p->first * vectors * LANES, *a[TILE_ROWS_MOST];
+    for (int r = 0; r < rows; r++)
+        a[r] = p->row[i + r < p->rows ? i + r : p->rows - 1];
     product_begin(p, rows, vectors, i, j, acc);
     for (int64_t run = 0; run < p->runs; run++) {
-        const real *a[TILE_ROWS_MOST];
-        for (int r = 0; r < rows; r++)
-            a[r] = p->row[i + r < p->rows ? i + r : p->rows - 1] + p->offset[run];
-        for (int64_t q = 0; q < p->length; q++, b += vectors * LANES) {
+        const int64_t end = p->offset[run] + p->length;
+        for (int64_t q = p->offset[run]; q < end; q++, b += vectors * LANES) {
             __builtin_prefetch(ahead, 0, 2);
             ahead += vectors * LANES;
             for (int v = 0; v < vectors; v++)
@@ -174,22 +174,37 @@ static void rows_product(const struct rows_product *p)
 
 /* ---- outer_product --------------------------------------------------------------------------- */
 
-/* `rows` rows from i, and `vectors` vectors from column j. */
-INLINE void outer_tile(const struct outer_product *p, int rows, int vectors, int64_t i, int64_t j)
+enum { SHORT_ROWS_MOST = 27 };
+
+/* So many sums are kept in registers only when their loops are unrolled, which compilers think too
+ * much. */
+#ifdef __clang__
+#define UNROLL_ROWS _Pragma("unroll")
+#else
+#define UNROLL_ROWS _Pragma("GCC unroll 27")
+#endif
+
+/* `rows` rows from i, and `vectors` vectors from column j. The rows' numbers follow each other from
+ * at[0], or are at[0], at[1], ... where they lie `apart`. */
+INLINE void outer_tile(const struct outer_product *p, int rows, int vectors, int64_t i, int64_t j,
+                       bool apart, const int64_t *at)
 {
-    vec acc[TILE_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
+    vec acc[SHORT_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
+    UNROLL_ROWS
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             acc[r][v] = (vec){0};
     const real *b = p->b + j;
     for (int64_t q = 0; q < p->pixels; q++, b += p->step) {
-        const real *a = p->row[q] + p->offset + i;
+        const real *a = p->row[q] + (apart ? 0 : at[0]);
         for (int v = 0; v < vectors; v++)
             bv[v] = vec_load(b + v * LANES);
+        UNROLL_ROWS
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < vectors; v++)
-                acc[r][v] += a[r] * bv[v];
+                acc[r][v] += a[apart ? at[r] : r] * bv[v];
     }
+    UNROLL_ROWS
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) {
             const int64_t n = p->cols - j - v * LANES;
@@ -200,36 +215,71 @@ INLINE void outer_tile(const struct outer_product *p, int rows, int vectors, int
         }
 }
 
-/* Tiles of `rows` rows while they fit. */
+/* Rows [i, end), whose row r lies at offset + r: tiles of `rows` rows while they fit. */
 INLINE int64_t outer_tiles(const struct outer_product *p, int rows, int vectors, int64_t i,
-                           int64_t j)
+                           int64_t end, int64_t offset, int64_t j)
 {
-    for (; i + rows <= p->rows; i += rows)
-        outer_tile(p, rows, vectors, i, j);
+    for (; i + rows <= end; i += rows) {
+        const int64_t at = offset + i;
+        outer_tile(p, rows, vectors, i, j, false, &at);
+    }
     return i;
 }
 
-/* With 16 registers compilers do not keep a tile of 6 rows in them here. */
+/* Run by run. With 16 registers compilers do not keep a tile of 6 rows in them here. */
 INLINE void outer_panel(const struct outer_product *p, int vectors, int64_t j)
 {
-    const bool few_registers = ISA_BYTES < 64 && vectors == PANEL_VECTORS;
-    int64_t i = outer_tiles(p, few_registers ? 5 : tile_rows(vectors), vectors, 0, j);
-    i = outer_tiles(p, 5, vectors, i, j);
-    i = outer_tiles(p, 3, vectors, i, j);
-    i = outer_tiles(p, 2, vectors, i, j);
-    outer_tiles(p, 1, vectors, i, j);
+    const int most = ISA_BYTES < 64 && vectors == PANEL_VECTORS ? 5 : tile_rows(vectors);
+    const int64_t length = p->runs ? p->length : p->rows;
+    for (int64_t begin = 0; begin < p->rows; begin += length) {
+        const int64_t offset = p->offset + (p->runs ? p->runs[begin / length] : 0) - begin;
+        const int64_t end = begin + length;
+        int64_t i = outer_tiles(p, most, vectors, begin, end, offset, j);
+        i = outer_tiles(p, 5, vectors, i, end, offset, j);
+        i = outer_tiles(p, 3, vectors, i, end, offset, j);
+        i = outer_tiles(p, 2, vectors, i, end, offset, j);
+        outer_tiles(p, 1, vectors, i, end, offset, j);
+    }
+}
+
+/* Runs too short for tiles of their own: `rows` rows from i, of any runs. */
+INLINE int64_t outer_short_tiles(const struct outer_product *p, int rows, int64_t i, int64_t j)
+{
+    int64_t at[SHORT_ROWS_MOST];
+    for (; i + rows <= p->rows; i += rows) {
+        for (int r = 0; r < rows; r++)
+            at[r] = p->offset + p->runs[(i + r) / p->length] + (i + r) % p->length;
+        outer_tile(p, rows, 1, i, j, true, at);
+    }
+    return i;
+}
+
+/* The tiles of 5 x 5 and 3 x 3 taps, where there are registers for them. */
+static __attribute__((noinline)) void outer_short(const struct outer_product *p, int64_t j)
+{
+    int64_t i = 0;
+    if ((int)ISA_BYTES == 64 && NATIVE) {
+        i = outer_short_tiles(p, 27, i, j);
+        i = outer_short_tiles(p, 25, i, j);
+    }
+    i = outer_short_tiles(p, 9, i, j);
+    i = outer_short_tiles(p, 5, i, j);
+    i = outer_short_tiles(p, 2, i, j);
+    outer_short_tiles(p, 1, i, j);
 }
 
 static void outer_product(const struct outer_product *p)
 {
     for (int64_t j = 0; j < p->cols; j += PANEL_VECTORS * LANES) {
         const int64_t vectors = (p->cols - j + LANES - 1) / LANES;
-        if (vectors >= PANEL_VECTORS)
+        if (vectors >= PANEL_VECTORS && PANEL_VECTORS > 1)
             outer_panel(p, PANEL_VECTORS, j);
         else if (PANEL_VECTORS > 3 && vectors == 3)
             outer_panel(p, 3 < PANEL_VECTORS ? 3 : 1, j);
         else if (PANEL_VECTORS > 2 && vectors == 2)
             outer_panel(p, 2 < PANEL_VECTORS ? 2 : 1, j);
+        else if (p->runs && p->length < TILE_ROWS_MOST)
+            outer_short(p, j);
         else
             outer_panel(p, 1, j);
     }

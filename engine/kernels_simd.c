@@ -14,7 +14,8 @@
  *
  * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the
  * products of convolutions, the transforms of Winograd's, sums of channels and batch norm;
- * kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one. */
+ * kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one,
+ * kernels_pooling.h the largest of windows. */
 #include "channels.h"
 #include "kernels.h"
 
@@ -45,11 +46,6 @@ enum { QUAD_BYTES = 4 * sizeof(real) };
 enum { VECTOR_BYTES = (int)ISA_BYTES > (int)QUAD_BYTES ? (int)ISA_BYTES : (int)QUAD_BYTES };
 enum { LANES = VECTOR_BYTES / sizeof(real), BLOCK_OUTS = 4, MAX_ROWS = 4 };
 
-#ifdef BACKPROP_DOUBLE
-typedef int64_t lane_int;
-#else
-typedef int32_t lane_int;
-#endif
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef lane_int vec_int __attribute__((vector_size(VECTOR_BYTES)));
 typedef real quad __attribute__((vector_size(QUAD_BYTES)));
@@ -276,6 +272,7 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 #include "kernels_functions.h"
 
 #include "kernels_finish.h"
+#include "kernels_pooling.h"
 #include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
@@ -293,6 +290,7 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .norm_apply = norm_apply,
     .norm_dot = norm_dot,
     .norm_gradient = norm_gradient,
+    .largest_windows = largest_windows,
     .silu = {silu_value, silu_gradient},
     .gelu = {gelu_value, gelu_gradient},
     .gelu_tanh = {gelu_tanh_value, gelu_tanh_gradient},

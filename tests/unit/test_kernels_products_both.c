@@ -166,6 +166,12 @@ static void test_rows_product(void **state)
 
 /* ---- outer_product --------------------------------------------------------------------------- */
 
+/* Where row i of the result takes its numbers from. */
+static int64_t outer_at(const struct outer_product *p, int64_t i)
+{
+    return p->offset + (p->runs ? p->runs[i / p->length] + i % p->length : i);
+}
+
 static void check_outer(const struct kernels *k, const struct outer_product *p,
                         const struct buffers *f)
 {
@@ -173,7 +179,7 @@ static void check_outer(const struct kernels *k, const struct outer_product *p,
         for (int64_t j = 0; j < p->cols; j++) {
             double sum = 0, size = 0;
             for (int64_t q = 0; q < p->pixels; q++) {
-                double term = (double)p->row[q][p->offset + i] * (double)p->b[q * p->step + j];
+                double term = (double)p->row[q][outer_at(p, i)] * (double)p->b[q * p->step + j];
                 sum += term;
                 size += fabs(term);
             }
@@ -228,6 +234,47 @@ static void try_outer(int64_t pixels, int64_t rows, int64_t cols)
     test_free(f);
 }
 
+/* Runs, and rows of b that follow each other closely: whole vectors of them reach into the next.
+ * The bits are those of one call a run. */
+static void try_outer_runs(int64_t pixels, int64_t length, int64_t cols)
+{
+    struct buffers *f = buffers_create();
+    const struct kernels *k;
+    const struct sizes sizes = {pixels, 0, MAX_RUNS, length};
+    int64_t offset[MAX_RUNS];
+    for (int i = 0; (k = kernels_at(i)); i++) {
+        fill_rows(f, &sizes, offset);
+        struct outer_product p = {.pixels = pixels,
+                                  .rows = MAX_RUNS * length,
+                                  .cols = cols,
+                                  .row = f->row,
+                                  .runs = offset,
+                                  .length = length,
+                                  .b = f->b,
+                                  .step = cols,
+                                  .c = f->y,
+                                  .ldc = cols + PAD};
+        k->outer_product(&p);
+        check_outer(k, &p, f);
+        memcpy(f->again, f->y, sizeof f->y);
+        p.rows = length;
+        for (int run = 0; run < MAX_RUNS; run++, p.c += length * p.ldc) {
+            p.runs = offset + run;
+            k->outer_product(&p);
+        }
+        assert_memory_equal(f->again, f->y, sizeof f->y);
+    }
+    test_free(f);
+}
+
+static void test_outer_runs(void **state)
+{
+    (void)state;
+    for (int64_t length = 1; length <= MAX_LENGTH; length += length < 14 ? 1 : 13)
+        for (int64_t cols = 1; cols <= MAX_COLS; cols += cols < 34 ? 3 : 21)
+            try_outer_runs(1 + (length + cols) % MAX_ROWS, length, cols);
+}
+
 static void test_outer_product(void **state)
 {
     (void)state;
@@ -241,6 +288,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_product),
         cmocka_unit_test(test_outer_product),
+        cmocka_unit_test(test_outer_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
