@@ -52,7 +52,7 @@ const struct flag config_flags[] = {
      "sites whose pages may call it: https://app.example,http://localhost:*"},
     {"min-rate", FLAG_SIZE, AT(min_rate), "1K", 0, HUGE_SIZE, "BYTES",
      "a second, in which bodies must come and answers be taken after that time; 0: any"},
-    {"max-headers", FLAG_SIZE, AT(max_headers), "12K", 4096, 1 << 30, "BYTES",
+    {"max-headers", FLAG_SIZE, AT(max_headers), "16K", 4096, 1 << 30, "BYTES",
      "about the longest request line with its headers"},
     {"tls-cert", FLAG_TEXT, AT(tls_cert), NULL, 0, 0, "FILE",
      "speak HTTPS, with this certificate and those of its issuers, in PEM"},

@@ -44,9 +44,9 @@ void json_in_forget(void);
  *
  *   ERROR_BAD_JSON         what RFC 8259 forbids, and nesting deeper than JSON_IN_MAX_DEPTH
  *   ERROR_DUPLICATE_FIELD, ERROR_BAD_NAME, ERROR_BAD_VALUE
- *                          JSON that we do not take: a key twice, NUL in a key or string (they would
- *                          end there for us), integers beyond 64 bits
- *   ERROR_BAD_TYPE         a string or object among the numbers of a span
+ *                          JSON that we do not take: a key twice, NUL in a key or string (they
+ * would end there for us), integers beyond 64 bits ERROR_BAD_TYPE         a string or object among
+ * the numbers of a span
  *
  * and ERROR_OUT_OF_MEMORY. */
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
@@ -81,5 +81,10 @@ size_t span_type_size(enum span_type t);
  *   ERROR_BAD_SHAPE  nesting or count is not the shape's */
 int span_read(const struct json_span *s, enum span_type t, const struct shape *shape, void *out,
               int64_t count, struct error *e);
+
+struct pool;
+/* The same for many numbers in a flat list, by the threads of `pool`. False: not done, whether it
+ * does not pay or the text is wrong; span_read does it then, or says what is wrong. */
+bool span_read_pieces(const struct json_span *s, struct pool *pool, float *out, int64_t count);
 
 #endif

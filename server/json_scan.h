@@ -21,6 +21,11 @@ void json_position(const char *body, const char *at, long *line_r, long *column_
 int span_error(const struct json_span *s, const char *at, struct error *e, enum error_code code,
                const char *format, ...) __attribute__((format(printf, 5, 6)));
 
+/* `n` floats from `at` on, which is behind the bracket or a comma of a flat list, each with the
+ * comma behind it; `last`: the bracket that ends the list is behind the last. */
+int span_read_some(const struct json_span *s, const char *at, int64_t n, bool last, float *out,
+                   struct error *e);
+
 static inline int json_hex_value(char c) /* -1: no digit */
 {
     return c >= '0' && c <= '9'                 ? c - '0'

@@ -282,6 +282,17 @@ static int read_nested(struct reader *r, const struct shape *shape, int d, enum 
     return 0;
 }
 
+int span_read_some(const struct json_span *s, const char *at, int64_t n, bool last, float *out,
+                   struct error *e)
+{
+    struct reader r = {s, json_skip_space(at, s->end), e};
+    int64_t size = last ? n : INT64_MAX;
+    for (int64_t i = 0; i < n; i++)
+        if (element_float(&r, out, i) || list_next(&r, i, size, "number"))
+            return -1;
+    return 0;
+}
+
 /* Whether the first element is a list itself. */
 static bool nested(const struct json_span *s)
 {

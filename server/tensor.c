@@ -186,6 +186,13 @@ static int read_fields(struct source *s, const json_t *object)
     return 0;
 }
 
+/* The threads that read its numbers when they are many. */
+static struct pool *readers(const struct request *q)
+{
+    bool first = q->route && q->route->flags & ROUTE_PREDICTS;
+    return first ? pool_first(q->server->pool) : q->server->pool;
+}
+
 /* ---- one tensor ------------------------------------------------------------------------------ */
 
 static int read_one(struct source *s, const json_t *object)
@@ -217,7 +224,7 @@ static int read_one(struct source *s, const json_t *object)
 int tensor_read(struct request *q, const char *field, const char *name, const json_t *object,
                 const char *extra, struct tensor *t, struct error *e)
 {
-    *t = (struct tensor){.field = field, .name = name, .index = -1};
+    *t = (struct tensor){.field = field, .name = name, .index = -1, .pool = readers(q)};
     if ((t->span = json_in_span(&q->json, object))) /* {"data":[1,2]} with data as the name */
         return 0;
     struct source s = {q, t, extra, e};
@@ -241,7 +248,7 @@ static int read_list(struct request *q, const char *field, const json_t *list,
                      struct tensor *tensors, struct error *e)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
-        tensors[i] = (struct tensor){.field = field, .index = (int)i};
+        tensors[i] = (struct tensor){.field = field, .index = (int)i, .pool = readers(q)};
         if (read_one(&(struct source){q, &tensors[i], NULL, e}, json_array_get(list, i)))
             return -1;
     }
@@ -272,7 +279,7 @@ int tensors_read(struct request *q, const char *field, struct tensor **tensors_r
     if (!list)
         tensor_read_raw(q, tensors);
     else if (span)
-        tensors[0] = (struct tensor){.field = field, .index = -1, .span = span};
+        tensors[0] = (struct tensor){.field = field, .index = -1, .span = span, .pool = readers(q)};
     else if (strings)
         tensors[0] = (struct tensor){.field = field, .index = -1, .strings = list};
     else

@@ -22,6 +22,7 @@ struct tensor {
     const json_t *boxes;               /* or lists of boxes (boxes.h) */
     const json_t *object;              /* as sent, NULL for a bare array */
     const json_t *parameters;          /* of it; NULL: none */
+    struct pool *pool;                 /* that reads long ones; NULL: the caller alone */
 };
 
 /* Reads the tensors of a field ("inputs" or "targets" of the body's root): a list of tensor

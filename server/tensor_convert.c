@@ -105,6 +105,8 @@ static int read_span(const struct tensor *t, enum span_type type, void *out, int
                      struct error *e)
 {
     struct tensor_text text;
+    if (type == SPAN_FLOAT && span_read_pieces(t->span, t->pool, out, count))
+        return 0;
     if (span_read(t->span, type, &t->shape, out, count, e))
         return error_prefix(e, "%s", tensor_what(t, &text));
     return 0;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLIENTS = 8 };
+enum { CLIENTS = 8, WIDE = 784 };
 
 static const char words[] =
     "{\"inputs\":[{\"name\":\"word\",\"datatype\":\"INT64\",\"shape\":[-1,3]}],\"layers\":["
@@ -98,10 +98,23 @@ static void until_waiting(struct daemon *d, int n)
     }
 }
 
-/* Word indices or images, of 1 + i % `most` samples. */
+/* Samples of a net that is wider than the images of remote.h. */
+static char *wide_body(int width, int n, int seed)
+{
+    struct text t = {0};
+    text_add(&t, "{\"inputs\":[{\"name\":\"x\",\"shape\":[%d,%d],\"data\":[", n, width);
+    for (int i = 0; i < n * width; i++)
+        text_add(&t, "%s0.%d", i ? "," : "", (i * 7919 + seed) % 1009);
+    text_add(&t, "]}]}");
+    return t.data;
+}
+
+/* Word indices, images or more, of 1 + i % `most` samples. */
 static char *make_body(struct daemon *d, int pixels, int i, int most)
 {
     int n = 1 + i % most;
+    if (pixels == WIDE)
+        return wide_body(WIDE, n, i);
     if (pixels)
         return strdup(remote_inputs(d->client, 100 + (unsigned)i, n, pixels, NULL));
     struct text t = {0};
@@ -319,6 +332,44 @@ static void versions_and_live(struct daemon *d)
     free(of_old);
 }
 
+/* That predictions have waited for workers, in all. */
+static double queue_seconds(struct daemon *d)
+{
+    const char *text = client_get(d->client, "/metrics")->body;
+    while ((text = strstr(text, "\nbackpropd_queue_duration_seconds_sum{"))) {
+        const char *line = ++text, *end = strchr(line, '\n'), *space = strchr(line, ' ');
+        const char *route = strstr(line, "/v2/models/{model}/infer\"");
+        if (route && route < end)
+            return strtod(space, NULL);
+    }
+    fail_msg("no such line");
+    return 0;
+}
+
+/* A prediction of some ten microseconds does not go through a queue while nobody else asks; its
+ * bits are those that it has among others. */
+static void short_ones_alone(struct daemon *d)
+{
+    static const char net[] = "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,784]}],\"layers\":["
+                              "{\"op\":\"linear\",\"out_features\":512},{\"op\":\"relu\"},"
+                              "{\"op\":\"linear\",\"out_features\":256},{\"op\":\"relu\"},"
+                              "{\"op\":\"linear\",\"out_features\":10}]}";
+    remote_create(d->client, "m", net);
+    char *one = wide_body(WIDE, 1, 0), *many = wide_body(WIDE, 60, 0);
+    remote_post(d->client, "m", "infer", one); /* compiles */
+    double queued = queue_seconds(d);
+    assert_true(queued > 0);
+    for (int i = 0; i < 5; i++)
+        remote_post(d->client, "m", "infer", one);
+    assert_true(queue_seconds(d) == queued);
+    remote_post(d->client, "m", "infer", many);
+    assert_true(queue_seconds(d) > queued);
+    check_same(d, WIDE, 1);
+    check_same(d, WIDE, 3);
+    free(one);
+    free(many);
+}
+
 #define QUEUE_SIZE(n) "{\"dynamic_batching\":{\"default_queue_policy\":{\"max_queue_size\":" n "}}}"
 
 static void settings(struct daemon *d)
@@ -465,6 +516,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(the_same_bits),
+        DAEMON_TEST(short_ones_alone),
         DAEMON_TEST(each_of_its_own_step),
         DAEMON_TEST(one_fails_alone),
         DAEMON_TEST(nobody_waits_for_ever),

@@ -274,6 +274,34 @@ static void log_json(struct daemon *d)
     assert_int_equal(requests, 1);
 }
 
+/* Lines gather in memory: all are in the file after a normal end, and after a kill those that are
+ * older than some milliseconds. */
+static void log_whole(struct daemon *d)
+{
+    enum { LINES = 100 };
+    static const char *const ends[] = {"stop", "kill"};
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < LINES; k++) {
+            char header[40];
+            snprintf(header, sizeof header, "X-Request-Id: %s-%d", ends[i], k);
+            assert_int_equal(get_with_id(d, header)->status, 200);
+        }
+        if (i == 0)
+            daemon_stop(d);
+        else
+            sleep_ms(500), daemon_kill(d);
+        const char *text = read_log(d);
+        for (int k = 0; k < LINES; k++) {
+            char id[40];
+            snprintf(id, sizeof id, " id=%s-%d method=GET", ends[i], k);
+            const char *at = strstr(text, id);
+            if (!at || strstr(at + 1, id))
+                fail_msg("the line of %s-%d is not there once", ends[i], k);
+        }
+        daemon_start(d, d->flags);
+    }
+}
+
 /* ---- steps that take a second ---------------------------------------------------------------- */
 
 static const char large[] =
@@ -494,6 +522,7 @@ int main(void)
         DAEMON_TEST(dashboard),
         DAEMON_TEST(request_id),
         DAEMON_TEST(log_times),
+        DAEMON_TEST(log_whole),
         DAEMON_TEST(log_json, "--log-format", "json"),
         DAEMON_TEST(client_gone),
         DAEMON_TEST(gone_while_it_runs),

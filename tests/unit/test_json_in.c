@@ -1,5 +1,6 @@
 /* test_json_in.c: bodies with spans: what is found, what is read, and where errors are reported. */
 #include "../../server/json_in.h"
+#include "backprop.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -364,6 +365,46 @@ static void test_mutations(void **state)
         }
 }
 
+/* A long flat list by several threads: the bits of one, and nothing that one would refuse. */
+static void test_pieces(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 20000 };
+    static const char *const gaps[] = {",", " ,", ",  ", "\n,\t"};
+    static const char *const wrong[] = {"x", "", "[1]", "1e99", "1 2", "null"};
+    char *text = malloc(N * 24);
+    float *one = malloc(N * sizeof *one), *many = malloc(N * sizeof *many);
+    struct shape shape = SHAPE(N);
+    struct pool *pool = pool_create(3, &f->e);
+    assert_non_null(pool);
+    for (int i = 0; i < 4 + 6 * 9; i++) {
+        int bad = i < 4 ? -1 : (i - 4) % 9 * (N - 1) / 8;
+        char *p = text + sprintf(text, "{\"data\":[ ");
+        for (int k = 0; k < N; k++) {
+            p += sprintf(p, "%s", k ? gaps[i < 3 ? i : k % 4] : "");
+            p += k == bad ? sprintf(p, "%s", wrong[(i - 4) / 9])
+                          : sprintf(p, "%.9g", (k * 7919 % 10007 - 5000) / 1234.5);
+        }
+        sprintf(p, " ]}");
+        if (read_text(f, text)) /* the scan has refused it already */
+            continue;
+        const struct json_span *s = json_in_span(&f->in, json_object_get(f->in.root, "data"));
+        assert_non_null(s);
+        memset(many, 0, N * sizeof *many);
+        bool read = span_read_pieces(s, pool, many, N);
+        assert_int_equal(read, bad < 0);
+        assert_int_equal(!span_read(s, SPAN_FLOAT, &shape, one, N, &f->e), read);
+        if (read)
+            assert_memory_equal(one, many, N * sizeof *many);
+        assert_false(span_read_pieces(s, pool, many, N - 1));
+        assert_false(span_read_pieces(s, NULL, many, N));
+    }
+    pool_destroy(&pool);
+    free(text);
+    free(one);
+    free(many);
+}
+
 static void test_time(void **state)
 {
     struct fixture *f = *state;
@@ -394,7 +435,7 @@ int main(void)
         TEST(test_envelope),      TEST(test_forged_marks),  TEST(test_broken_bodies),
         TEST(test_depth),         TEST(test_shapes),        TEST(test_values),
         TEST(test_broken_values), TEST(test_nested_errors), TEST(test_mutations),
-        TEST(test_check),         TEST(test_time),
+        TEST(test_check),         TEST(test_pieces),        TEST(test_time),
     };
     return cmocka_run_group_tests_name("json_in", tests, NULL, NULL);
 }

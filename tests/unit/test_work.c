@@ -465,6 +465,32 @@ static void test_together(void **state)
     free(r);
 }
 
+/* One that waits for its time has it while what came with it takes long: two threads are woken,
+ * the second by the first, though there is nothing to take yet. */
+static void test_time_passes_meanwhile(void **state)
+{
+    (void)state;
+    struct error e;
+    struct gate gate = GATE_INIT;
+    struct work *w = work_create(2, 10, &e);
+    struct record *r = calloc(1, sizeof *r);
+    struct work_queue *waits = work_queue_create(w, WORK_PREDICTIONS, 10, &e);
+    struct job lasts = {{.run = job_run}, r, &gate, NULL, 0};
+    struct job later = {{.run = chain_run}, r, NULL, NULL, 1};
+    work_queue_together(waits, 3, 20000000);
+    usleep(20000); /* all sleep */
+    assert_int_equal(work_submit(w, NULL, &lasts.job, &e), 0);
+    assert_int_equal(work_submit(w, waits, &later.job, &e), 0);
+    for (int i = 0; i < 5000 && !r->done; i++)
+        usleep(1000);
+    assert_int_equal(r->done, 1);
+    gate_open(&gate);
+    wait_done(r, 2);
+    work_queue_destroy(&waits);
+    work_destroy(&w);
+    free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_equal_time),
         cmocka_unit_test(test_quick_ones_pass),
         cmocka_unit_test(test_together),
+        cmocka_unit_test(test_time_passes_meanwhile),
     };
     return cmocka_run_group_tests_name("work", tests, NULL, NULL);
 }
