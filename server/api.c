@@ -270,7 +270,7 @@ int api_read_batch_raw(struct request *q, const struct network *net, bool target
 
 void api_put_json(struct json_out *w, const char *key, const json_t *value)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    char *text = json_in_dump(value, JSON_COMPACT | JSON_ENCODE_ANY);
     out_key(w, key);
     if (text)
         out_raw(w, text, strlen(text));

@@ -73,6 +73,7 @@ int api_evaluation_start(struct request *q)
         !(v = evaluation_start(request_model(q), &s, &o, &e)))
         return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
+    reply_changed(q);
     write_begin(&w, q, v);
     out_close(&w);
     evaluation_release(&v);
@@ -181,6 +182,7 @@ int api_evaluation_add(struct request *q)
         return reply_error(q, &e);
     }
     struct json_out w = JSON_OUT_INIT;
+    reply_changed(q);
     write_begin(&w, q, v);
     out_close(&w);
     evaluation_release(&v);
@@ -198,6 +200,7 @@ int api_evaluation_delete(struct request *q)
     out_close(&w);
     evaluation_remove(request_model(q), v);
     evaluation_release(&v);
+    reply_changed(q);
     return reply_json(q, 200, &w);
 }
 
@@ -324,6 +327,7 @@ static int finish(struct request *q, struct evaluation *v)
         evaluation_compute(v, "ultralytics", detector.spec.classes, q, &r.ultralytics, &e))
         return reply_error(q, &e);
     record(request_model(q), v, &r, detector.spec.classes);
+    reply_changed(q);
     struct json_out w = JSON_OUT_INIT;
     write_begin(&w, q, v);
     write_results(&w, v, &r, detector.spec.classes);

@@ -67,6 +67,7 @@ int api_key_create(struct request *q)
         key_clear(&k);
         return reply_error(q, &e);
     }
+    reply_changed(q);
     out_open_object(&w);
     out_put_string(&w, "key", text);
     write_key(&w, &k);
@@ -84,6 +85,7 @@ int api_key_delete(struct request *q)
     const char *name = request_param(q, "key");
     if (check_unlimited(q, &e) || keyring_revoke(q->server->keys, name, &e))
         return reply_error(q, &e);
+    reply_changed(q);
     http_streams_wake(q->server->http); /* its streams end */
     out_open_object(&w);
     out_put_string(&w, "revoked", name);

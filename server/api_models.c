@@ -353,6 +353,8 @@ int api_model_delete(struct request *q)
 {
     struct error e;
     struct json_out w = JSON_OUT_INIT;
+    if (query_known(q, ""))
+        return q->status;
     int failed = delete_once(q, &e);
     api_once_deed_end(q);
     if (failed)

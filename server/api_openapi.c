@@ -113,7 +113,7 @@ int api_openapi(struct request *q)
     char *text = NULL;
     if (root && all) {
         json_object_set(root, "paths", all);
-        text = json_dumps(root, JSON_COMPACT);
+        text = json_in_dump(root, JSON_COMPACT);
     }
     json_decref(root);
     json_decref(all);

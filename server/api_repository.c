@@ -70,6 +70,7 @@ int api_repository_load(struct request *q)
     if (check_parameters(q, none, &e) ||
         models_load_again(request_models(q), request_param(q, "model"), &e))
         return reply_error(q, &e);
+    reply_changed(q);
     return reply_state(q, "READY");
 }
 
@@ -81,5 +82,6 @@ int api_repository_unload(struct request *q)
     struct error e;
     if (check_parameters(q, known, &e) || models_unload(request_models(q), request_model(q), &e))
         return reply_error(q, &e);
+    reply_changed(q);
     return reply_state(q, "UNAVAILABLE");
 }

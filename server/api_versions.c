@@ -18,22 +18,37 @@ static void write_version(struct json_out *w, const struct store_version *v)
     out_put_string(w, "fingerprint", v->fingerprint);
 }
 
-int api_version_create(struct request *q)
+enum { MAX_NOTE = 1000 };
+
+/* A client's words; every list of versions has those of all. */
+static int read_note(const struct request *q, const char **note_r, struct error *e)
 {
     static const struct field fields[] = {{"note", IS_STRING, "a string", false}, {0}};
+    if (q->json.root && api_check_body(q, fields, e))
+        return -1;
+    const char *note = describe_get_string(q->json.root, "note");
+    *note_r = note ? note : "";
+    if (strlen(*note_r) <= MAX_NOTE)
+        return 0;
+    return error_set(e, ERROR_BAD_VALUE, "'note' has %zu bytes, the limit is %d", strlen(*note_r),
+                     MAX_NOTE);
+}
+
+int api_version_create(struct request *q)
+{
     struct model *m = request_model(q);
     struct store_version v;
     struct store_answer answer, *keep;
     struct step_result first;
     struct error e;
-    if (q->json.root && api_check_body(q, fields, &e))
+    const char *note;
+    if (read_note(q, &note, &e))
         return reply_error(q, &e);
-    const char *note = json_string_value(json_object_get(q->json.root, "note"));
     int known = api_once_change(q, &answer, &keep, &first, &e);
     if (known > 0) /* what it answered is the version's row, which may have been deleted since */
         known =
             store_version_info(m->models->store, m->id, first.samples, q->arena, &v, &e) ? -1 : 1;
-    else if (!known && model_version_save(m, request_who(q), note ? note : "", keep, &v, &e))
+    else if (!known && model_version_save(m, request_who(q), note, keep, &v, &e))
         known = -1;
     if (known < 0)
         return reply_error(q, &e);

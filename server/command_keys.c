@@ -22,11 +22,15 @@ static int usage(struct error *e)
 static json_t *read_globs(const char *text)
 {
     json_t *list = json_array();
+    int bad = 0;
     for (size_t n; *(text += strspn(text, ", ")); text += n) {
         n = strcspn(text, ", ");
-        json_array_append_new(list, json_stringn(text, n));
+        bad |= json_array_append_new(list, json_stringn(text, n));
     }
-    return list;
+    if (!bad)
+        return list;
+    json_decref(list);
+    return NULL;
 }
 
 static json_t *read_text(const char *text)

@@ -300,6 +300,7 @@ static void check_refused(struct request *q)
 static void finish(struct request *q)
 {
     check_refused(q);
+    reply_finish(q);
     encoding_forget(q);
     encoding_pack(q);
 }

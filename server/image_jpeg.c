@@ -35,7 +35,8 @@ static void fail_message(j_common_ptr c)
     struct jpeg *j = c->client_data;
     char text[JMSG_LENGTH_MAX];
     c->err->format_message(c, text);
-    error_set(j->e, ERROR_BAD_IMAGE, "the JPEG file cannot be decoded: %s", text);
+    error_set(j->e, c->err->msg_code == JERR_OUT_OF_MEMORY ? ERROR_OUT_OF_MEMORY : ERROR_BAD_IMAGE,
+              "the JPEG file cannot be decoded: %s", text);
     longjmp(j->failed, 1);
 }
 

@@ -18,13 +18,28 @@ struct png {
     size_t out_size, out_cap;
     struct image *im;
     const struct image_limits *limits;
+    bool starved; /* an allocation has failed: what the library then says of the file is not true */
     struct error *e;
 };
+
+static png_voidp on_malloc(png_structp png, png_alloc_size_t n)
+{
+    struct png *p = png_get_mem_ptr(png);
+    void *memory = malloc(n);
+    p->starved |= !memory;
+    return memory;
+}
+
+static void on_free(png_structp png, png_voidp memory)
+{
+    (void)png;
+    free(memory);
+}
 
 static void on_error(png_structp png, png_const_charp message)
 {
     struct png *p = png_get_error_ptr(png);
-    error_set(p->e, p->bytes ? ERROR_BAD_IMAGE : ERROR_OUT_OF_MEMORY,
+    error_set(p->e, p->bytes && !p->starved ? ERROR_BAD_IMAGE : ERROR_OUT_OF_MEMORY,
               "the PNG file cannot be %s: %s", p->bytes ? "decoded" : "written", message);
     longjmp(p->failed, 1);
 }
@@ -121,7 +136,8 @@ int image_png_decode(const void *bytes, size_t size, const struct image_limits *
         png_destroy_read_struct(&p.png, &p.info, NULL);
         return -1;
     }
-    p.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &p, on_error, on_warning);
+    p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p, on_error, on_warning, &p, on_malloc,
+                                     on_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
     if (!p.info) {
         png_destroy_read_struct(&p.png, NULL, NULL);

@@ -164,6 +164,15 @@ void json_in_forget(void)
     memory_refused = false;
 }
 
+char *json_in_dump(const json_t *value, size_t flags)
+{
+    char *text = json_dumps(value, flags);
+    if (!memory_refused)
+        return text;
+    free(text);
+    return NULL;
+}
+
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
                  struct error *e)
 {

@@ -38,6 +38,9 @@ void json_in_start(void);
  * not to be trusted. */
 bool json_in_starved(void);
 void json_in_forget(void);
+/* As json_dumps, which leaves out of its text what it had no memory for. To be freed; NULL: out of
+ * memory, now or since json_in_forget. */
+char *json_in_dump(const json_t *value, size_t flags);
 
 /* Reads any JSON value. `text` must stay in place while spans are used; the list of spans is in
  * `a`. `spans` false: everything goes to jansson. With line and column:

@@ -132,15 +132,19 @@ json_t *key_description(const struct key *k)
                           "created_ms", (json_int_t)k->created_ms);
     json_t *globs = k->models ? json_array() : json_null();
     const char *at = k->models ? k->models : "";
+    int bad = 0; /* a key that has lost a limit on its way would be one without */
     for (size_t n; (n = strcspn(at, " ")) > 0; at += n + 1)
-        json_array_append_new(globs, json_stringn(at, n));
-    json_object_set_new(o, "models", globs);
+        bad |= json_array_append_new(globs, json_stringn(at, n));
+    bad |= json_object_set_new(o, "models", globs);
     for (int i = 0; i < QUOTAS; i++) {
         int64_t n;
         memcpy(&n, (const char *)k + quotas[i].offset, sizeof n);
-        json_object_set_new(o, quotas[i].name, n ? json_integer(n) : json_null());
+        bad |= json_object_set_new(o, quotas[i].name, n ? json_integer(n) : json_null());
     }
-    return o;
+    if (!bad)
+        return o;
+    json_decref(o);
+    return NULL;
 }
 
 void key_clear(struct key *k)

@@ -59,6 +59,8 @@ static int row_read(struct key *k, json_t *row, struct error *e)
 {
     static const char *const stored[] = {"id", "salt", "sha256", "created_ms"};
     json_t *given = json_copy(row);
+    if (!given)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a key");
     for (size_t i = 0; i < sizeof stored / sizeof *stored; i++)
         json_object_del(given, stored[i]);
     int status = key_describe(k, given, e);
@@ -104,10 +106,30 @@ static int check_mode(int fd, const char *path, struct error *e)
                      path);
 }
 
+/* All of the file; NULL: not read. */
+static char *bytes_read(int fd, const char *path, size_t *size_r, struct error *e)
+{
+    struct stat st;
+    char *bytes = fstat(fd, &st) ? NULL : malloc((size_t)st.st_size + 1);
+    ssize_t n = bytes ? 1 : -1;
+    for (*size_r = 0; n > 0 && *size_r<(size_t)st.st_size; *size_r += n> 0 ? (size_t)n : 0)
+        n = read(fd, bytes + *size_r, (size_t)st.st_size - *size_r);
+    if (n >= 0)
+        return bytes;
+    key_file_failed(e, "read", path);
+    free(bytes);
+    return NULL;
+}
+
 static int text_read(struct key_list *l, int fd, const char *path, struct error *e)
 {
     json_error_t where;
-    json_t *root = json_loadfd(fd, JSON_REJECT_DUPLICATES, &where);
+    size_t size;
+    char *bytes = bytes_read(fd, path, &size, e);
+    if (!bytes)
+        return -1;
+    json_t *root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &where);
+    free(bytes);
     if (!root)
         return error_set(e, ERROR_STORAGE, "%s:%d: %s", path, where.line, where.text);
     int status = rows_read(l, json_object_get(root, "keys"), e);
@@ -115,7 +137,7 @@ static int text_read(struct key_list *l, int fd, const char *path, struct error 
     if (!status)
         return 0;
     key_list_free(l);
-    e->code = ERROR_STORAGE;
+    e->code = e->code == ERROR_OUT_OF_MEMORY ? e->code : ERROR_STORAGE;
     return error_prefix(e, "%s", path);
 }
 

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "key_private.h"
 
+#include "json_in.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -31,13 +33,13 @@ static json_t *row_write(const struct key *k)
     char salt[2 * KEY_SALT_BYTES + 1], sha256[DIGEST_HEX];
     hex_write(k->salt, sizeof k->salt, salt);
     hex_write(k->sha256, sizeof k->sha256, sha256);
-    json_object_set_new(row, "id", json_string(k->id));
-    json_object_set_new(row, "salt", json_string(salt));
-    if (json_object_set_new(row, "sha256", json_string(sha256))) {
-        json_decref(row);
-        return NULL;
-    }
-    return row;
+    int bad = json_object_set_new(row, "id", json_string(k->id)) |
+              json_object_set_new(row, "salt", json_string(salt)) |
+              json_object_set_new(row, "sha256", json_string(sha256));
+    if (!bad)
+        return row;
+    json_decref(row);
+    return NULL;
 }
 
 static char *list_text(const struct key_list *l, const struct key *more)
@@ -48,7 +50,7 @@ static char *list_text(const struct key_list *l, const struct key *more)
         bad |= json_array_append_new(rows, row_write(&l->keys[i]));
     if (more)
         bad |= json_array_append_new(rows, row_write(more));
-    char *text = bad ? NULL : json_dumps(root, JSON_INDENT(1));
+    char *text = bad ? NULL : json_in_dump(root, JSON_INDENT(1));
     json_decref(root);
     return text;
 }

@@ -99,12 +99,10 @@ static int save_state(struct model *m, const struct model_state *s, save_fn *sav
     const char *note = v->note, *who = v->who;
     struct store_answer *answer = v->answer;
     json_t *d = description_effective(m->given, s->settings);
-    char *description = d ? json_dumps(d, JSON_COMPACT) : NULL;
+    char *description = d ? json_in_dump(d, JSON_COMPACT) : NULL;
     json_decref(d);
-    if (!description || json_in_starved()) { /* settings may be missing in it */
-        free(description);
+    if (!description) /* or settings may be missing in it */
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the model's description");
-    }
     parts_of_state(&parts, s);
     *v = (struct store_version){.step = s->c.at.step,
                                 .revision = s->c.at.revision,

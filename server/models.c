@@ -6,6 +6,7 @@
 
 #include "answers.h"
 #include "describe.h"
+#include "json_in.h"
 #include "model_private.h"
 
 #include <stdio.h>
@@ -197,7 +198,7 @@ struct model **models_hold_all(struct models *ms, struct arena *a, int *n_r)
 
 static int store_new(struct models *ms, struct model *m, struct error *e)
 {
-    char *text = json_dumps(m->given, JSON_COMPACT);
+    char *text = json_in_dump(m->given, JSON_COMPACT);
     struct store_model row = {.name = m->name, .description = text, .who = m->who};
     struct error why = {0};
     int status = text ? store_model_insert(ms->store, &row, &why)

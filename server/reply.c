@@ -133,7 +133,16 @@ int reply_errorf(struct request *q, enum error_code code, const char *format, ..
 void reply_header(struct request *q, const char *name, const char *value)
 {
     struct response *r = &q->response;
-    char *copy = r->n_headers < RESPONSE_MAX_HEADERS ? arena_strdup(q->arena, value) : NULL;
+    if (r->n_headers == RESPONSE_MAX_HEADERS)
+        return;
+    char *copy = arena_strdup(q->arena, value);
+    r->starved |= !copy;
     if (copy)
         r->headers[r->n_headers++] = (struct name_value){name, copy};
+}
+
+void reply_finish(struct request *q)
+{
+    if (q->status < 300 && (q->response.starved || json_in_starved()))
+        reply_out_of_memory(q);
 }

@@ -71,6 +71,7 @@ struct response {
     const char *content_type; /* NULL: application/json */
     struct name_value headers[RESPONSE_MAX_HEADERS];
     int n_headers;
+    bool starved; /* there was no memory for a header */
     const void *body;
     size_t size;
     enum body_kind kind;
@@ -187,6 +188,9 @@ int reply_stream(struct request *q, int status, const char *content_type, struct
 /* By a handler as soon as what was asked for is done and cannot be undone: if its answer cannot be
  * written, the error says so (answer_lost) and does not pass for one that has changed nothing. */
 void reply_changed(struct request *q);
+/* When the handler is through: an answer that may lack something for want of memory, a header or a
+ * part of its JSON, becomes an error. */
+void reply_finish(struct request *q);
 /* Before or after the reply. `value` is copied. Too many: dropped. */
 void reply_header(struct request *q, const char *name, const char *value);
 

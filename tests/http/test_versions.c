@@ -39,6 +39,11 @@ static void create_list_get(struct daemon *d)
     assert_int_equal(json_array_size(answer_find(a, "versions")), 2);
     assert_true(answer_number(a, "versions.1.step") == 2);
     assert_string_equal(answer_string(a, "versions.1.note"), "");
+    char body[1100] = "{\"note\":\"";
+    memset(body + 9, 'x', 1001);
+    strcpy(body + 1010, "\"}");
+    answer_refused(remote_call(c, "POST", "m", "/versions", body), 422, "bad_value",
+                   "'note' has 1001 bytes, the limit is 1000");
     assert_string_not_equal(answer_string(a, "versions.0.sha256"),
                             answer_string(a, "versions.1.sha256"));
     a = remote_get(c, "m", "/versions/1");
