@@ -5,7 +5,8 @@
  * INT64, torch's key_padding_mask inverted: 0 where a key is padding; and last, with the attribute
  * attn_mask, torch's attn_mask: of floating point, which is added to the scores, or INT64, 0 where
  * a key does not count. */
-#include "attention.h"
+#include "multihead.h"
+
 #include "channels.h"
 #include "graph.h"
 #include "ops_linear.h"
@@ -14,16 +15,9 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { MHA_IN_WEIGHT, MHA_IN_BIAS, MHA_OUT_WEIGHT, MHA_OUT_BIAS, MHA_PART_WEIGHT };
 /* Projections: of query, key, value, and the way out. */
 enum { PROJECTION_OUT = 3 };
-enum { MHA_EMBED_MAX = 1 << 20 };
 
-struct mha {
-    int64_t num_heads, kdim, vdim; /* kdim, vdim 0: as query */
-    bool bias, is_causal, attn_mask, batch_first;
-    double dropout;
-};
 static const struct attr_def mha_attrs[] = {
     {"num_heads", ATTR_INT, offsetof(struct mha, num_heads), NULL, 1, MHA_EMBED_MAX, NULL,
      "heads; they divide the features"},
@@ -54,154 +48,6 @@ static const struct param_def mha_params[] = {
     {0},
 };
 
-/* ---- inputs ---------------------------------------------------------------------------------- */
-
-static const struct mha *attrs_of(const struct node *n)
-{
-    return n->attrs;
-}
-
-/* Query, key and value: the real inputs, but for an attn_mask. */
-static int real_inputs(const struct node *n)
-{
-    const int most = n->n_data - attrs_of(n)->attn_mask;
-    int count = 0;
-    while (count < most && n->in[count]->dtype == DTYPE_REAL)
-        count++;
-    return count;
-}
-
-static bool has_padding_mask(const struct node *n)
-{
-    return n->n_data - attrs_of(n)->attn_mask > real_inputs(n);
-}
-
-/* Which input is projected to query (0), key (1) or value (2). */
-static int input_of(const struct node *n, int part)
-{
-    const int count = real_inputs(n);
-    return part < count ? part : count - 1;
-}
-
-/* Features of the input of a part. */
-static int64_t features_of(const struct node *n, int part)
-{
-    return n->in[input_of(n, part)]->shape.dim[2];
-}
-
-static int check_counts(const struct node *n, struct error *e)
-{
-    const int count = real_inputs(n), masks = n->n_data - count, most = 1 + attrs_of(n)->attn_mask;
-    if (!attrs_of(n)->batch_first)
-        return error_set(e, ERROR_BAD_ATTRIBUTE,
-                         "%s: attribute 'batch_first' must be true: the batch is the first "
-                         "dimension here",
-                         n->what);
-    if (count >= 1 && count <= 3 && masks >= most - 1 && masks <= most)
-        return 0;
-    if (attrs_of(n)->attn_mask)
-        return error_set(e, ERROR_BAD_DTYPE,
-                         "%s: expects one to three inputs (query, key, value), then one INT64 mask "
-                         "at most, then the attn_mask, found %d and %d others",
-                         n->what, count, masks);
-    return error_set(e, ERROR_BAD_DTYPE,
-                     "%s: expects one to three inputs (query, key, value), then one INT64 mask "
-                     "at most, found %d and %d others",
-                     n->what, count, masks);
-}
-
-/* Input `part`, which is projected with that many features. */
-static int check_input(const struct node *n, int part, int64_t features, struct error *e)
-{
-    static const char *const names[] = {"query", "key", "value"}, *const dims[] = {"", "k", "v"};
-    const struct shape *q = &n->in[0]->shape, *k = &n->in[input_of(n, 1)]->shape;
-    const struct shape *s = &n->in[input_of(n, part)]->shape;
-    struct shape_text a, b;
-    if (node_check_rank(n, input_of(n, part), 3, 3, e))
-        return -1;
-    if (s->dim[0] != q->dim[0] || (part == 2 && s->dim[1] != k->dim[1]) ||
-        s->dim[1] > MHA_EMBED_MAX || s->dim[2] > MHA_EMBED_MAX)
-        return error_set(e, ERROR_BAD_SHAPE,
-                         "%s: expects query [N, L, E], key and value [N, S, E] of at most %d "
-                         "places, found %s and %s",
-                         n->what, MHA_EMBED_MAX, shape_print(q, &a), shape_print(s, &b));
-    if (s->dim[2] == features)
-        return 0;
-    return error_set(e, ERROR_BAD_SHAPE,
-                     "%s: expects a %s of %lld features, found %s; attribute '%sdim' says how many "
-                     "there are when not as many as the query has",
-                     n->what, names[part], (long long)features, shape_print(s, &a), dims[part]);
-}
-
-static int check_masks(const struct node *n, struct error *e)
-{
-    const int count = real_inputs(n), last = n->n_data - 1;
-    const int64_t places = n->in[input_of(n, 1)]->shape.dim[1];
-    const struct shape *q = &n->in[0]->shape, keys = SHAPE(q->dim[0], places);
-    struct shape_text a, b;
-    if (has_padding_mask(n) &&
-        (n->in[count]->dtype != DTYPE_INT64 || !shape_equal(&n->in[count]->shape, &keys)))
-        return error_set(e, ERROR_BAD_SHAPE, "%s: the mask must have the shape %s, not %s", n->what,
-                         shape_print(&keys, &a), shape_print(&n->in[count]->shape, &b));
-    if (!attrs_of(n)->attn_mask)
-        return 0;
-    const struct shape scores = n->in[last]->shape.rank == 4
-                                    ? SHAPE(q->dim[0], attrs_of(n)->num_heads, q->dim[1], places)
-                                    : SHAPE(q->dim[0], q->dim[1], places);
-    return attention_mask_check(n, last, &scores, e);
-}
-
-static int check_inputs(const struct node *n, struct error *e)
-{
-    const struct mha *a = n->attrs;
-    if (check_counts(n, e) || node_check_rank(n, 0, 3, 3, e))
-        return -1;
-    const int64_t embed = n->in[0]->shape.dim[2];
-    if (check_input(n, 0, embed, e) || check_input(n, 1, a->kdim ? a->kdim : embed, e) ||
-        check_input(n, 2, a->vdim ? a->vdim : embed, e))
-        return -1;
-    return check_masks(n, e);
-}
-
-/* torch's: one weight when keys and values are as wide as queries. */
-static bool has_one_weight(const struct node *n)
-{
-    return features_of(n, 1) == features_of(n, 0) && features_of(n, 2) == features_of(n, 0);
-}
-
-static int in_weights(struct node *n, int64_t embed, struct error *e)
-{
-    if (has_one_weight(n))
-        return node_param(n, MHA_IN_WEIGHT, &SHAPE(3 * embed, embed), embed, 3 * embed, e);
-    for (int part = 0; part < 3; part++)
-        if (node_param(n, MHA_PART_WEIGHT + part, &SHAPE(embed, features_of(n, part)),
-                       features_of(n, part), embed, e))
-            return -1;
-    return 0;
-}
-
-static int mha_shape(struct node *n, struct error *e)
-{
-    const struct mha *a = n->attrs;
-    if (check_inputs(n, e))
-        return -1;
-    const int64_t embed = n->in[0]->shape.dim[2];
-    if (embed % a->num_heads)
-        return error_set(e, ERROR_BAD_SHAPE,
-                         "%s: num_heads %lld must divide the %lld features (at most %d) without "
-                         "remainder",
-                         n->what, (long long)a->num_heads, (long long)embed, MHA_EMBED_MAX);
-    if (!a->bias && (node_param_in(n, MHA_IN_BIAS) || node_param_in(n, MHA_OUT_BIAS)))
-        return error_set(e, ERROR_BAD_GRAPH, "%s: a bias was brought, but 'bias' is false",
-                         n->what);
-    if (in_weights(n, embed, e) ||
-        (a->bias && node_param(n, MHA_IN_BIAS, &SHAPE(3 * embed), embed, 3 * embed, e)) ||
-        node_param(n, MHA_OUT_WEIGHT, &SHAPE(embed, embed), embed, embed, e) ||
-        (a->bias && node_param(n, MHA_OUT_BIAS, &SHAPE(embed), embed, embed, e)))
-        return -1;
-    return node_set_shape(n, &n->in[0]->shape, e);
-}
-
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static struct extent extent_add(struct extent a, struct extent b)
@@ -212,15 +58,15 @@ static struct extent extent_add(struct extent a, struct extent b)
 /* Of the keys, or values, when they are projected. */
 static struct extent keys_size(const struct node *n)
 {
-    const int64_t embed = n->in[0]->shape.dim[2], width = features_of(n, 1);
-    const struct extent k = n->in[input_of(n, 1)]->size;
+    const int64_t embed = n->in[0]->shape.dim[2], width = multihead_features(n, 1);
+    const struct extent k = n->in[multihead_input(n, 1)]->size;
     return (struct extent){k.sample / width * embed, k.fixed / width * embed};
 }
 
 /* Of the projections in, and, as the last, of the way out. */
 static int64_t projection_width(const struct node *n, int part)
 {
-    return part < PROJECTION_OUT ? features_of(n, part) : n->shape.dim[2];
+    return part < PROJECTION_OUT ? multihead_features(n, part) : n->shape.dim[2];
 }
 
 /* Packed weights of plans without backward: where those of a projection begin. */
@@ -244,11 +90,11 @@ static void mha_memory(struct node *n)
     n->saved = extent_add(four, heads);
     n->work_backward = extent_add(four, q);
     for (int part = 1; part < 3; part++) {
-        const struct extent in = n->in[input_of(n, part)]->size, with = extent_add(four, in);
+        const struct extent in = n->in[multihead_input(n, part)]->size, with = extent_add(four, in);
         if (with.sample + with.fixed > n->work_backward.sample + n->work_backward.fixed)
             n->work_backward = with;
     }
-    n->scratch = attention_scratch(n->in[input_of(n, 1)]->shape.dim[1]);
+    n->scratch = attention_scratch(n->in[multihead_input(n, 1)]->shape.dim[1]);
     if (n->graph->invariant)
         n->prepared = n->work.fixed = packed_at(n, PROJECTION_OUT + 1);
 }
@@ -269,7 +115,7 @@ static struct parts parts_at(const struct node *n, const struct run *r, real *ro
 static struct attention mha_attention(const struct node *n, struct run *r, const struct parts *kept)
 {
     const struct mha *o = n->attrs;
-    const int64_t embed = n->shape.dim[2], keys = n->in[input_of(n, 1)]->shape.dim[1];
+    const int64_t embed = n->shape.dim[2], keys = n->in[multihead_input(n, 1)]->shape.dim[1];
     const int64_t queries = n->shape.dim[1], depth = embed / o->num_heads;
     const struct attention_rows q = {queries * embed, depth, embed},
                                 k = {keys * embed, depth, embed};
@@ -292,9 +138,9 @@ static struct attention mha_attention(const struct node *n, struct run *r, const
                           .k = kept->part[1],
                           .v = kept->part[2],
                           .log_sum = kept->rest};
-    if (has_padding_mask(n))
+    if (multihead_has_padding(n))
         a.masks[a.n_masks++] = (struct attention_mask){
-            .counts = run_in_int64(r, n, real_inputs(n)), .rows.sample = keys, .step = 1};
+            .counts = run_in_int64(r, n, multihead_real_inputs(n)), .rows.sample = keys, .step = 1};
     if (o->attn_mask)
         attention_mask_add(&a, n, n->n_data - 1);
     return a;
@@ -321,7 +167,7 @@ struct part_weight {
 static struct part_weight part_weight(const struct node *n, int part)
 {
     const int64_t embed = n->shape.dim[2];
-    if (has_one_weight(n))
+    if (multihead_one_weight(n))
         return (struct part_weight){MHA_IN_WEIGHT, part * embed * embed};
     return (struct part_weight){MHA_PART_WEIGHT + part, 0};
 }
@@ -351,9 +197,9 @@ static void mha_forward(const struct node *n, struct run *r)
     const struct parts kept = parts_at(n, r, run_saved(r, n));
     const real *bias = param_of(n, r, MHA_IN_BIAS);
     for (int i = 0; i < 3; i++) {
-        const struct node *in = n->in[input_of(n, i)];
+        const struct node *in = n->in[multihead_input(n, i)];
         const struct part_weight w = part_weight(n, i);
-        project(n, r, i, run_count(r, in) / features_of(n, i), run_value(r, in),
+        project(n, r, i, run_count(r, in) / multihead_features(n, i), run_value(r, in),
                 param_of(n, r, w.param) + w.offset, bias ? bias + i * embed : NULL, kept.part[i]);
     }
     struct attention a = mha_attention(n, r, &kept);
@@ -395,13 +241,13 @@ static void add_range(void *arg, int64_t begin, int64_t end, int worker)
 /* An input that is projected more than once has the sum of the gradients. */
 static void in_backward(const struct node *n, struct run *r, const struct parts *slopes, int part)
 {
-    const int64_t embed = n->shape.dim[2], width = features_of(n, part);
-    const int which = input_of(n, part);
+    const int64_t embed = n->shape.dim[2], width = multihead_features(n, part);
+    const int which = multihead_input(n, part);
     const struct node *in = n->in[which];
     const struct part_weight w = part_weight(n, part);
     real *dx = run_grad_in(r, n, which), *dweight = param_grad(n, r, w.param);
     real *dbias = param_grad(n, r, MHA_IN_BIAS);
-    const bool again = part > 0 && input_of(n, part - 1) == which;
+    const bool again = part > 0 && multihead_input(n, part - 1) == which;
     project_backward(r, run_count(r, in) / width, width, embed, slopes->part[part],
                      run_value(r, in), param_of(n, r, w.param) + w.offset,
                      dweight ? dweight + w.offset : NULL, dbias ? dbias + part * embed : NULL,
@@ -425,7 +271,7 @@ static void mha_backward(const struct node *n, struct run *r)
     a.dk = slopes.part[1];
     a.dv = slopes.part[2];
     attention_backward(&a);
-    if (attrs_of(n)->attn_mask && run_grad_in(r, n, n->n_data - 1))
+    if (multihead_attrs(n)->attn_mask && run_grad_in(r, n, n->n_data - 1))
         attention_backward_mask(&a, a.n_masks - 1, run_grad_in(r, n, n->n_data - 1));
     for (int part = 0; part < 3; part++)
         in_backward(n, r, &slopes, part);
@@ -435,13 +281,13 @@ static double mha_flops(const struct node *n)
 {
     const struct extent k = keys_size(n);
     const double embed = (double)n->shape.dim[2], q = (double)(n->size.sample + n->size.fixed);
-    const double keys = (double)n->in[input_of(n, 1)]->shape.dim[1];
+    const double keys = (double)n->in[multihead_input(n, 1)]->shape.dim[1];
     return 2 * embed * (2 * q + 2 * (double)(k.sample + k.fixed)) + 4 * keys * q;
 }
 
 const struct op ops_multihead[] = {
-    {"multihead_attention", "attention", 1, 5, mha_attrs, sizeof(struct mha), mha_params, mha_shape,
-     mha_memory, mha_forward, mha_backward, mha_flops, OP_KEEPS_IN | OP_RANDOM,
+    {"multihead_attention", "attention", 1, 5, mha_attrs, sizeof(struct mha), mha_params,
+     multihead_shape, mha_memory, mha_forward, mha_backward, mha_flops, OP_KEEPS_IN | OP_RANDOM,
      "Nx5x4 num_heads=2; Nx3x4 Nx5x4 num_heads=1 bias=false; Nx3x6 Nx4x6 Nx4x6 num_heads=3; Nx4x4 "
      "num_heads=2 is_causal=true; Nx4x4 Nx4:classes=2 num_heads=2; Nx1x2 num_heads=2; "
      "Nx3x4 Nx5x6 num_heads=2 kdim=6 vdim=6; Nx3x4 Nx5x2 Nx5x3 num_heads=2 kdim=2 vdim=3; Nx3x4 "
