@@ -115,11 +115,17 @@ struct generation *generation_averaged(struct generation *g, struct error *e)
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
         return NULL;
     }
-    *averaged = *g;
-    averaged->params = g->averages;
-    averaged->bytes = sizeof *averaged;
-    averaged->base = generation_ref(g);
-    averaged->refs = 1;
+    /* Not what was prepared: that is made of other parameters, and g's. */
+    *averaged = (struct generation){.params = g->averages,
+                                    .buffers = g->buffers,
+                                    .slots = g->slots,
+                                    .averages = g->averages,
+                                    .schedule = g->schedule,
+                                    .base = generation_ref(g),
+                                    .optimizer_step = g->optimizer_step,
+                                    .missed = g->missed,
+                                    .bytes = sizeof *averaged,
+                                    .refs = 1};
     return averaged;
 }
 

@@ -66,6 +66,20 @@ static double given_away(struct client *c, const char *path)
     return (double)number;
 }
 
+/* Weights that were packed for predictions with the live ones are not those of the averages. */
+static void both_again(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", with_ema);
+    step(c);
+    const double live = weight(c, "live"), ema = weight(c, "ema");
+    assert_true(fabs(live - ema) > 0.01);
+    for (int i = 0; i < 4; i++) {
+        near(weight(c, "live"), live);
+        near(weight(c, "ema"), ema);
+    }
+}
+
 static void files(struct daemon *d)
 {
     struct client *c = d->client;
@@ -176,8 +190,8 @@ static void refused(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(average),     DAEMON_TEST(files),   DAEMON_TEST(part_of_the_state),
-        DAEMON_TEST(begins_anew), DAEMON_TEST(refused),
+        DAEMON_TEST(average),           DAEMON_TEST(both_again),  DAEMON_TEST(files),
+        DAEMON_TEST(part_of_the_state), DAEMON_TEST(begins_anew), DAEMON_TEST(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
