@@ -285,6 +285,7 @@ static void delete_and_create(struct daemon *d)
     struct remote_hash fresh = remote_hash(c, "m");
     remote_step(c, "m", 1, 4);
     answer_expect(remote_call(c, "POST", "m", "/versions", NULL), 201);
+    answer_refused(remote_call(c, "DELETE", "m", "?force=1", NULL), 400, "bad_query", "force");
     struct answer *a = remote_call(c, "DELETE", "m", "", NULL);
     answer_expect(a, 200);
     assert_string_equal(answer_string(a, "deleted"), "m");
