@@ -1,7 +1,8 @@
-/* conv.h: a convolution's sizes, and its three algorithms: products of windows with packed weights
- * (conv_direct.c), products of transformed tiles for kernels of 3 x 3 (conv_winograd.c), and that
- * of depthwise layers (conv_depthwise.c). ops_conv.c holds the row of conv2d and chooses;
- * ops_conv_line.c (conv1d) and ops_conv_transpose.c put other operators on top.
+/* conv.h: a convolution's sizes, and its four algorithms: products of windows with packed weights
+ * (conv_direct.c), products of transformed tiles for kernels of 3 x 3 (conv_winograd.c), products
+ * of planes for few output channels (conv_planes.c), and that of depthwise layers
+ * (conv_depthwise.c). ops_conv.c holds the row of conv2d and chooses; ops_conv_line.c (conv1d) and
+ * ops_conv_transpose.c put other operators on top.
  *
  * Inside plans images are N,H,W,C. Weights come as O,I/groups,kh,kw and are packed at the start of
  * forward and of backward, so that the numbers of a window follow each other as in an image. */
@@ -57,7 +58,7 @@ struct conv_method {
     void (*backward)(const struct conv_job *j);
 };
 
-extern const struct conv_method conv_direct, conv_winograd, conv_depthwise;
+extern const struct conv_method conv_direct, conv_winograd, conv_planes, conv_depthwise;
 /* The method for these sizes: a pure function of them, but not of `images`, and of the kernels. */
 const struct conv_method *conv_method(const struct conv *v);
 
@@ -80,5 +81,7 @@ void conv_bias_backward(const struct conv_job *j, real *work);
 
 /* Whether Winograd's algorithm can be used for these sizes and is faster. conv_winograd.c */
 bool conv_winograd_pays(const struct conv *v);
+/* Whether pixels fill the vectors better than channels. conv_planes.c */
+bool conv_planes_pays(const struct conv *v);
 
 #endif

@@ -23,8 +23,7 @@ struct band band_at(const struct conv *v, const struct bands *b, int64_t i)
     return at;
 }
 
-/* Input lines and their width that `lines` output lines of one image see, padding and all. */
-static int64_t seen_lines(const struct conv *v, int64_t lines)
+int64_t band_seen_lines(const struct conv *v, int64_t lines)
 {
     const struct window *w = &v->window;
     return (lines - 1) * w->stride[HEIGHT] + (w->kernel[HEIGHT] - 1) * w->dilation[HEIGHT] + 1;
@@ -42,7 +41,7 @@ static int64_t padded_line(const struct conv *v)
 
 struct bands bands_cut(const struct conv *v, int64_t pixels)
 {
-    const int64_t image = v->oh * v->ow, copy = seen_lines(v, v->oh) * padded_line(v);
+    const int64_t image = v->oh * v->ow, copy = band_seen_lines(v, v->oh) * padded_line(v);
     struct bands b = {.images = 1, .lines = v->oh, .per_image = 1};
     if (2 * image <= pixels) {
         b.images = min_int64(pixels / image, COPY_ELEMENTS / copy);
@@ -61,7 +60,7 @@ static void copy_padded(const struct conv *v, const real *x, int64_t first, int6
 {
     const int64_t side = v->window.padding[WIDTH] * v->c, line = v->w * v->c;
     int64_t y = first * v->window.stride[HEIGHT] - v->window.padding[HEIGHT];
-    for (int64_t end = y + seen_lines(v, lines); y < end; y++, to += padded_line(v)) {
+    for (int64_t end = y + band_seen_lines(v, lines); y < end; y++, to += padded_line(v)) {
         if (y < 0 || y >= v->h) {
             memset(to, 0, (size_t)padded_line(v) * sizeof *to);
             continue;
@@ -92,7 +91,7 @@ struct windows band_windows(const struct conv *v, const real *x, struct band b, 
         if (padded(v)) {
             copy_padded(v, x + (b.image + i) * image, b.first, b.lines, copy);
             at = copy;
-            copy += seen_lines(v, b.lines) * s.line;
+            copy += band_seen_lines(v, b.lines) * s.line;
         }
         for (int64_t y = 0; y < b.lines; y++)
             for (int64_t ox = 0; ox < v->ow; ox++)
@@ -103,7 +102,7 @@ struct windows band_windows(const struct conv *v, const real *x, struct band b, 
 
 int64_t bands_scratch(const struct conv *v, const struct bands *b)
 {
-    int64_t copy = padded(v) ? b->images * seen_lines(v, b->lines) * padded_line(v) : 0;
+    int64_t copy = padded(v) ? b->images * band_seen_lines(v, b->lines) * padded_line(v) : 0;
     return pointers_size(b->images * b->lines * v->ow) + copy;
 }
 

@@ -26,6 +26,8 @@ static inline int64_t band_pixels(const struct conv *v, struct band b)
 {
     return b.images * b.lines * v->ow;
 }
+/* Input lines that `lines` output lines of one image see, padding and all. */
+int64_t band_seen_lines(const struct conv *v, int64_t lines);
 /* The number of its first output pixel, counted through all images. */
 static inline int64_t band_first(const struct conv *v, struct band b)
 {

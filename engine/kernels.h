@@ -52,6 +52,19 @@ struct outer_product {
     int64_t ldc;
 };
 
+/* y[i][q][j] = bias[j] + sum over t < k of x[i * step + offset[t] + q] * weight[t][j], for i <
+ * lines, q < pixels and j < cols: sequential. x may be read up to a multiple of kernels.lanes of q:
+ * what lies there does not matter. */
+enum { PLANES_COLS_MOST = 8 };
+struct planes_product {
+    int64_t lines, pixels, cols, k, step;
+    const real *x;
+    const int64_t *offset; /* [k] */
+    const real *weight;    /* [k][cols] */
+    const real *bias;      /* [cols] or NULL */
+    real *y;
+};
+
 /* Batch norm of rows of c channels: sum = (x - mean) * scale + shift + residual, and y is its relu
  * or the sum itself. Backward, dy counts only where y is not zero: `kept` says where, or with NULL
  * it is found from x again; dx = (dy - dy_mean) * scale - (x - mean) * slope. Sizes of coefficients
@@ -140,6 +153,7 @@ struct kernels {
     bool as_fast_as_blas; /* in large products of matrices */
     void (*rows_product)(const struct rows_product *p);
     void (*outer_product)(const struct outer_product *p);
+    void (*planes_product)(const struct planes_product *p);
 
     /* channels.h says what these are. */
     void (*channels_sum)(const struct channels *v, const real *x, double *sum);

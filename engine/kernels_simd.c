@@ -12,9 +12,9 @@
  * Blocks of several rows and columns only share loads. A block that hangs over the edge repeats the
  * last row or starts earlier, and computes a number twice with the same bits.
  *
- * kernels_products.h, kernels_winograd.h and kernels_channels.h are parts of this file: the
- * products of convolutions, the transforms of Winograd's, sums of channels and batch norm;
- * kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one,
+ * kernels_products.h, kernels_planes.h, kernels_winograd.h and kernels_channels.h are parts of this
+ * file: the products of convolutions, the transforms of Winograd's, sums of channels and batch
+ * norm; kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one,
  * kernels_pooling.h the largest of windows. */
 #include "channels.h"
 #include "kernels.h"
@@ -272,6 +272,7 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 #include "kernels_functions.h"
 
 #include "kernels_finish.h"
+#include "kernels_planes.h"
 #include "kernels_pooling.h"
 #include "kernels_winograd.h"
 
@@ -284,6 +285,7 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .as_fast_as_blas = (int)ISA_BYTES == 64,
     .rows_product = rows_product,
     .outer_product = outer_product,
+    .planes_product = planes_product,
     .channels_sum = channels_sum_rows,
     .channels_squares = channels_squares_rows,
     .channels_dot = channels_dot_rows,

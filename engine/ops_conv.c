@@ -1,5 +1,5 @@
 /* ops_conv.c: conv2d, its shapes and its row. The arithmetic is in conv_direct.c,
- * conv_winograd.c and, for depthwise layers, in conv_depthwise.c. */
+ * conv_winograd.c, conv_planes.c and, for depthwise layers, in conv_depthwise.c. */
 #include "conv.h"
 #include "graph.h"
 
@@ -156,7 +156,9 @@ const struct conv_method *conv_method(const struct conv *v)
 {
     if (v->depthwise && v->groups > 1)
         return &conv_depthwise;
-    return v->winograd && conv_winograd_pays(v) ? &conv_winograd : &conv_direct;
+    if (v->winograd && conv_winograd_pays(v))
+        return &conv_winograd;
+    return conv_planes_pays(v) ? &conv_planes : &conv_direct;
 }
 
 static struct conv_job conv_job(const struct node *n, struct run *r)
@@ -229,7 +231,9 @@ const struct op ops_conv[] = {
      "Nx4x7x7 out_channels=4 kernel_size=3 padding=2 stride=2 dilation=2 groups=4 bias=false;"
      "Nx3x4x4 out_channels=6 kernel_size=3 padding=1 groups=3;"
      "Nx1x4x4 out_channels=1 kernel_size=2; Nx3x20x20 out_channels=2 kernel_size=3 padding=1;"
-     "Nx16x4x5 out_channels=17 kernel_size=3 padding=1",
+     "Nx16x4x5 out_channels=17 kernel_size=3 padding=1;"
+     "Nx1x8x8 out_channels=2 kernel_size=5 padding=2;"
+     "Nx2x7x16 out_channels=2 kernel_size=5 padding=2 stride=2",
      "y[o,i,j] = bias[o] + sum over c,u,v of weight[o,c,u,v] x[c, i*stride - padding + u*dilation, "
      "j*stride - padding + v*dilation]"},
     {0},

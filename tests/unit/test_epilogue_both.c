@@ -19,6 +19,7 @@ enum { BATCH_SIZE = 7, STEPS_MOST = 8 };
 #define OP(op)        "{\"op\":\"" op "\"}"
 #define NAMED(op, as) "{\"op\":\"" op "\",\"name\":\"" as "\"}"
 #define CONV(out)     "{\"op\":\"conv2d\",\"out_channels\":" #out ",\"kernel_size\":3,\"padding\":1}"
+#define WIDE(out)     "{\"op\":\"conv2d\",\"out_channels\":" #out ",\"kernel_size\":5,\"padding\":2}"
 #define FREE(out)                                                                                  \
     "{\"op\":\"conv2d\",\"out_channels\":" #out ",\"kernel_size\":3,\"padding\":1,\"bias\":false}"
 #define DEEP(out)                                                                                  \
@@ -43,6 +44,12 @@ static const struct {
              6) "," OP("tanh") "," CONV(4) "," OP("relu6") "," CONV(9) "," OP("sigmoid")),
      true,
      {"conv2d+batch_norm2d+relu", "conv2d+gelu", "conv2d+tanh", "conv2d+relu6", "conv2d+sigmoid"}},
+    {"few channels, pixels in the lanes",
+     NET("1,20,18",
+         WIDE(2) "," OP("batch_norm2d") "," OP("relu") ",{\"op\":\"relu\",\"name\":\"a\"}," WIDE(
+             2) "," NAMED("batch_norm2d", "b") "," SUM("a", "b") "," OP("silu")),
+     true,
+     {"conv2d+batch_norm2d+relu", "relu", "conv2d+batch_norm2d+add+silu"}},
     {"Winograd's, tiles that hang over",
      NET("20,18,19", CONV(18) "," OP("batch_norm2d") "," OP("silu") "," CONV(70) "," OP("relu")),
      true,
