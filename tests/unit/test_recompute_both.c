@@ -75,31 +75,31 @@ static const struct {
              "b") ",{\"op\":\"lstm\",\"hidden_size\":12,\"dropout\":0.5,\"num_layers\":2" IN("c")),
      true},
     {"attention",
-     NET(ROWS,
-         "{\"op\":\"multihead_attention\",\"num_heads\":4" IN(
-             "a") ",{\"op\":\"linear\","
-                  "\"out_features\":64" IN("a") ",{\"op\":\"gelu\"" IN(
-                      "a") ",{\"op\":\"linear\","
-                           "\"out_features\":16" NAMED("m") IN(
-                               "a") ",{\"op\":\"multihead_attention\","
-                                    "\"num_heads\":4" IN("b") ",{\"op\":\"linear\",\"out_"
-                                                              "features\":64" IN("b") ",{\"op\":"
-                                                                                      "\"gelu\"" IN(
-                                                                                          "b") ",{"
-                                                                                               "\"o"
-                                                                                               "p\""
-                                                                                               ":\""
-                                                                                               "lin"
-                                                                                               "ear"
-                                                                                               "\","
-                                                                                               "\"o"
-                                                                                               "ut_"
-                                                                                               "fea"
-                                                                                               "tur"
-                                                                                               "es"
-                                                                                               "\":"
-                                                                                               "1"
-                                                                                               "6" IN("b")),
+     NET(ROWS, "{\"op\":\"multihead_attention\",\"num_heads\":4" IN(
+                   "a") ",{\"op\":\"linear\","
+                        "\"out_features\":64" IN("a") ",{\"op\":\"gelu\"" IN(
+                            "a") ",{\"op\":\"linear\","
+                                 "\"out_features\":16" NAMED("m")
+                                     IN("a") ",{\"op\":\"multihead_attention\","
+                                             "\"num_heads\":4" IN(
+                                                 "b") ",{\"op\":\"linear\",\"out_"
+                                                      "features\":64" IN("b") ",{\"op\":"
+                                                                              "\"gelu\"" IN(
+                                                                                  "b") ",{"
+                                                                                       "\"o"
+                                                                                       "p\""
+                                                                                       ":\""
+                                                                                       "lin"
+                                                                                       "ear"
+                                                                                       "\","
+                                                                                       "\"o"
+                                                                                       "ut_"
+                                                                                       "fea"
+                                                                                       "tur"
+                                                                                       "es"
+                                                                                       "\":"
+                                                                                       "1"
+                                                                                       "6" IN("b")),
      true},
     {"resnet18",
      "{\"template\":{\"name\":\"resnet18\",\"stem\":\"cifar\",\"image_size\":16,\"width\":8,"
