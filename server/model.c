@@ -2,9 +2,9 @@
  * what goes to the store and comes back in model_versions.c, questions in snapshot.c. */
 #include "model_private.h"
 
-#include "evaluation.h"
-
 #include "answers.h"
+#include "evaluation.h"
+#include "metrics.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -224,6 +224,7 @@ int model_commit(struct model *m, struct generation *next, const struct commit *
                  const struct logged *l, struct error *e)
 {
     bool log = l && !m->replaying && m->durability != DURABILITY_NONE;
+    m->step_ms = metrics_now_ms();
     pthread_mutex_lock(&m->lock);
     int status = model_check_there(m, e);
     pthread_mutex_unlock(&m->lock);

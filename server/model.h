@@ -118,6 +118,7 @@ struct model {
     struct pending_losses losses;
     real *buffers[2]; /* moved statistics that are not published yet: [0] holds them when */
     bool moved;       /* this is set; [1] is where the next forward writes */
+    int64_t step_ms;  /* when the last step was: the same in its log record and its metrics */
     size_t reserved;  /* bytes taken from the budget: model_bytes of its network */
 
     struct infer_stats infer_stats;       /* of all predictions */

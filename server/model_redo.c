@@ -95,7 +95,7 @@ int model_redo_append(struct model *m, const struct logged *l, const struct comm
                               .keep_gradients = l->options->keep_gradients,
                               .request = l->options->request,
                               .answered = *l->result,
-                              .time_ms = metrics_now_ms()};
+                              .time_ms = m->step_ms};
     struct iovec v[2 + 2 * MAX_TENSORS] = {{&head, sizeof head}};
     uint64_t sizes[MAX_TENSORS];
     int parts = 2;

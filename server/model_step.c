@@ -241,6 +241,7 @@ static int model_end_step(struct model *m, int status, struct step_result *r, do
                           const struct error *e)
 {
     r->at = m->at;
+    int64_t now = m->step_ms;
     pthread_mutex_unlock(&m->writing);
     if (status) {
         model_count_refused(m, e);
@@ -248,7 +249,6 @@ static int model_end_step(struct model *m, int status, struct step_result *r, do
     }
     if (status || m->replaying)
         return status;
-    int64_t now = metrics_now_ms();
     metrics_record_at(m, r, now);
     model_signals_save(m, r, now);
     model_checkpoint_when_due(m, seconds_now() - begun);
