@@ -144,21 +144,18 @@ static int leaf_find(const struct leaves *l, const struct tensor *t, struct erro
                      near.best ? near.best : "", near.best ? "'?" : "");
 }
 
-static int numbers_read(struct request *q, const struct node *node, struct tensor *t, void **data_r,
-                        int64_t *batch_r, struct error *e)
+static int numbers_read(struct request *q, const struct node *node, struct tensor *t,
+                        const void **data_r, int64_t *batch_r, struct error *e)
 {
-    struct tensor_text what;
+    const enum dtype dtype = node_dtype(node);
     int64_t count;
-    if (tensor_resolve(t, node_dtype(node), node_shape(node), batch_r, &count, e))
+    if (tensor_resolve(t, dtype, node_shape(node), batch_r, &count, e))
         return -1;
-    *data_r = arena_array(q->arena, (size_t)count, dtype_size(node_dtype(node)));
-    if (!*data_r)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %s", tensor_what(t, &what));
-    return tensor_convert(t, node_dtype(node), q->arena, *data_r, count, e);
+    return tensor_take(t, dtype, q->arena, count, data_r, e);
 }
 
 static int leaf_data(struct request *q, const struct leaves *l, int i, struct tensor *t,
-                     void **data_r, int64_t *batch_r, struct error *e)
+                     const void **data_r, int64_t *batch_r, struct error *e)
 {
     const struct node *node = l->node[i];
     if (l->net && tensor_is_bytes(t))
@@ -176,7 +173,7 @@ static int leaf_read(struct request *q, const struct leaves *l, int i, struct te
     const struct node *node = l->node[i];
     struct tensor_text what;
     int64_t batch;
-    void *data;
+    const void *data;
     if (l->data[i])
         return error_set(e, ERROR_BAD_VALUE, "%s is given twice", tensor_what(t, &what));
     if (leaf_data(q, l, i, t, &data, &batch, e))

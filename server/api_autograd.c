@@ -52,16 +52,12 @@ static int read_tensor(struct request *q, struct question *x, const char *name,
     if (tensor_resolve_any(&t, dtype, &count, e))
         return -1;
     struct node *n = graph_input(x->graph, name, dtype, &t.shape, e);
-    void *data = n ? arena_array(q->arena, (size_t)count, dtype_size(dtype)) : NULL;
     if (!n)
         return -1;
-    if (!data)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for tensors '%.60s'", name);
     x->symbols[x->n] = (struct expression_symbol){name, n};
-    x->data[x->n++] = data;
     if (json_is_true(requires))
         x->wrt[x->n_wrt++] = n;
-    return tensor_convert(&t, dtype, q->arena, data, count, e);
+    return tensor_take(&t, dtype, q->arena, count, &x->data[x->n++], e);
 }
 
 static int read_question(struct request *q, struct question *x, struct error *e)

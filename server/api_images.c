@@ -59,7 +59,7 @@ static int reserve(struct request *q, int64_t n, size_t sample, real **data_r,
 }
 
 int api_images_read(struct request *q, const struct network *net, int at, const struct tensor *t,
-                    void **data_r, int64_t *n_r, struct error *e)
+                    const void **data_r, int64_t *n_r, struct error *e)
 {
     const struct image_source *sources;
     struct image_limits l = limits(q);

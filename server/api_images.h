@@ -10,7 +10,7 @@
  * q->fits. Memory is taken from the models' budget until the request ends. CONFLICT when the
  * description has no `preprocess` or not for this input; and those of tensor.h and preprocess.h. */
 int api_images_read(struct request *q, const struct network *net, int at, const struct tensor *t,
-                    void **data_r, int64_t *n_r, struct error *e);
+                    const void **data_r, int64_t *n_r, struct error *e);
 /* Place of the input that images without a name are for; -1: the description does not say. */
 int api_images_input(struct request *q, const struct network *net);
 

@@ -236,7 +236,7 @@ static int put_rows(const struct request *q, const struct sent_boxes *s, int64_t
 }
 
 int boxes_read(struct request *q, const struct network *net, const struct node *target,
-               const struct tensor *t, void **rows_r, int64_t *n_r, struct error *e)
+               const struct tensor *t, const void **rows_r, int64_t *n_r, struct error *e)
 {
     const int64_t max_boxes = node_shape(target)->dim[1];
     struct tensor_text text;

@@ -37,6 +37,6 @@ int boxes_read_sent(struct request *q, const struct network *net, const struct n
 /* The same as rows [n, max_boxes, 5] of (class, cx, cy, w, h), as the target of a detector wants
  * them: where the network sees them, cut at its edges. */
 int boxes_read(struct request *q, const struct network *net, const struct node *target,
-               const struct tensor *t, void **rows_r, int64_t *n_r, struct error *e);
+               const struct tensor *t, const void **rows_r, int64_t *n_r, struct error *e);
 
 #endif

@@ -32,7 +32,7 @@ static int one_hot(const struct tensor *t, const int64_t *index, int64_t n, int6
 }
 
 int class_indices_read(struct request *q, struct tensor *t, const struct shape *shape,
-                       void **data_r, int64_t *batch_r, struct error *e)
+                       const void **data_r, int64_t *batch_r, struct error *e)
 {
     struct tensor_text text;
     int64_t count, all;

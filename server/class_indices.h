@@ -11,6 +11,6 @@ bool class_indices_given(const struct tensor *t);
 /* Reads indices, [N], into probabilities `shape` [N, C]: 1 for the class, else 0. They lie in the
  * request's arena. BAD_VALUE for what is no class; those of tensor.h. */
 int class_indices_read(struct request *q, struct tensor *t, const struct shape *shape,
-                       void **data_r, int64_t *batch_r, struct error *e);
+                       const void **data_r, int64_t *batch_r, struct error *e);
 
 #endif

@@ -142,8 +142,8 @@ int encoding_unpack(struct request *q, struct error *e)
         return -1;
     }
     u.data[u.size] = 0;
-    free(q->body);
-    q->body = u.data;
+    free(q->body_block);
+    q->body = q->body_block = u.data;
     q->body_size = u.size;
     q->unpacked = true;
     return 0;
@@ -153,8 +153,8 @@ void encoding_forget(struct request *q)
 {
     if (!q->unpacked)
         return;
-    free(q->body);
-    q->body = NULL;
+    free(q->body_block);
+    q->body = q->body_block = NULL;
     q->unpacked = false;
 }
 

@@ -16,7 +16,8 @@ enum {
     REQUEST_ID_MAX = 128,
     FIRST_CAP = 64 << 10,
     SPARE_MIN = 256 << 10, /* large bodies, whose block is kept */
-    SPARE_MAX = 8 << 20,
+    SPARE_MAX = 32 << 20,
+    TENSOR_ALIGN = 8,
     DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
 };
 
@@ -48,13 +49,13 @@ static void body_keep(struct exchange *x)
 {
     struct http *h = x->http;
     struct request *q = x->q;
-    if (!q || !q->body || q->unpacked || x->cap < SPARE_MIN || x->cap > SPARE_MAX ||
+    if (!q || !q->body_block || q->unpacked || x->cap < SPARE_MIN || x->cap > SPARE_MAX ||
         x->cap <= h->spare_cap)
         return;
     free(h->spare);
-    h->spare = q->body;
+    h->spare = q->body_block;
     h->spare_cap = x->cap;
-    q->body = NULL;
+    q->body = q->body_block = NULL;
 }
 
 void exchange_destroy(struct exchange **x)
@@ -141,6 +142,14 @@ static void read_lengths(struct request *q)
         refuse_framing(q, mistake);
 }
 
+/* Where the body begins in its block: so that the tensors behind its JSON are aligned, whatever the
+ * length of that, and can be used where they lie. What is no number is refused later. */
+static size_t body_lead(const struct request *q)
+{
+    const char *json = request_header(q, "Inference-Header-Content-Length");
+    return json ? -strtoull(json, NULL, 10) % TENSOR_ALIGN : 0;
+}
+
 /* Letters that need no quoting anywhere. */
 static bool id_valid(const char *id)
 {
@@ -193,6 +202,7 @@ bool exchange_begin(struct exchange *x, const char *method)
     q->client = info ? info->client_addr : NULL;
     q->alone = begins_alone(x);
     read_lengths(q);
+    x->lead = body_lead(q);
     give_id(x);
     if (!q->status && atomic_load(&x->http->stopping))
         reply_errorf(q, ERROR_NOT_READY, "the server is stopping");
@@ -235,19 +245,19 @@ static bool refuse(struct exchange *x)
 static size_t next_cap(const struct exchange *x, size_t need)
 {
     size_t cap = x->cap ? 2 * x->cap : FIRST_CAP;
-    int64_t length = x->q->content_length;
+    const int64_t length = x->q->content_length;
+    const size_t all = length < 0 ? SIZE_MAX : x->lead + (size_t)length + 1;
     if (cap < need)
         cap = need;
     /* A body of known length ends in a block of just its size. */
-    return length >= 0 && (size_t)length + 1 >= need && cap > (size_t)length ? (size_t)length + 1
-                                                                             : cap;
+    return all >= need && cap > all ? all : cap;
 }
 
 /* Whether a body begins that announces itself as large, and there is room enough for it. */
 static bool spare_fits(const struct exchange *x)
 {
     int64_t length = x->q->content_length;
-    return !x->cap && length > SPARE_MIN && (size_t)length < x->http->spare_cap;
+    return !x->cap && length > SPARE_MIN && x->lead + (size_t)length < x->http->spare_cap;
 }
 
 static char *spare_take(struct http *h)
@@ -271,13 +281,14 @@ static bool body_grow(struct exchange *x, size_t need)
                      h->body_limit);
         return false;
     }
-    char *body = spare ? spare_take(h) : realloc(x->q->body, cap);
-    if (!body) {
+    char *block = spare ? spare_take(h) : realloc(x->q->body_block, cap);
+    if (!block) {
         atomic_fetch_sub(&h->body_bytes, more);
         reply_errorf(x->q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);
         return false;
     }
-    x->q->body = body;
+    x->q->body_block = block;
+    x->q->body = block + x->lead;
     x->cap = cap;
     return true;
 }
@@ -300,8 +311,8 @@ bool exchange_take(struct exchange *x, const char *data, size_t size)
         x->discarded += size; /* a response can go out only when all is read: there is an end */
         return x->discarded <= (size_t)x->http->server->config->max_body + DISCARD_MAX;
     }
-    size_t need = q->body_size + size + 1;
-    if (!within_limit(x, need - 1) || (need > x->cap && !body_grow(x, need)))
+    size_t whole = q->body_size + size, need = x->lead + whole + 1;
+    if (!within_limit(x, whole) || (need > x->cap && !body_grow(x, need)))
         return refuse(x);
     memcpy(q->body + q->body_size, data, size);
     q->body_size += size;

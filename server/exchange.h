@@ -46,7 +46,8 @@ struct exchange {
     struct peer *peer; /* of the connection; NULL: none */
     struct request *q;
     enum exchange_state state;
-    size_t cap;                    /* of q->body */
+    size_t cap;                    /* of q->body_block */
+    size_t lead;                   /* bytes of it before the body */
     size_t discarded;              /* bytes thrown away */
     bool counted;                  /* in http.open */
     double started;                /* seconds, monotonic */

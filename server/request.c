@@ -42,7 +42,7 @@ void request_destroy(struct request **request)
         q->server->release_model(q);
     caller_release(&q->caller);
     json_in_free(&q->json);
-    free(q->body);
+    free(q->body_block);
     response_drop(&q->response);
     struct arena *a = q->arena; /* the request lies in it */
     arena_destroy(&a);

@@ -95,7 +95,8 @@ struct request {
     struct name_value params[REQUEST_MAX_PARAMS]; /* {model} and so on, decoded */
     int n_params;
 
-    char *body;         /* contiguous, followed by a NUL that is not counted; malloc'd */
+    char *body_block;   /* malloc'd; the body lies in it */
+    char *body;         /* contiguous, followed by a NUL that is not counted */
     size_t body_size;   /* all of it */
     size_t json_size;   /* the JSON at its start; what follows are binary tensors */
     size_t binary_used; /* bytes of those that tensors_read has given away */

@@ -51,16 +51,16 @@ int tensor_resolve(struct tensor *t, enum dtype dtype, const struct shape *want,
  */
 int tensor_resolve_any(struct tensor *t, enum dtype dtype, int64_t *count_r, struct error *e);
 
-/* Converts all `count` elements of a resolved tensor. Integers become the nearest real; reals must
- * be whole to become integers. ERROR_NOT_FINITE names tensor and place; ERROR_BAD_VALUE,
- * ERROR_BAD_DTYPE and those of span_read. `a` is for what is needed on the way. */
-int tensor_to_real(const struct tensor *t, struct arena *a, real *out, int64_t count,
-                   struct error *e);
+/* All `count` elements of a resolved tensor as the engine's numbers. Integers become the nearest
+ * real; reals must be whole to become integers. Bytes of the wire that are what is wanted, at an
+ * address that will do, are not copied: *data_r lies in the request's body then, otherwise in `a`.
+ * ERROR_NOT_FINITE names tensor and place; ERROR_BAD_VALUE, ERROR_BAD_DTYPE and those of
+ * span_read. */
+int tensor_take(const struct tensor *t, enum dtype to, struct arena *a, int64_t count,
+                const void **data_r, struct error *e);
+/* The same, as integers into `out`; `a` is for what is needed on the way. */
 int tensor_to_int64(const struct tensor *t, struct arena *a, int64_t *out, int64_t count,
                     struct error *e);
-/* tensor_to_real or tensor_to_int64, as the dtype says. */
-int tensor_convert(const struct tensor *t, enum dtype to, struct arena *a, void *out, int64_t count,
-                   struct error *e);
 
 /* Whether its elements are strings of bytes: encoded images. tensor_bytes.c */
 bool tensor_is_bytes(const struct tensor *t);

@@ -164,8 +164,8 @@ static int span_to_real(const struct tensor *t, struct arena *a, real *out, int6
     return 0;
 }
 
-int tensor_to_real(const struct tensor *t, struct arena *a, real *out, int64_t count,
-                   struct error *e)
+static int tensor_to_real(const struct tensor *t, struct arena *a, real *out, int64_t count,
+                          struct error *e)
 {
     if (t->span)
         return span_to_real(t, a, out, count, e);
@@ -202,9 +202,26 @@ int tensor_to_int64(const struct tensor *t, struct arena *a, int64_t *out, int64
                      tensor_what(t, &text), (long long)bad);
 }
 
-int tensor_convert(const struct tensor *t, enum dtype to, struct arena *a, void *out, int64_t count,
-                   struct error *e)
+/* Whether an array of the engine's numbers can begin right at the tensor's bytes. */
+static bool lies_ready(const struct tensor *t, enum dtype to)
 {
+    const size_t size = dtype_size(to);
+    return !t->span && t->datatype == datatype_of(to) && t->datatype->size == size &&
+           (uintptr_t)t->bytes % size == 0;
+}
+
+int tensor_take(const struct tensor *t, enum dtype to, struct arena *a, int64_t count,
+                const void **data_r, struct error *e)
+{
+    struct tensor_text text;
+    if (lies_ready(t, to)) {
+        *data_r = t->bytes;
+        return to == DTYPE_REAL ? check_finite(t, *data_r, count, e) : 0;
+    }
+    void *out = arena_array(a, (size_t)count, dtype_size(to));
+    if (!out)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %s", tensor_what(t, &text));
+    *data_r = out;
     return to == DTYPE_REAL ? tensor_to_real(t, a, out, count, e)
                             : tensor_to_int64(t, a, out, count, e);
 }

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct request *q = request_create(NULL, "POST", "/v2/detection/evaluate", "");
     q->body_size = size;
-    q->body = fuzz_copy(data, size, true);
+    q->body = q->body_block = fuzz_copy(data, size, true);
     int status = api_detection_evaluate(q);
     fuzz_check_answer(q);
     FUZZ_CHECK(status == q->status && (status == 200 || status == 400 || status == 422), "%d",

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *type = fuzz_copy(data, type_size, true);
     struct request *q = request_create(&s, "POST", "/images", "");
     q->body_size = size - head;
-    q->body = fuzz_copy(data + head, q->body_size, true);
+    q->body = q->body_block = fuzz_copy(data + head, q->body_size, true);
     q->content_length = (int64_t)q->body_size;
     request_add_header(q, "Content-Type", type);
     dispatch(q);

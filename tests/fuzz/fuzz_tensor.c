@@ -36,8 +36,8 @@ static int echo_tensor(struct tensor_reply *r, struct tensor *t, struct error *e
         return -1;
     if (count > MAX_COUNT)
         return 0;
-    void *out = arena_array(a, (size_t)count, dtype_size(dtype));
-    if (tensor_convert(t, dtype, a, out, count, e))
+    const void *out;
+    if (tensor_take(t, dtype, a, count, &out, e))
         return -1;
     check_bits(t, out, count, dtype);
     struct tensor_out o = {t->name ? t->name : "t", dtype, t->shape, out, count};
@@ -67,8 +67,8 @@ static int echo_raw(struct tensor_reply *r, struct error *e)
     tensor_read_raw(r->q, &t);
     if (tensor_resolve(&t, DTYPE_REAL, &want, &batch, &count, e))
         return -1;
-    void *out = arena_array(r->q->arena, (size_t)count, sizeof(real));
-    return out ? tensor_to_real(&t, r->q->arena, out, count, e) : -1;
+    const void *out;
+    return tensor_take(&t, DTYPE_REAL, r->q->arena, count, &out, e);
 }
 
 static int echo(struct request *q)
@@ -104,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t head = size && data[0] & 1 && size >= 3 ? 3 : size > 0;
     struct request *q = request_create(&s, "POST", "/echo", "");
     q->body_size = size - head;
-    q->body = fuzz_copy(data + head, q->body_size, true);
+    q->body = q->body_block = fuzz_copy(data + head, q->body_size, true);
     q->content_length = (int64_t)q->body_size;
     if (head == 3) {
         snprintf(length, sizeof length, "%d", data[1] + 256 * data[2]);

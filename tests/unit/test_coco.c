@@ -30,7 +30,7 @@ static json_t *ask_text(const char *text, int status)
 {
     struct request *q = request_create(NULL, "POST", "/v2/detection/evaluate", "");
     q->body_size = strlen(text);
-    q->body = strdup(text);
+    q->body = q->body_block = strdup(text);
     int found = api_detection_evaluate(q);
     json_error_t je;
     json_t *answer = json_loadb(q->response.body, q->response.size, 0, &je);

@@ -102,7 +102,7 @@ static void run_call(const struct call *c)
     struct request *q = request_create(&s, c->method, c->path, c->query);
     if (c->body) {
         q->body_size = strlen(c->body);
-        q->body = strdup(c->body);
+        q->body = q->body_block = strdup(c->body);
         q->content_length = (int64_t)q->body_size;
     }
     if (c->header)
