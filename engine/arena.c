@@ -1,6 +1,7 @@
 /* arena.c: many allocations that are freed together. Blocks double in size, so that the number of
  * calls to malloc is logarithmic; a request or a graph frees one thing. */
 #include "backprop.h"
+#include "large.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ static struct block *block_create(size_t size)
 {
     if (size > SIZE_MAX - sizeof(struct block))
         return NULL;
-    struct block *b = malloc(sizeof *b + size);
+    struct block *b = large_alloc(sizeof *b + size);
     if (b)
         *b = (struct block){NULL, 0, size};
     return b;

@@ -1,6 +1,7 @@
 /* network.c: networks, their generations, and gradients; network_step.c has the step. Everything is
  * cut into chunks by size alone, and sums are added in the order of the chunks: the same bits at
  * any number of threads. */
+#include "large.h"
 #include "optimizer.h"
 
 #include <math.h>
@@ -87,6 +88,7 @@ struct generation *generation_create(const struct network *net, struct error *e)
     g->averages = net->ema_decay > 0 ? (real *)(first + at.averages) : NULL;
     g->missed = (uint64_t *)(first + at.missed);
     g->bytes = at.bytes + sizeof *g + ALIGN;
+    large_advise(g, g->bytes);
     g->refs = 1;
     return g;
 }

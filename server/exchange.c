@@ -5,6 +5,7 @@
 #include "exchange.h"
 
 #include "dispatch.h"
+#include "large.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -287,6 +288,7 @@ static bool body_grow(struct exchange *x, size_t need)
         reply_errorf(x->q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);
         return false;
     }
+    large_advise(block, cap);
     x->q->body_block = block;
     x->q->body = block + x->lead;
     x->cap = cap;

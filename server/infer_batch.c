@@ -3,6 +3,7 @@
 #define _GNU_SOURCE /* mempcpy */
 #include "infer_batch.h"
 
+#include "large.h"
 #include "model_private.h"
 
 #include <stdlib.h>
@@ -90,7 +91,7 @@ static char *inputs_join(const struct network *net, struct infer_part *const *pa
     size_t sample = 0;
     for (int i = 0; i < net->n_inputs; i++)
         sample += sample_bytes(net->inputs[i]);
-    char *memory = malloc(sample * (size_t)b->n + 1), *at = memory;
+    char *memory = large_alloc(sample * (size_t)b->n), *at = memory;
     for (int i = 0; memory && i < net->n_inputs; i++) {
         b->data[i] = at;
         for (int k = 0; k < n; k++)

@@ -4,6 +4,7 @@
 
 #include "answers.h"
 #include "evaluation.h"
+#include "large.h"
 #include "metrics.h"
 
 #include <math.h>
@@ -28,7 +29,10 @@ size_t model_bytes(const struct network *net)
 
 static real *block_create(size_t count)
 {
-    return calloc(count ? count : 1, sizeof(real));
+    real *block = calloc(count ? count : 1, sizeof(real));
+    if (block)
+        large_advise(block, count * sizeof(real));
+    return block;
 }
 
 int model_reserve(struct model *m, const struct network *net, struct error *e)

@@ -11,6 +11,7 @@
 
 #include "answers.h"
 #include "json_in.h"
+#include "large.h"
 #include "metrics.h"
 
 #include <stdio.h>
@@ -267,7 +268,7 @@ static void saving_run(struct work_job *job, bool cancelled)
 
 static real *copy_block(const real *from, size_t count)
 {
-    real *to = malloc(count ? count * sizeof *to : 1);
+    real *to = large_alloc(count * sizeof *to);
     if (to)
         memcpy(to, from, count * sizeof *to);
     return to;
