@@ -1,7 +1,6 @@
 /* arena.c: many allocations that are freed together. Blocks double in size, so that the number of
  * calls to malloc is logarithmic; a request or a graph frees one thing. */
 #include "backprop.h"
-#include "large.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -43,7 +43,13 @@ typedef double real;
 typedef float real;
 #endif
 
-/* ---- memory: an arena ------------------------------------------------------------------------ */
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Large blocks, on large pages where the system has them (large.c). Any thread.
+ * large_alloc is malloc, not zeroed; NULL: out of memory. large_advise is for a block that another
+ * function gave: those of its pages that nobody has touched yet will be large ones. */
+void *large_alloc(size_t bytes);
+void large_advise(void *block, size_t bytes);
 
 struct arena; /* many allocations, freed together */
 struct arena *arena_create(size_t block);

@@ -1,27 +1,31 @@
 /* large.c: a block of megabytes that is new costs a page fault for each of its pages, and each page
  * an entry of the processor's table of translations. In a virtual machine a fault of 4 KB takes
  * longer than what is then computed with its numbers. So large blocks ask for pages of 2 MB
- * (madvise, MADV_HUGEPAGE): one fault instead of 512. Where the system has none, nothing changes. */
+ * (madvise, MADV_HUGEPAGE): one fault instead of 512. Where the system has none, nothing changes.
+ */
 #define _DEFAULT_SOURCE /* madvise */
-#include "large.h"
+#include "backprop.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64, PAGE = 2 << 20 };
+enum { PAGE = 2 << 20 };
 
-static size_t rounded(size_t bytes, size_t align)
+/* 0: there is no such number. */
+static uintptr_t next_page(uintptr_t at)
 {
-    size_t up;
-    return __builtin_add_overflow(bytes, align - 1, &up) ? 0 : up & ~(align - 1);
+    uintptr_t up;
+    return __builtin_add_overflow(at, PAGE - 1, &up) ? 0 : up & ~(uintptr_t)(PAGE - 1);
 }
 
 /* The last page is a large one, too, when the block fills more than half of it. */
 void *large_alloc(size_t bytes)
 {
-    const size_t align = bytes < PAGE ? ALIGN : PAGE, whole = rounded(bytes ? bytes : 1, align);
-    void *p = whole ? aligned_alloc(align, whole) : NULL;
+    if (bytes < PAGE)
+        return malloc(bytes ? bytes : 1);
+    const size_t whole = next_page(bytes);
+    void *p = whole ? aligned_alloc(PAGE, whole) : NULL;
     if (p)
         large_advise(p, whole - bytes < PAGE / 2 ? whole : bytes);
     return p;
@@ -31,7 +35,7 @@ void *large_alloc(size_t bytes)
 void large_advise(void *block, size_t bytes)
 {
 #ifdef MADV_HUGEPAGE
-    const uintptr_t first = rounded((uintptr_t)block, PAGE);
+    const uintptr_t first = next_page((uintptr_t)block);
     const uintptr_t end = ((uintptr_t)block + bytes) & ~(uintptr_t)(PAGE - 1);
     if (first && first < end)
         madvise((void *)first, end - first, MADV_HUGEPAGE);

@@ -1,7 +1,6 @@
 /* network.c: networks, their generations, and gradients; network_step.c has the step. Everything is
  * cut into chunks by size alone, and sums are added in the order of the chunks: the same bits at
  * any number of threads. */
-#include "large.h"
 #include "optimizer.h"
 
 #include <math.h>

@@ -6,14 +6,13 @@
  * that of another. The first run that is given an empty block fills it on its way; runs that come
  * meanwhile do without. Plans of other capacities can share it: `layout` says which parameters are
  * where. */
-#include "large.h"
 #include "plan.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { EMPTY, FILLING, READY };
+enum { EMPTY, FILLING, READY, ALIGN = 64 };
 
 struct prepared {
     uint64_t layout;
@@ -32,14 +31,15 @@ size_t plan_prepared_bytes(const struct plan *p)
 
 struct prepared *prepared_create(const struct plan *p, prepared_release_fn *release, void *arg)
 {
-    const size_t bytes = (size_t)p->prepared_count * sizeof(real);
+    const size_t bytes = ((size_t)p->prepared_count * sizeof(real) + ALIGN - 1) / ALIGN * ALIGN;
     struct prepared *b = malloc(sizeof *b);
-    real *data = bytes ? large_alloc(bytes) : NULL;
+    real *data = bytes ? aligned_alloc(ALIGN, bytes) : NULL;
     if (!b || !data) {
         free(b);
         free(data);
         return NULL;
     }
+    large_advise(data, bytes);
     *b = (struct prepared){.layout = p->prepared_layout,
                            .bytes = plan_prepared_bytes(p),
                            .release = release,

@@ -1,7 +1,6 @@
 /* run.c: executing a plan. A run is one allocation for the pointers and one for the arena; running
  * it sets the pointers to what lies outside (inputs, the generation, gradients), walks the nodes in
  * order, and for a plan with backward walks them again in reverse. */
-#include "large.h"
 #include "plan.h"
 
 #include <math.h>
@@ -11,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { FENCE_BYTE = 0xA5 };
+enum { ARENA_ALIGN = 64, FENCE_BYTE = 0xA5 };
 
 /* ---- what operators see ---------------------------------------------------------------------- */
 
@@ -108,8 +107,8 @@ struct run *run_create(const struct plan *p, struct error *e)
     size_t pointers = (size_t)(4 * p->n_nodes + p->n_in);
     size_t scratch = (size_t)p->threads * p->scratch_bytes;
     struct run *r = calloc(1, sizeof *r + pointers * sizeof(real *));
-    const size_t bytes = p->arena_bytes + scratch;
-    char *arena = large_alloc(bytes);
+    size_t bytes = (p->arena_bytes + scratch + ARENA_ALIGN) / ARENA_ALIGN * ARENA_ALIGN;
+    char *arena = aligned_alloc(ARENA_ALIGN, bytes);
     if (!r || !arena) {
         free(r);
         free(arena);
@@ -117,6 +116,7 @@ struct run *run_create(const struct plan *p, struct error *e)
                   bytes >> 20);
         return NULL;
     }
+    large_advise(arena, bytes);
     real **at = (real **)(r + 1);
     r->plan = p;
     r->value = at;

@@ -5,7 +5,6 @@
 #include "exchange.h"
 
 #include "dispatch.h"
-#include "large.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -18,7 +17,7 @@ enum {
     FIRST_CAP = 64 << 10,
     SPARE_MIN = 256 << 10, /* large bodies, whose block is kept */
     SPARE_MAX = 32 << 20,
-    TENSOR_ALIGN = 8,
+    TENSOR_ALIGN = 8,      /* of what a tensor holds, INT64 for one */
     DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
 };
 

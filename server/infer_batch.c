@@ -3,7 +3,6 @@
 #define _GNU_SOURCE /* mempcpy */
 #include "infer_batch.h"
 
-#include "large.h"
 #include "model_private.h"
 
 #include <stdlib.h>

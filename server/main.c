@@ -27,8 +27,8 @@
 
 /* glibc would raise both limits with the largest block that was ever freed, and keep the memory of
  * models that are gone. Blocks of a megabyte come from the system and go back to it, which costs a
- * page fault for each of their pages; of smaller ones two megabytes a thread are kept for the next.
- */
+ * page fault for each of their pages (fewer, larger ones: engine/large.c); of smaller ones two
+ * megabytes a thread are kept for the next. */
 static void memory_limits(void)
 {
 #ifdef __GLIBC__

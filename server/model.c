@@ -4,7 +4,6 @@
 
 #include "answers.h"
 #include "evaluation.h"
-#include "large.h"
 #include "metrics.h"
 
 #include <math.h>
@@ -228,7 +227,7 @@ int model_commit(struct model *m, struct generation *next, const struct commit *
                  const struct logged *l, struct error *e)
 {
     bool log = l && !m->replaying && m->durability != DURABILITY_NONE;
-    m->step_ms = metrics_now_ms();
+    m->commit_ms = metrics_now_ms();
     pthread_mutex_lock(&m->lock);
     int status = model_check_there(m, e);
     pthread_mutex_unlock(&m->lock);

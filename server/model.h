@@ -116,10 +116,10 @@ struct model {
     real *grads;              /* of the last backward */
     real *sum;                /* pending gradients */
     struct pending_losses losses;
-    real *buffers[2]; /* moved statistics that are not published yet: [0] holds them when */
-    bool moved;       /* this is set; [1] is where the next forward writes */
-    int64_t step_ms;  /* when the last step was: the same in its log record and its metrics */
-    size_t reserved;  /* bytes taken from the budget: model_bytes of its network */
+    real *buffers[2];  /* moved statistics that are not published yet: [0] holds them when */
+    bool moved;        /* this is set; [1] is where the next forward writes */
+    int64_t commit_ms; /* when the last change was: the same in its log record and its metrics */
+    size_t reserved;   /* bytes taken from the budget: model_bytes of its network */
 
     struct infer_stats infer_stats;       /* of all predictions */
     struct version_stats *versions_stats; /* by version; entries stay as long as the model */

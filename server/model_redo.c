@@ -11,7 +11,6 @@
 
 #include "answers.h"
 #include "json_in.h"
-#include "large.h"
 #include "metrics.h"
 
 #include <stdio.h>
@@ -96,7 +95,7 @@ int model_redo_append(struct model *m, const struct logged *l, const struct comm
                               .keep_gradients = l->options->keep_gradients,
                               .request = l->options->request,
                               .answered = *l->result,
-                              .time_ms = m->step_ms};
+                              .time_ms = m->commit_ms};
     struct iovec v[2 + 2 * MAX_TENSORS] = {{&head, sizeof head}};
     uint64_t sizes[MAX_TENSORS];
     int parts = 2;

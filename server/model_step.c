@@ -241,7 +241,7 @@ static int model_end_step(struct model *m, int status, struct step_result *r, do
                           const struct error *e)
 {
     r->at = m->at;
-    int64_t now = m->step_ms;
+    int64_t now = m->commit_ms;
     pthread_mutex_unlock(&m->writing);
     if (status) {
         model_count_refused(m, e);

@@ -361,13 +361,30 @@ static void classes_out(struct daemon *d)
     json_decref(root);
 }
 
+/* The bytes begin wherever the JSON ends: the numbers are the same at each length of it. */
+static void any_length(struct daemon *d)
+{
+    struct client *c = d->client;
+    double first[6], x[6];
+    remote_create(c, "m", remote_mlp);
+    for (int spaces = 0; spaces <= 8; spaces++) {
+        char json[sizeof two_samples + 8];
+        snprintf(json, sizeof json, "%s%*s", two_samples, spaces, "");
+        struct answer *a = send_binary(c, "infer", json, samples, sizeof samples, -1);
+        answer_expect(a, 200);
+        assert_int_equal(remote_numbers(a, "outputs.0.data", spaces ? x : first, 6), 6);
+        if (spaces)
+            assert_memory_equal(first, x, sizeof x);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(in_and_out),  DAEMON_TEST(indices),
         DAEMON_TEST(classes_out), DAEMON_TEST(train_and_gradients),
         DAEMON_TEST(raw_tensor),  DAEMON_TEST(datatypes),
-        DAEMON_TEST(refused),
+        DAEMON_TEST(refused),     DAEMON_TEST(any_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

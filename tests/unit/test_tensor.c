@@ -266,7 +266,7 @@ static void test_in_place(void **state)
         enum dtype dtype;
         const char *expected;
     } rows[] = {
-        {"FP32", fp32, sizeof fp32, sizeof(real) == 4 ? 4 : 0, DTYPE_REAL, "2: 1.5 -2 0 3 4 1e+30"},
+        {"FP32", fp32, sizeof fp32, 4, DTYPE_REAL, "2: 1.5 -2 0 3 4 1e+30"},
         {"FP32", bad, sizeof bad, 0, DTYPE_REAL, "not_finite: inputs[0]: element 4 is NaN"},
         {"INT64", int64, sizeof int64, 8, DTYPE_INT64, "2: 1 -2 9223372036854775807 3 4 5"},
         {"INT64", int64, sizeof int64, 0, DTYPE_REAL, "2: 1 -2 9.22337e+18 3 4 5"},
