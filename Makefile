@@ -8,7 +8,8 @@
 CC ?= gcc
 SANITIZER ?=
 ARCH := $(shell uname -m)
-BUILD := build$(if $(SANITIZER),-$(SANITIZER))
+comma := ,
+BUILD := build$(if $(SANITIZER),-$(subst $(comma),-,$(SANITIZER)))
 PACKAGES := libmicrohttpd jansson openblas sqlite3 gnutls libxxhash libjpeg libpng zlib
 TEST_PACKAGES := $(PACKAGES) libcurl cmocka
 
@@ -23,11 +24,13 @@ Q := $(if $(V),,@)
 OPT ?= -O3
 WARN := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
   $(if $(findstring clang,$(CC)),-Wno-unknown-warning-option)
-CFLAGS ?= -g
+# Stacks of sanitizers need lines, not variables.
+CFLAGS ?= $(if $(SANITIZER),-g1,-g)
 # What an attacker meets: tests/hardening.sh looks for each of these in the binary.
 HARDEN_x86_64 := -fstack-clash-protection -fcf-protection
 HARDEN_aarch64 := -mbranch-protection=standard
-HARDEN = -fstack-protector-strong -fPIE $(HARDEN_$(ARCH))
+# Objects lie in the daemon, which is PIE, and in the library of the tests: with -fPIC they fit both.
+HARDEN = -fstack-protector-strong -fPIC -fno-semantic-interposition $(HARDEN_$(ARCH))
 # -ffp-contract=off: the plain C of a formula gives the same bits whatever the instruction set;
 # only the kernels are compiled with fused multiply-adds.
 ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread \
@@ -143,10 +146,18 @@ TEST_FLOAT := $(filter-out %_double.c,$(TEST_SRC))
 TEST_DOUBLE := $(filter %_double.c %_both.c,$(TEST_SRC))
 TEST_BIN := $(TEST_FLOAT:%.c=$(BUILD)/%.float.test) $(TEST_DOUBLE:%.c=$(BUILD)/%.double.test)
 
-$(BUILD)/%.float.test: $(BUILD)/%.o $(HELPER_OBJ) $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
-$(BUILD)/%.double.test: $(BUILD)/%.double.o $(HELPER_DOUBLE_OBJ) $(DOUBLE_LIBS) $(LIBS)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
+# What is tested is linked once, into a library: linking it into each of the programs took longer than
+# compiling all of it.
+TESTED := $(BUILD)/libtested.so
+$(TESTED): $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
+	$(Q)$(CC) $(filter-out -pie,$(ALL_LDFLAGS)) -shared -Wl,-Bsymbolic -Wl,-soname,$(@F) -o $@ \
+	  $(SERVER_LIB_OBJ) -Wl,--whole-archive $(LIBS) $(DOUBLE_LIBS) -Wl,--no-whole-archive $(PKG_LIBS) -lm
+TEST_LDFLAGS = $(ALL_LDFLAGS) -Wl,-rpath,'$$ORIGIN/../..'
+
+$(BUILD)/%.float.test: $(BUILD)/%.o $(HELPER_OBJ) $(TESTED)
+	$(Q)$(CC) $(TEST_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
+$(BUILD)/%.double.test: $(BUILD)/%.double.o $(HELPER_DOUBLE_OBJ) $(TESTED)
+	$(Q)$(CC) $(TEST_LDFLAGS) -o $@ $^ $(TEST_LIBS) -lm
 
 $(BUILD)/tests/bench/bench_augment: %: %.o $(filter $(BUILD)/server/describe% \
   $(BUILD)/server/trainer.o $(BUILD)/server/random_batch.o,$(SERVER_LIB_OBJ)) $(LIBS)
@@ -167,8 +178,8 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_TEST := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/%.test)
 FUZZ_BIN := $(FUZZ_TEST:.test=.fuzz)
 
-$(BUILD)/tests/fuzz/%.test: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/corpus.o $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+$(BUILD)/tests/fuzz/%.test: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/corpus.o $(TESTED)
+	$(Q)$(CC) $(TEST_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
 $(BUILD)/tests/fuzz/%.fuzz: $(BUILD)/tests/fuzz/fuzz_%.o $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS) -lm
 

@@ -275,7 +275,7 @@ static void batch_is_singles(struct daemon *d)
         "{\"op\":\"flatten\"},"};
     digits_read();
     for (int m = 0; m < 2; m++) {
-        char name[8], description[800];
+        char name[16], description[800];
         snprintf(name, sizeof name, "m%d", m);
         snprintf(description, sizeof description,
                  "{\"inputs\":[{\"shape\":[-1,1,8,8]}],\"layers\":[%s"

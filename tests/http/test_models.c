@@ -109,7 +109,7 @@ static void recompute(struct daemon *d)
         "{\"op\":\"linear\",\"out_features\":3}],\"loss\":\"cross_entropy\"}";
     static const char *const ways[] = {"", ",\"recompute\":true", ",\"recompute\":\"a.1\""};
     static const char *const step = "{\"inputs\":[[1,2,3,4,5,6],[0,1,0,1,0,1]],\"targets\":[2,0]}";
-    char names[3][8], description[1000];
+    char names[3][16], description[1000];
     for (int i = 0; i < 3; i++) {
         snprintf(names[i], sizeof names[i], "r%d", i);
         snprintf(description, sizeof description, text, ways[i], ways[i], ways[i]);

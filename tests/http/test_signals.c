@@ -580,7 +580,7 @@ static void fifty_layers(struct daemon *d)
         double head = named_number(a, "layers", "head", "gradient_norm");
         assert_true(named_number(a, "layers", "stem", "gradient_norm") > 0.005 * head);
         for (int i = 0; i < 50; i++) {
-            char name[8];
+            char name[16];
             snprintf(name, sizeof name, "l%d", i);
             assert_true(named_number(a, "layers", name, "gradient_norm") > 1e-3 * head);
         }

@@ -73,7 +73,7 @@ static void apart_or_together(struct daemon *d)
     struct client *c = d->client;
     static const char *const descriptions[] = {remote_mlp, remote_cnn};
     for (int i = 0; i < 2; i++) {
-        char one[8], two[8];
+        char one[16], two[16];
         snprintf(one, sizeof one, "one%d", i);
         snprintf(two, sizeof two, "two%d", i);
         remote_create(c, one, descriptions[i]);
