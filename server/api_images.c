@@ -62,7 +62,8 @@ int api_images_read(struct request *q, const struct network *net, int at, const 
                     const void **data_r, int64_t *n_r, struct error *e)
 {
     const struct image_source *sources;
-    struct image_limits l = limits(q);
+    struct image_work w = {
+        .pool = q->server->pool, .limits = limits(q), .gone = request_gone, .gone_arg = q};
     struct tensor_text text;
     struct image_fit *fits;
     struct preprocess p;
@@ -73,7 +74,7 @@ int api_images_read(struct request *q, const struct network *net, int at, const 
     shape_count(node_shape(net->inputs[at]), 1, &sample);
     if (reserve(q, *n_r, (size_t)sample, &data, &fits, e))
         return -1;
-    if (preprocess_decode(&p, q->server->pool, &l, sources, *n_r, data, fits, e))
+    if (preprocess_decode(&p, &w, sources, *n_r, data, fits, e))
         return error_prefix(e, "%s", tensor_what(t, &text));
     *data_r = data;
     q->images = sources;

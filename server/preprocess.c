@@ -84,7 +84,7 @@ int image_source_decode(const struct image_source *s, const struct image_limits 
 
 struct decoding {
     const struct preprocess *p;
-    const struct image_limits *limits;
+    const struct image_work *work;
     const struct image_source *sources;
     float *out;
     struct image_fit *fits;
@@ -92,6 +92,7 @@ struct decoding {
     pthread_mutex_t lock;
     int64_t bad; /* the first that cannot be used; n: none so far */
     int64_t n;
+    bool gone; /* nobody waits any more */
     struct error *e;
 };
 
@@ -99,7 +100,7 @@ static void decode_one(struct decoding *d, int64_t i)
 {
     struct error e;
     struct image im;
-    int failed = image_source_decode(&d->sources[i], d->limits, &im, &e);
+    int failed = image_source_decode(&d->sources[i], &d->work->limits, &im, &e);
     if (!failed) {
         failed = image_fit_planes(&im, &d->p->fitting, d->out + i * d->sample, &d->fits[i], &e);
         image_free(&im);
@@ -120,20 +121,21 @@ static void decode_range(void *arg, int64_t begin, int64_t end, int worker)
     (void)worker;
     for (int64_t i = begin; i < end; i++) {
         pthread_mutex_lock(&d->lock);
-        bool stop = d->bad < i; /* images after a bad one are not needed */
+        d->gone = d->gone || (d->work->gone && d->work->gone(d->work->gone_arg));
+        bool stop = d->gone || d->bad < i; /* images after a bad one are not needed */
         pthread_mutex_unlock(&d->lock);
         if (!stop)
             decode_one(d, i);
     }
 }
 
-int preprocess_decode(const struct preprocess *p, struct pool *pool, const struct image_limits *l,
+int preprocess_decode(const struct preprocess *p, const struct image_work *w,
                       const struct image_source *sources, int64_t n, real *out,
                       struct image_fit *fits, struct error *e)
 {
     struct error first;
     struct decoding d = {.p = p,
-                         .limits = l,
+                         .work = w,
                          .sources = sources,
                          .out = out,
                          .fits = fits,
@@ -142,8 +144,10 @@ int preprocess_decode(const struct preprocess *p, struct pool *pool, const struc
                          .n = n,
                          .e = &first};
     pthread_mutex_init(&d.lock, NULL);
-    pool_for(pool, n, 1, decode_range, &d);
+    pool_for(w->pool, n, 1, decode_range, &d);
     pthread_mutex_destroy(&d.lock);
+    if (d.gone)
+        return error_set(e, ERROR_CLIENT_GONE, "the client has closed its connection");
     if (d.bad == n)
         return 0;
     if (e)

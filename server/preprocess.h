@@ -26,10 +26,18 @@ struct preprocess {
 /* Of an expanded description. False: it does not say. */
 bool preprocess_read(const json_t *description, const struct network *net, struct preprocess *p_r);
 
+/* What decodes, for whom. */
+struct image_work {
+    struct pool *pool;
+    struct image_limits limits;
+    run_gone_fn *gone; /* asked between images; NULL: somebody waits until the end */
+    void *gone_arg;
+};
+
 /* Decodes all, several at a time, into planes [n, channels, height, width] with values 0 to 1.
  * fits_r has room for n. The error is that of the first image that cannot be used, and says which:
- * BAD_IMAGE, TOO_LARGE, OUT_OF_MEMORY. Not from within a pool's function. */
-int preprocess_decode(const struct preprocess *p, struct pool *pool, const struct image_limits *l,
+ * BAD_IMAGE, TOO_LARGE, OUT_OF_MEMORY; or CLIENT_GONE. Not from within a pool's function. */
+int preprocess_decode(const struct preprocess *p, const struct image_work *w,
                       const struct image_source *sources, int64_t n, real *out,
                       struct image_fit *fits_r, struct error *e);
 /* (v * 255 scale - mean) / std, in place, channel by channel. */

@@ -307,10 +307,17 @@ static void test_fit_extremes(void **state)
 
 /* ---- batches --------------------------------------------------------------------------------- */
 
+static bool gone_after(void *asked)
+{
+    return ++*(int *)asked > 1;
+}
+
 static void test_batch(void **state)
 {
     struct error e;
     struct pool *pool = pool_create(2, &e);
+    struct image_work w = {.pool = pool, .limits = plenty};
+    int asked = 0;
     size_t size[3];
     unsigned char *bytes[3] = {file_read("rgb.png", &size[0]), file_read("gray.jpg", &size[1]),
                                file_read("orientation6.jpg", &size[2])};
@@ -324,8 +331,8 @@ static void test_batch(void **state)
     real out[3 * 3 * 48], one[3 * 48];
     struct image_fit fits[3], fit;
     (void)state;
-    assert_int_equal(preprocess_decode(&p, pool, &plenty, s, 3, out, fits, &e), 0);
-    assert_int_equal(preprocess_decode(&p, pool, &plenty, s + 1, 1, one, &fit, &e), 0);
+    assert_int_equal(preprocess_decode(&p, &w, s, 3, out, fits, &e), 0);
+    assert_int_equal(preprocess_decode(&p, &w, s + 1, 1, one, &fit, &e), 0);
     assert_memory_equal(one, out + 3 * 48, sizeof one);
     assert_int_equal(fits[2].width, 17);
     assert_int_equal(fits[2].height, 23);
@@ -334,9 +341,13 @@ static void test_batch(void **state)
         assert_true(out[(3 + c) * 48 + 5] == (one[c * 48 + 5] - (real)p.mean[c]) / (real)p.std[c]);
     s[1].size /= 2;
     s[2].size = 5;
-    assert_int_equal(preprocess_decode(&p, pool, &plenty, s, 3, out, fits, &e), -1);
+    assert_int_equal(preprocess_decode(&p, &w, s, 3, out, fits, &e), -1);
     if (!strstr(e.text, "image 1"))
         fail_msg("%s", e.text);
+    w.gone = gone_after; /* before the one that cannot be used is met, or after */
+    w.gone_arg = &asked;
+    assert_int_equal(preprocess_decode(&p, &w, s, 3, out, fits, &e), -1);
+    assert_int_equal(e.code, ERROR_CLIENT_GONE);
     for (int i = 0; i < 3; i++)
         free(bytes[i]);
     pool_destroy(&pool);
