@@ -76,12 +76,15 @@ static int identify(struct request *q, struct error *e)
     struct caller *c = key_text_id(text, id) ? keyring_find(r, id) : NULL;
     uint64_t source = throttle_source(q->client, c ? id : "");
     int64_t wait = throttle_wait(keyring_throttle(r), source, now_ms());
-    if (!wait && c && key_matches(&c->key, text)) {
+    int matches = !wait && c ? key_matches(&c->key, text, e) : 0;
+    if (matches > 0) {
         throttle_passed(keyring_throttle(r), source);
         q->caller = c;
         return 0;
     }
     caller_release(&c);
+    if (matches < 0)
+        return -1;
     return wait ? refuse_early(q, wait, e) : refuse_invalid(q, source, e);
 }
 

@@ -1,6 +1,8 @@
 /* answers.c: a ring of the newest answers, searched from its newest end: a retry comes soon. */
 #include "answers.h"
 
+#include "json_in.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,14 +139,29 @@ static int running_find(const struct answers *a, const char *key)
     return -1;
 }
 
-bool answers_begin(struct answers *a, const char *key)
+static int running_add(struct answers *a, const char *key, struct error *e)
+{
+    if (running_find(a, key) >= 0)
+        return error_set(e, ERROR_CONFLICT,
+                         "a request with this Idempotency-Key is being carried out; try again when "
+                         "it is answered");
+    if (a->n_running == MAX_RUNNING)
+        return error_set(e, ERROR_QUEUE_FULL,
+                         "%d requests with an Idempotency-Key are being carried out already",
+                         MAX_RUNNING);
+    char *copy = strdup(key);
+    if (!copy)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the Idempotency-Key");
+    a->running[a->n_running++] = copy;
+    return 0;
+}
+
+int answers_begin(struct answers *a, const char *key, struct error *e)
 {
     pthread_mutex_lock(&a->lock);
-    char *copy = running_find(a, key) < 0 && a->n_running < MAX_RUNNING ? strdup(key) : NULL;
-    if (copy)
-        a->running[a->n_running++] = copy;
+    int status = running_add(a, key, e);
     pthread_mutex_unlock(&a->lock);
-    return copy != NULL;
+    return status;
 }
 
 void answers_end(struct answers *a, const char *key)
@@ -175,9 +192,12 @@ static void parts_write(const struct step_result *r, struct parts_text *t)
     strcpy(t->text + n, "]");
 }
 
-static void parts_read(struct step_result *r, const char *text)
+static int parts_read(struct step_result *r, const char *text, struct error *e)
 {
-    json_t *list = json_loads(text, 0, NULL);
+    json_t *list = json_in_load(text, strlen(text), NULL);
+    if (!list)
+        return error_set(e, json_in_starved() ? ERROR_OUT_OF_MEMORY : ERROR_STORAGE,
+                         "the parts of a loss in the store cannot be read");
     for (size_t i = 0; i < json_array_size(list) && i < RUN_MAX_PARTS; i++) {
         const json_t *pair = json_array_get(list, i);
         const char *name = json_string_value(json_array_get(pair, 0));
@@ -186,21 +206,29 @@ static void parts_read(struct step_result *r, const char *text)
         p->value = json_number_value(json_array_get(pair, 1));
     }
     json_decref(list);
+    return 0;
 }
+
+struct loading {
+    struct answers *answers;
+    struct error *error;
+};
 
 static int load_one(void *arg, const struct store_answer *s)
 {
+    struct loading *l = arg;
     struct step_result r = stored_result(s);
     bool change = strcmp(s->parts, STORE_CHANGE) == 0;
-    if (!change)
-        parts_read(&r, s->parts);
-    add(arg, s->key, s->request, change, &r);
+    if (!change && parts_read(&r, s->parts, l->error))
+        return -1;
+    add(l->answers, s->key, s->request, change, &r);
     return 0;
 }
 
 int answers_load(struct answers *a, struct store *s, int64_t model_id, struct error *e)
 {
-    int status = store_answers_load(s, model_id, load_one, a, e);
+    struct loading l = {a, e};
+    int status = store_answers_load(s, model_id, load_one, &l, e);
     a->n_saved = a->n;
     return status;
 }

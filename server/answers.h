@@ -31,8 +31,8 @@ bool answers_find(struct answers *a, const char *key, uint64_t *request_r,
 /* The highest seq that was carried out; 0: none. */
 uint64_t answers_last_seq(struct answers *a);
 
-/* A request with this key begins: false when another one is under way. */
-bool answers_begin(struct answers *a, const char *key);
+/* A request with this key begins. -1: another one is under way, so many are, or out of memory. */
+int answers_begin(struct answers *a, const char *key, struct error *e);
 void answers_end(struct answers *a, const char *key);
 
 /* From and to the store: all that are known; those that were added since the last save. */

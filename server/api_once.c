@@ -12,46 +12,51 @@
 
 enum { MAX_KEY = 255 };
 
-/* A structured-field string (RFC 8941, 3.3.3): "..." with \" and \\ inside. The text in the arena;
- * NULL: it is none. */
-static char *read_quoted(struct request *q, const char *value)
+/* A structured-field string (RFC 8941, 3.3.3): "..." with \" and \\ inside. Puts its text at `to`.
+ */
+static bool read_quoted(const char *value, char *to)
 {
-    size_t n = strlen(value), length = 0;
+    size_t n = strlen(value);
     if (n < 3 || n > MAX_KEY || value[0] != '"' || value[n - 1] != '"')
-        return NULL;
-    char *key = arena_printf(q->arena, "key %s", value);
-    for (size_t i = 1; key && i < n - 1; i++) {
+        return false;
+    for (size_t i = 1; i < n - 1; i++) {
         if (value[i] == '\\' && ++i == n - 1)
-            return NULL;
+            return false;
         if (value[i] < 0x20 || value[i] > 0x7e || (value[i] == '"' && value[i - 1] != '\\'))
-            return NULL;
-        key[4 + length++] = value[i];
+            return false;
+        *to++ = value[i];
     }
-    if (key)
-        key[4 + length] = 0;
-    return key;
+    *to = 0;
+    return true;
 }
 
-static const char *header_key(struct request *q)
+static const char *out_of_memory(struct error *e)
 {
+    error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the key of the request");
+    return NULL;
+}
+
+/* In the arena; NULL: an error. */
+static const char *header_key(struct request *q, struct error *e)
+{
+    static const char kind[] = "key ";
     const char *value = request_header(q, "Idempotency-Key");
-    return value ? read_quoted(q, value) : NULL;
-}
-
-static int refuse_key(struct error *e)
-{
-    return error_set(e, ERROR_BAD_HEADER,
-                     "Idempotency-Key must be a string in quotes of 1 to %d printable characters, "
-                     "as in Idempotency-Key: \"a1b2\"",
-                     MAX_KEY - 2);
+    char *key = arena_alloc(q->arena, sizeof kind + strlen(value));
+    if (!key)
+        return out_of_memory(e);
+    if (read_quoted(value, stpcpy(key, kind)))
+        return key;
+    error_set(e, ERROR_BAD_HEADER,
+              "Idempotency-Key must be a string in quotes of 1 to %d printable characters, "
+              "as in Idempotency-Key: \"a1b2\"",
+              MAX_KEY - 2);
+    return NULL;
 }
 
 static int begin(struct request *q, struct answers *a, const char *key, struct error *e)
 {
-    if (!answers_begin(a, key))
-        return error_set(e, ERROR_CONFLICT,
-                         "a request with this Idempotency-Key is being carried out; try again when "
-                         "it is answered");
+    if (answers_begin(a, key, e))
+        return -1;
     q->once_key = key;
     return 0;
 }
@@ -60,8 +65,8 @@ int api_once_begin(struct request *q, struct error *e)
 {
     if (!request_header(q, "Idempotency-Key") || !(q->route->flags & ROUTE_ONCE))
         return 0;
-    const char *key = header_key(q);
-    return key ? begin(q, request_model(q)->answers, key, e) : refuse_key(e);
+    const char *key = header_key(q, e);
+    return key ? begin(q, request_model(q)->answers, key, e) : -1;
 }
 
 void api_once_end(struct request *q)
@@ -81,7 +86,9 @@ static int read_seq(struct request *q, struct step_options *o, struct error *e)
     if (o->key)
         return error_set(e, ERROR_BAD_VALUE, "give parameters.seq or Idempotency-Key, not both");
     o->key = arena_printf(q->arena, "seq %lld", (long long)json_integer_value(seq));
-    return 0;
+    if (!o->key)
+        out_of_memory(e);
+    return o->key ? 0 : -1;
 }
 
 /* Above the last one by one; the first may be any. */
@@ -152,15 +159,11 @@ void api_once_done(struct request *q, const struct step_options *o, const struct
 /* Keys are of a path's model, whether it is there or not. */
 static const char *deed_key(struct request *q, struct error *e)
 {
-    const char *key = header_key(q);
-    if (!key) {
-        refuse_key(e);
-        return NULL;
-    }
-    key = arena_printf(q->arena, "%s %s", request_param(q, "model"), key);
+    const char *key = header_key(q, e);
     if (!key)
-        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the Idempotency-Key");
-    return key;
+        return NULL;
+    key = arena_printf(q->arena, "%s %s", request_param(q, "model"), key);
+    return key ? key : out_of_memory(e);
 }
 
 int api_once_deed(struct request *q, int status, struct store_deed *d_r,

@@ -2,6 +2,7 @@
  * is JSON, lies in the binary and holds the title and the schemas; the paths are printed from the
  * table of routes, so that no route is missing and none is made up. */
 #include "api.h"
+#include "json_in.h"
 
 #include <string.h>
 
@@ -108,7 +109,7 @@ static json_t *paths(const struct route *routes)
 int api_openapi(struct request *q)
 {
     size_t size = (size_t)(backpropd_openapi_end - backpropd_openapi);
-    json_t *root = json_loadb(backpropd_openapi, size, JSON_REJECT_DUPLICATES, NULL);
+    json_t *root = json_in_load(backpropd_openapi, size, NULL);
     json_t *all = paths(q->server->routes);
     char *text = NULL;
     if (root && all) {

@@ -99,13 +99,12 @@ static int unknown_path(struct request *q)
 static int decode_params(struct request *q, const struct segment *params, int n)
 {
     for (int i = 0; i < n; i++) {
+        char *value = request_decode(q, params[i].text, params[i].size, false);
+        if (!value)
+            return q->status;
         char *name = arena_alloc(q->arena, params[i].name_size + 1);
-        char *value = request_decode(q->arena, params[i].text, params[i].size, false);
-        if (!name || !value)
-            return reply_errorf(q, ERROR_BAD_NAME,
-                                "the path segment '%.*s' has a '%%' that is not followed by two "
-                                "hexadecimal digits, or that makes a NUL",
-                                (int)(params[i].size < 80 ? params[i].size : 80), params[i].text);
+        if (!name)
+            return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for the request");
         memcpy(name, params[i].name, params[i].name_size);
         q->params[q->n_params++] = (struct name_value){name, value};
     }

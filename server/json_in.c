@@ -2,6 +2,7 @@
  * here jansson is fed the text around them, and places that it reports in what it was fed are
  * brought back to the text that the client sent. */
 #include "json_in.h"
+#include "json_memory.h"
 #include "json_scan.h"
 
 #include <stdio.h>
@@ -59,12 +60,12 @@ static size_t feed_some(struct feed *f, char *to, size_t room)
     return n;
 }
 
-/* A json_load_callback_t; 0 at the end. */
+/* A json_load_callback_t; 0 at the end, and where memory has run out. */
 static size_t feed_read(void *buffer, size_t room, void *arg)
 {
     struct feed *f = arg;
     size_t n = 0;
-    while (n < room && (f->p < f->end || f->mark_used < f->mark_size))
+    while (n < room && !json_memory_refused() && (f->p < f->end || f->mark_used < f->mark_size))
         n += feed_some(f, (char *)buffer + n, room - n);
     return n;
 }
@@ -138,39 +139,49 @@ static int report(const struct json_in *in, const char *text, size_t size, json_
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* jansson calls a string that it had no memory for a syntax error. Its hooks for memory know
- * better; they have no argument, hence a variable, of each thread its own. */
-static _Thread_local bool memory_refused;
-
-static void *json_malloc(size_t bytes)
-{
-    void *memory = malloc(bytes);
-    memory_refused = memory_refused || !memory;
-    return memory;
-}
-
 void json_in_start(void)
 {
-    json_set_alloc_funcs(json_malloc, free);
+    json_memory_start();
 }
 
 bool json_in_starved(void)
 {
-    return memory_refused;
+    return json_memory_refused();
 }
 
 void json_in_forget(void)
 {
-    memory_refused = false;
+    json_memory_forget();
 }
 
 char *json_in_dump(const json_t *value, size_t flags)
 {
     char *text = json_dumps(value, flags);
-    if (!memory_refused)
+    if (!json_memory_refused())
         return text;
     free(text);
     return NULL;
+}
+
+/* NULL with a place in what was fed, or because memory was refused. */
+static json_t *feed_load(struct feed *f, size_t flags, json_error_t *where_r)
+{
+    json_memory_begin();
+    json_t *root = json_load_callback(feed_read, f, flags, where_r);
+    if (json_memory_refused()) {
+        json_decref(root); /* it may lack parts, or lie in the reserve */
+        root = NULL;
+    }
+    json_memory_end();
+    return root;
+}
+
+json_t *json_in_load(const char *text, size_t size, json_error_t *where_r)
+{
+    struct json_in in = {.text = text, .size = size};
+    struct feed feed = {.in = &in, .p = text, .end = text + size};
+    json_error_t where;
+    return feed_load(&feed, JSON_REJECT_DUPLICATES, where_r ? where_r : &where);
 }
 
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
@@ -181,8 +192,8 @@ int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t s
     if (json_scan(in, a, text, size, spans, e))
         return -1;
     struct feed feed = {.in = in, .p = text, .end = text + size};
-    in->root = json_load_callback(feed_read, &feed, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
-    if (!in->root && memory_refused)
+    in->root = feed_load(&feed, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+    if (!in->root && json_memory_refused())
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the body");
     return in->root ? 0 : report(in, text, size, &je, e);
 }

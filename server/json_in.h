@@ -42,6 +42,10 @@ void json_in_forget(void);
  * memory, now or since json_in_forget. */
 char *json_in_dump(const json_t *value, size_t flags);
 
+/* As json_loadb with JSON_REJECT_DUPLICATES, for texts of our own; where_r may be NULL. NULL: it is
+ * no such JSON, or json_in_starved. */
+json_t *json_in_load(const char *text, size_t size, json_error_t *where_r);
+
 /* Reads any JSON value. `text` must stay in place while spans are used; the list of spans is in
  * `a`. `spans` false: everything goes to jansson. With line and column:
  *

@@ -190,13 +190,15 @@ bool key_text_id(const char *text, char id_r[KEY_ID_SIZE])
     return true;
 }
 
-bool key_matches(const struct key *k, const char *text)
+int key_matches(const struct key *k, const char *text, struct error *e)
 {
     uint8_t sha256[DIGEST_BYTES];
     struct digest d;
-    if (digest_init(&d, NULL))
-        return false;
+    if (digest_init(&d, e))
+        return -1;
     digest_update(&d, k->salt, sizeof k->salt);
     digest_update(&d, text, strlen(text));
-    return !digest_finish(&d, sha256, NULL) && !gnutls_memcmp(sha256, k->sha256, sizeof sha256);
+    if (digest_finish(&d, sha256, e))
+        return -1;
+    return !gnutls_memcmp(sha256, k->sha256, sizeof sha256);
 }

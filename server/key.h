@@ -60,8 +60,9 @@ void key_clear(struct key *k);
 bool key_sees(const struct key *k, const char *model);
 /* Whether it allows less than its role: such a key manages no others. */
 bool key_limited(const struct key *k);
-/* Whether `text` is this key, in a time that does not depend on how nearly it is. */
-bool key_matches(const struct key *k, const char *text);
+/* 1: `text` is this key, 0: it is not, in a time that does not depend on how nearly it is; -1: out
+ * of memory. */
+int key_matches(const struct key *k, const char *text, struct error *e);
 /* The id within a key's text; false when it has not the form of a key. */
 bool key_text_id(const char *text, char id_r[KEY_ID_SIZE]);
 

@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "key_private.h"
 
+#include "json_in.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -128,8 +130,10 @@ static int text_read(struct key_list *l, int fd, const char *path, struct error 
     char *bytes = bytes_read(fd, path, &size, e);
     if (!bytes)
         return -1;
-    json_t *root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = json_in_load(bytes, size, &where);
     free(bytes);
+    if (!root && json_in_starved())
+        return error_set(e, ERROR_OUT_OF_MEMORY, "%s: out of memory for the keys", path);
     if (!root)
         return error_set(e, ERROR_STORAGE, "%s:%d: %s", path, where.line, where.text);
     int status = rows_read(l, json_object_get(root, "keys"), e);

@@ -220,7 +220,7 @@ static void adopt_unpublished(struct model *m, bool pending, bool moved)
  * optimiser where the state of another one would be loaded into it. */
 static json_t *settings_for(const struct model *m, const struct store_version *v, bool *other_r)
 {
-    json_t *then = json_loads(v->description, 0, NULL);
+    json_t *then = json_in_load(v->description, strlen(v->description), NULL);
     json_t *now = description_effective(m->given, m->settings);
     json_t *settings = then && now ? json_copy(m->settings) : NULL;
     const char *op_then =

@@ -2,10 +2,12 @@
  * log, then what its metrics say of steps that are gone. */
 #include "models.h"
 
+#include "json_in.h"
 #include "model_private.h"
 
 #include <dirent.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct loading {
     struct models *ms;
@@ -68,12 +70,16 @@ static int load_model(struct models *ms, const struct store_model *row, struct a
     struct store_version v;
     if (store_version_info(ms->store, row->id, STORE_CHECKPOINT, a, &v, e))
         return drop_unfinished(ms, row, e);
-    json_t *given = json_loads(row->description, 0, NULL);
-    json_t *then = json_loads(v.description, 0, NULL);
+    json_in_forget();
+    json_t *given = json_in_load(row->description, strlen(row->description), NULL);
+    json_t *then = json_in_load(v.description, strlen(v.description), NULL);
     json_t *settings = given && then ? description_settings(given, then) : NULL;
-    if (!settings)
+    bool whole = settings && !json_in_starved();
+    if (json_in_starved())
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for its description");
+    else if (!whole)
         error_set(e, ERROR_STORAGE, "its description in the store cannot be read");
-    struct model *m = settings ? model_create(ms, row->name, given, settings, e) : NULL;
+    struct model *m = whole ? model_create(ms, row->name, given, settings, e) : NULL;
     json_decref(given);
     json_decref(then);
     json_decref(settings);

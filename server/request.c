@@ -100,18 +100,33 @@ static int hex_value(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-char *request_decode(struct arena *a, const char *text, size_t size, bool form)
+static void refuse_encoding(struct request *q, const char *text, size_t size, bool query)
 {
-    char *out = arena_alloc(a, size + 1), *to = out;
+    static const char broken[] =
+        "has a '%' that is not followed by two hexadecimal digits, or that makes a NUL";
+    if (query)
+        reply_errorf(q, ERROR_BAD_QUERY, "the query %s", broken);
+    else
+        reply_errorf(q, ERROR_BAD_NAME, "the path segment '%.*s' %s", (int)(size < 80 ? size : 80),
+                     text, broken);
+}
+
+char *request_decode(struct request *q, const char *text, size_t size, bool query)
+{
+    char *out = arena_alloc(q->arena, size + 1), *to = out;
+    if (!out)
+        reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for the request");
     for (size_t i = 0; out && i < size; i++) {
         if (text[i] != '%') {
-            *to++ = form && text[i] == '+' ? ' ' : text[i];
+            *to++ = query && text[i] == '+' ? ' ' : text[i];
             continue;
         }
         int high = size - i > 2 ? hex_value(text[i + 1]) : -1;
         int low = high >= 0 ? hex_value(text[i + 2]) : -1;
-        if (low < 0 || !(high | low))
+        if (low < 0 || !(high | low)) {
+            refuse_encoding(q, text, size, query);
             return NULL;
+        }
         *to++ = (char)(high * 16 + low);
         i += 2;
     }
@@ -141,25 +156,15 @@ static bool next_pair(const char **at, struct pair *p)
     return true;
 }
 
-static char *pair_decode(struct request *q, const char *text, size_t size)
-{
-    char *decoded = request_decode(q->arena, text, size, true);
-    if (!decoded)
-        reply_errorf(q, ERROR_BAD_QUERY,
-                     "the query has a '%%' that is not followed by two "
-                     "hexadecimal digits, or that makes a NUL");
-    return decoded;
-}
-
 const char *request_query(struct request *q, const char *name)
 {
     struct pair p;
     for (const char *at = q->query; next_pair(&at, &p);) {
-        const char *key = pair_decode(q, p.name, p.name_size);
+        const char *key = request_decode(q, p.name, p.name_size, true);
         if (!key)
             return NULL;
         if (!strcmp(key, name))
-            return pair_decode(q, p.value, p.value_size);
+            return request_decode(q, p.value, p.value_size, true);
     }
     return NULL;
 }
@@ -241,7 +246,7 @@ int query_known(struct request *q, const char *names)
 {
     struct pair p;
     for (const char *at = q->query; next_pair(&at, &p);) {
-        const char *key = pair_decode(q, p.name, p.name_size);
+        const char *key = request_decode(q, p.name, p.name_size, true);
         if (!key)
             return -1;
         if (choice_find(names, key) >= 0 && *key)

@@ -65,6 +65,9 @@ struct body_stream {
     /* Set before the first `read`, for any thread but not from within `read`: there is something to
      * send. One call too many does no harm. */
     void (*wake)(void *arg);
+    /* Set with it, for any thread until `close`: whether the client has gone, which nobody else
+     * notices while there is nothing to send. */
+    bool (*gone)(void *wake_arg);
     void *wake_arg;
 };
 struct response {
@@ -149,11 +152,12 @@ const char *request_header(const struct request *q, const char *name);
 const char *request_param(const struct request *q, const char *name);
 
 /* A query parameter, decoded ('+' is a space), in the arena; the first of its name. NULL: not
- * there. NULL with q->status set: %-encoding that is broken, or %00. */
+ * there. NULL with q->status set: %-encoding that is broken, %00, or out of memory. */
 const char *request_query(struct request *q, const char *name);
 
-/* Decodes %XX in place of `size` bytes of text; '+' too if `form`. NULL: broken, or a NUL. */
-char *request_decode(struct arena *a, const char *text, size_t size, bool form);
+/* `size` bytes of the query, or of a segment of the path, without their %XX ('+' is a space in a
+ * query); in the arena. NULL with the response filled: broken, a NUL, or out of memory. */
+char *request_decode(struct request *q, const char *text, size_t size, bool query);
 
 /* ---- read or reply: 0, or -1 with the response filled and q->status set ---------------------- */
 

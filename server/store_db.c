@@ -171,10 +171,20 @@ sqlite3_stmt *db_query(struct db *db, struct error *e, const char *sql, const ch
     return stmt;
 }
 
+/* A text gets its final NUL when it is first asked for, which may need memory; after that it is
+ * there. */
+static bool texts_ready(sqlite3_stmt *stmt)
+{
+    for (int i = 0; i < sqlite3_column_count(stmt); i++)
+        if (sqlite3_column_type(stmt, i) == SQLITE_TEXT && !sqlite3_column_text(stmt, i))
+            return false;
+    return true;
+}
+
 int db_next(struct db *db, sqlite3_stmt *stmt, struct error *e)
 {
     int status = sqlite3_step(stmt);
-    if (status == SQLITE_ROW)
+    if (status == SQLITE_ROW && texts_ready(stmt))
         return 1;
     if (status != SQLITE_DONE)
         db_fail(db, e); /* before the reset, which forgets some details */

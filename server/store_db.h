@@ -56,8 +56,9 @@ int db_fail(struct db *db, struct error *e);
 
 /* A statement with its values bound, to be read with db_next. NULL: failed. */
 sqlite3_stmt *db_query(struct db *db, struct error *e, const char *sql, const char *types, ...);
-/* 1: a row; 0: no more; -1: failed. After 0 and -1 the statement is done; whoever stops before
- * calls sqlite3_reset, or the read goes on holding its snapshot. */
+/* 1: a row, of whose columns none that holds a text gives NULL; 0: no more; -1: failed. After 0 and
+ * -1 the statement is done; whoever stops before calls sqlite3_reset, or the read goes on holding
+ * its snapshot. */
 int db_next(struct db *db, sqlite3_stmt *stmt, struct error *e);
 /* Runs to the end; rows are dropped. */
 int db_run(struct db *db, struct error *e, const char *sql, const char *types, ...);
