@@ -23,7 +23,7 @@
 enum {
     TICK_MS = 150,
     WINDOW = 512,          /* revisions in one query */
-    KEEP_ALIVE_MS = 15000, /* a comment, without which a client that has gone is never noticed */
+    KEEP_ALIVE_MS = 15000, /* a comment: a client that has vanished does not acknowledge it */
     RECONNECT_MS = 2000,   /* what clients are told to wait */
     MS = 1000,
     NS_MS = 1000000,
@@ -267,6 +267,17 @@ static void feed(struct events *v, struct stream *s)
     out_free(&w.event);
 }
 
+/* A client that has closed its connection: the stream ends, and makes room for another. */
+static bool end_left(struct stream *s)
+{
+    if (!s->hungry || !s->body.gone(s->body.wake_arg))
+        return false;
+    s->last = true;
+    s->hungry = false;
+    s->body.wake(s->body.wake_arg);
+    return true;
+}
+
 /* Whether another round should follow at once. */
 static bool feed_all(struct events *v)
 {
@@ -274,7 +285,7 @@ static bool feed_all(struct events *v)
     struct stream *next;
     uint64_t rows = store_metrics_appended(v->store);
     for (struct stream *s = v->streams; s; s = next) {
-        if (due(s, rows, now_ms()))
+        if (!end_left(s) && due(s, rows, now_ms()))
             feed(v, s);
         again |= s->hungry && s->more;
         next = s->next; /* after the lock was given up: it may have changed */

@@ -6,7 +6,8 @@
  * `awake` behind.
  *
  * A client that reads slowly fills its socket; it is then not asked for more bytes, and closed by
- * the connection's time limit. One that has gone is noticed by the next write. */
+ * the connection's time limit. One that has gone is noticed by the next write, or by a stream that
+ * asks (`gone`). */
 #include "exchange.h"
 
 #include "keyring.h"
@@ -42,6 +43,11 @@ static void wake(void *arg)
     pthread_mutex_lock(&x->http->mutex);
     unpark(x);
     pthread_mutex_unlock(&x->http->mutex);
+}
+
+static bool gone(void *arg)
+{
+    return exchange_client_gone(arg);
 }
 
 /* Its key was revoked, or it has none and meanwhile one is needed. */
@@ -86,6 +92,7 @@ struct MHD_Response *http_stream_response(struct exchange *x)
     if (!m)
         return NULL;
     stream_of(x)->wake = wake;
+    stream_of(x)->gone = gone;
     stream_of(x)->wake_arg = x;
     link_stream(x);
     return m;
