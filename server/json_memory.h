@@ -10,8 +10,8 @@ void json_memory_start(void);
 bool json_memory_refused(void);
 void json_memory_forget(void);
 
-/* Around a reading of one text. When json_memory_refused, which between them is of this reading only,
- * it is to be ended as soon as may be, and what came of it freed before the end. */
+/* Around a reading of one text. When json_memory_refused, which between them is of this reading
+ * only, it is to be ended as soon as may be, and what came of it freed before the end. */
 void json_memory_begin(void);
 void json_memory_end(void);
 

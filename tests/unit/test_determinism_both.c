@@ -318,8 +318,10 @@ static void infer_in_company(int net, bool all)
 
 /* ---- the tests ------------------------------------------------------------------------------- */
 
-#ifdef __SANITIZE_THREAD__
-enum { TABLES_MOST = 1 }; /* what threads share is the same in all, and this is slow */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+/* What threads share is the same in all, test_kernels_* reaches what each reads and writes, and
+ * this is slow. */
+enum { TABLES_MOST = 1 };
 #else
 enum { TABLES_MOST = 8 };
 #endif
