@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { PAGE = 2 << 20 };
 
@@ -31,13 +32,15 @@ void *large_alloc(size_t bytes)
     return p;
 }
 
-/* Only pages that lie in the block as a whole: no more memory is taken than without. */
+/* All pages of the block, also those that it has in part: the kernel cannot move a mapping that was
+ * advised in part, so that realloc would copy it. Large pages still are only those that the mapping
+ * has as a whole: no more memory is taken than without. */
 void large_advise(void *block, size_t bytes)
 {
 #ifdef MADV_HUGEPAGE
-    const uintptr_t first = next_page((uintptr_t)block);
-    const uintptr_t end = ((uintptr_t)block + bytes) & ~(uintptr_t)(PAGE - 1);
-    if (first && first < end)
+    const uintptr_t small = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)block;
+    const uintptr_t first = at & ~(small - 1), end = (at + bytes + small - 1) & ~(small - 1);
+    if (bytes >= PAGE && first < end)
         madvise((void *)first, end - first, MADV_HUGEPAGE);
 #else
     (void)block, (void)bytes;

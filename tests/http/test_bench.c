@@ -53,7 +53,7 @@ static void expect_line(const char *text, const char *net, const char *mode, int
 static void every_net(struct daemon *d)
 {
     struct outcome o;
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
     skip(); /* minutes; one thread computes, and `tables` has two */
 #endif
     for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {

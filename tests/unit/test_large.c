@@ -1,13 +1,16 @@
 /* test_large.c: blocks of megabytes: all of their bytes can be used, large ones are aligned, what
  * calloc zeroed stays so, and a size that there cannot be is refused. Whether the system has large
  * pages does not matter to them. */
+#define _GNU_SOURCE /* mremap */
 #include "backprop.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -53,12 +56,29 @@ static void test_advise(void **state)
     }
 }
 
+/* As realloc moves a block that has a mapping of its own, behind a header of malloc's. */
+static void test_can_move(void **state)
+{
+    (void)state;
+    const size_t size = 8 * MB + 4096;
+    char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(map != MAP_FAILED);
+    large_advise(map + 16, size - 16 - 100);
+    map[5 * MB] = 3;
+    char *moved = mremap(map, size, 2 * size, MREMAP_MAYMOVE);
+    if (moved == MAP_FAILED)
+        fail_msg("mremap: %s", strerror(errno));
+    assert_int_equal(moved[5 * MB], 3);
+    munmap(moved, 2 * size);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_advise),
+        cmocka_unit_test(test_can_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
