@@ -53,7 +53,7 @@ summary() { # summary NAME STATUS
     edges=$(sed -nE 's/^#[0-9]+.* cov: ([0-9]+).*/\1/p' "$log" | tail -n 1)
     features=$(sed -nE 's/^#[0-9]+.* ft: ([0-9]+).*/\1/p' "$log" | tail -n 1)
     printf '%-12s %10s runs %6s s of CPU %7s edges %7s features  %s\n' "$1" "${execs:-?}" \
-        "$(cat "$build/$1.cpu")" "${edges:-?}" "${features:-?}" \
+        "$(awk '{ print $1 + $2 }' "$build/$1.cpu")" "${edges:-?}" "${features:-?}" \
         "$([ "$2" = 0 ] && echo clean || echo "FAULT: $log")"
 }
 
@@ -61,7 +61,7 @@ fuzz() { # fuzz NAME
     local name=$1 status=0 dictionary=tests/fuzz/$1.dict
     mkdir -p "$build/corpus/$name" "$build/faults"
     [ -f "$dictionary" ] || dictionary=tests/fuzz/json.dict
-    local TIMEFORMAT=%0U # seconds that it computed: others may use the cores as well
+    local TIMEFORMAT='%0U %0S' # seconds that it computed: others may use the cores as well
     { time "$build/tests/fuzz/$name.fuzz" -max_total_time="${FUZZ_SECONDS:-20}" -max_len=4096 \
         -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 -dict="$dictionary" \
         -artifact_prefix="$build/faults/$name-" "$build/corpus/$name" "tests/fuzz/corpus/$name" \
