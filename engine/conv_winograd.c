@@ -11,9 +11,12 @@
  * that with the usual 0, +-1, +-2 (about 1e-6 relative to the result instead of 3e-7 of a direct
  * sum). The matrices are in kernels_winograd.h.
  *
- * Weights are packed as for the direct convolution and then transformed, once a call. Tiles of all
- * images are cut into blocks; a block's squares are transformed to V [36][tiles][c], the products
- * M [36][tiles][o] are taken by rows_product, and M is transformed into y. V and M are a worker's
+ * Weights are packed as for the direct convolution and then transformed, once a call. Predictions
+ * of few tiles would do little but read them, and 36 numbers for each 9 take longer to read than to
+ * make: there a block makes those that it needs, some rows at a time (`fresh`); more images that
+ * are predicted together use those that are kept, with the same bits. Tiles of all images are
+ * cut into blocks; a block's squares are transformed to V [36][tiles][c], the products M
+ * [36][tiles][o] are taken by rows_product, and M is transformed into y. V and M are a worker's
  * scratch, of a size that stays in its cache. A number of y is a fixed sequence of operations
  * whatever block its tile is in: the same bits at any number of threads and in any company. */
 #include "conv_winograd.h"
@@ -21,48 +24,8 @@
 #include <string.h>
 
 enum { TILES_MOST = 96, TILES_FEW = 12, TASKS_ENOUGH = 4, SLICE_BYTES = 32 * 1024 };
-
-/* ---- tiles ----------------------------------------------------------------------------------- */
-
-struct winograd_tiles winograd_tiles(const struct conv *v)
-{
-    struct winograd_tiles t = {(v->oh + WINOGRAD_TILE - 1) / WINOGRAD_TILE,
-                               (v->ow + WINOGRAD_TILE - 1) / WINOGRAD_TILE, 0};
-    t.count = v->images * t.down * t.across;
-    return t;
-}
-
-void winograd_pixels(const struct winograd_square *s, const real *image, const real *outside,
-                     const real **at)
-{
-    for (int64_t y = s->y; y < s->y + s->n; y++)
-        for (int64_t x = s->x; x < s->x + s->n; x++)
-            *at++ =
-                y >= 0 && y < s->h && x >= 0 && x < s->w ? image + (y * s->w + x) * s->c : outside;
-}
-
-void winograd_input_pixels(const struct conv *v, const real *x, int64_t t, const real *outside,
-                           const real **at)
-{
-    const struct winograd_tiles tiles = winograd_tiles(v);
-    const int64_t each = tiles.down * tiles.across, in = t % each;
-    winograd_pixels(
-        &(struct winograd_square){WINOGRAD_SIDE, v->h, v->w, v->c,
-                                  in / tiles.across * WINOGRAD_TILE - v->window.padding[HEIGHT],
-                                  in % tiles.across * WINOGRAD_TILE - v->window.padding[WIDTH]},
-        x + t / each * v->h * v->w * v->c, outside, at);
-}
-
-void winograd_output_pixels(const struct conv *v, const real *y, int64_t t, const real *outside,
-                            const real **at)
-{
-    const struct winograd_tiles tiles = winograd_tiles(v);
-    const int64_t each = tiles.down * tiles.across, in = t % each;
-    winograd_pixels(&(struct winograd_square){WINOGRAD_TILE, v->oh, v->ow, v->o,
-                                              in / tiles.across * WINOGRAD_TILE,
-                                              in % tiles.across * WINOGRAD_TILE},
-                    y + t / each * v->oh * v->ow * v->o, outside, at);
-}
+/* Rows of fresh weights, whose points stay in the second cache. */
+enum { FRESH_ROWS = 64 };
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
@@ -70,6 +33,11 @@ void winograd_output_pixels(const struct conv *v, const real *y, int64_t t, cons
 static int64_t weights_plane(const struct conv *v)
 {
     return kernels_packed(kernels(), v->c, v->o) + WINOGRAD_PAD;
+}
+
+static int64_t fresh_plane(void)
+{
+    return FRESH_ROWS * kernels()->panel + WINOGRAD_PAD;
 }
 
 struct transform {
@@ -98,6 +66,7 @@ struct task {
     const struct conv *v;
     struct run *r;
     const real *x, *points, *bias;
+    const real *packed; /* in place of points: fresh */
     real *y;
     const struct epilogue *epilogue; /* NULL: none */
     int64_t tiles, blocks;           /* of a block; blocks */
@@ -161,6 +130,33 @@ static void multiply_point(const struct task *t, int64_t point, int64_t rows,
     }
 }
 
+/* One panel of output channels, of all points. */
+static void multiply_fresh(const struct task *t, int64_t panel, int64_t rows,
+                           const real *const *row, int64_t first, real *m, real *points)
+{
+    const struct kernels *f = kernels();
+    const int64_t k = t->v->c, width = kernels_panel_width(f, t->v->o, panel);
+    const int64_t begin = panel * f->panel, left = t->v->o - begin;
+    struct rows_product p = {.rows = rows,
+                             .cols = left < f->panel ? left : f->panel,
+                             .row = row,
+                             .runs = 1,
+                             .ldy = t->width};
+    for (int64_t from = 0; from < k; from += FRESH_ROWS) {
+        p.k = p.length = k - from < FRESH_ROWS ? k - from : FRESH_ROWS;
+        p.add = from > 0;
+        f->winograd_weights(t->packed + WINOGRAD_TAPS * begin * k + from * width, k * width,
+                            p.length * width, points, fresh_plane());
+        for (int64_t point = 0; point < WINOGRAD_POINTS; point++) {
+            const int64_t offset = point * input_plane(t) + from;
+            p.offset = &offset;
+            p.packed = points + point * fresh_plane();
+            p.y = m + point * product_plane(t) + (begin - first);
+            f->rows_product(&p);
+        }
+    }
+}
+
 /* Of each line of a tile those pixels that the image has. */
 static void tile_epilogue(const struct task *t, real *const *to, int64_t cols)
 {
@@ -207,8 +203,10 @@ static void block_product(const struct task *t, int64_t block, int64_t slice, re
         winograd_input_pixels(v, t->x, begin + q, zeros, at);
         kernels()->winograd_input(at, v->c, scratch + q * width, input_plane(t));
     }
-    for (int64_t point = 0; point < WINOGRAD_POINTS; point++)
+    for (int64_t point = 0; t->points && point < WINOGRAD_POINTS; point++)
         multiply_point(t, point, n, row, first, cols, m);
+    for (int64_t at = first; t->packed && at < first + cols; at += kernels()->panel)
+        multiply_fresh(t, at / kernels()->panel, n, row, first, m, zeros + winograd_width(v->c));
     block_outputs(t, begin, n, first, cols, m);
 }
 
@@ -219,20 +217,26 @@ static void blocks_range(void *arg, int64_t begin, int64_t end, int worker)
         block_product(t, i / t->slices, i % t->slices, run_scratch(t->r, worker));
 }
 
-/* `work`: the packed weights, then those of points, unless these are kept. */
-static const real *transform_weights(const struct conv *v, const struct conv_job *j,
-                                     enum conv_packing packing)
+/* Weights that are packed, and behind them those of points: all of them are kept if any are. */
+static void weights_ready(struct task *t, const struct conv_job *j, enum conv_packing packing)
 {
     const struct kernels *f = kernels();
-    const int64_t panels = (v->o + f->panel - 1) / f->panel;
-    struct transform t = {v, j->work, j->prepared};
-    if (j->ready)
-        return j->prepared;
-    if (!t.points)
-        t.points = j->work + conv_packed_size(&j->v, packing);
-    conv_pack(j, packing, j->work);
-    run_for(j->r, panels, grain_rows(v->c * f->panel * WINOGRAD_POINTS), transform_range, &t);
-    return t.points;
+    const struct conv *v = t->v;
+    const bool fresh = winograd_is_fresh(v), both = j->prepared && winograd_may_be_fresh(v);
+    const int64_t panels = (v->o + f->panel - 1) / f->panel,
+                  size = conv_packed_size(&j->v, packing);
+    real *packed = both ? j->prepared : j->work;
+    struct transform made = {v, packed, both ? packed + size : j->prepared};
+    if (!made.points)
+        made.points = packed + size;
+    if (!j->ready) {
+        conv_pack(j, packing, packed);
+        if (j->prepared || !fresh)
+            run_for(j->r, panels, grain_rows(v->c * f->panel * WINOGRAD_POINTS), transform_range,
+                    &made);
+    }
+    t->packed = fresh ? packed : NULL;
+    t->points = fresh ? NULL : made.points;
 }
 
 static void convolve(const struct conv *v, const struct conv_job *j, enum conv_packing packing,
@@ -241,7 +245,7 @@ static void convolve(const struct conv *v, const struct conv_job *j, enum conv_p
     const struct kernels *f = kernels();
     const int64_t panels = (v->o + f->panel - 1) / f->panel;
     struct task t = {.v = v, .r = j->r, .x = x, .bias = bias, .y = y, .epilogue = epilogue};
-    t.points = transform_weights(v, j, packing);
+    weights_ready(&t, j, packing);
     t.tiles = enough_blocks(v, block_tiles(v));
     t.blocks = (winograd_tiles(v).count + t.tiles - 1) / t.tiles;
     t.slices = t.blocks > 0 ? (TASKS_ENOUGH + t.blocks - 1) / t.blocks : 1;
@@ -277,15 +281,18 @@ static int64_t larger(int64_t a, int64_t b)
 static int64_t convolve_scratch(const struct conv *v)
 {
     const struct task t = {.v = v, .tiles = block_tiles(v), .width = winograd_width(v->o)};
-    return WINOGRAD_POINTS * (input_plane(&t) + product_plane(&t)) + winograd_width(v->c);
+    const int64_t fresh = winograd_may_be_fresh(v) ? WINOGRAD_POINTS * fresh_plane() : 0;
+    return WINOGRAD_POINTS * (input_plane(&t) + product_plane(&t)) + winograd_width(v->c) + fresh;
 }
 
 static struct conv_memory winograd_memory(const struct conv *v)
 {
     struct conv u;
     struct conv_memory m = winograd_weight_memory(v);
+    const int64_t packed = conv_packed_size(v, PACK_FORWARD);
     m.prepared = WINOGRAD_POINTS * weights_plane(v);
-    m.forward = conv_packed_size(v, PACK_FORWARD) + m.prepared;
+    m.forward = packed + m.prepared;
+    m.prepared += winograd_may_be_fresh(v) ? packed : 0;
     m.scratch = larger(m.scratch, convolve_scratch(v));
     m.backward = larger(m.backward, conv_bias_memory(v));
     if (conv_transposed(v, &u)) {
@@ -294,36 +301,6 @@ static struct conv_memory winograd_memory(const struct conv *v)
         m.scratch = larger(m.scratch, convolve_scratch(&u));
     }
     return m;
-}
-
-/* Few tiles of one image do not pay for the weights of points, which are 4 times as many numbers as
- * the weights, unless these stay in a cache. */
-static bool weights_pay(const struct conv *v, int64_t tiles)
-{
-    enum { TILES_MANY = 16, TILES_FEWEST = 4, WEIGHTS_MOST = 256 * 256 };
-    return !v->predicts || tiles >= TILES_MANY ||
-           (tiles >= TILES_FEWEST && v->c * v->o <= WEIGHTS_MOST);
-}
-
-/* Few channels do not pay for the transforms of tiles, and tiles that hang over the edge for little
- * more than half of the products. */
-static bool tiles_pay(const struct conv *v)
-{
-    enum { CHANNELS_FEWEST = 16 };
-    const struct winograd_tiles t = winograd_tiles(v);
-    return v->c >= CHANNELS_FEWEST && v->o >= CHANNELS_FEWEST &&
-           weights_pay(v, t.down * t.across) &&
-           2 * WINOGRAD_POINTS * t.down * t.across <= WINOGRAD_TAPS * v->oh * v->ow;
-}
-
-bool conv_winograd_pays(const struct conv *v)
-{
-    const struct window *w = &v->window;
-    struct conv u;
-    for (int axis = HEIGHT; axis <= WIDTH; axis++)
-        if (w->kernel[axis] != WINOGRAD_KERNEL || w->stride[axis] != 1 || w->dilation[axis] != 1)
-            return false;
-    return v->groups == 1 && conv_transposed(v, &u) && tiles_pay(v) && tiles_pay(&u);
 }
 
 const struct conv_method conv_winograd = {"winograd", winograd_memory, winograd_forward,

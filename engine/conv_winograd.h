@@ -1,5 +1,6 @@
-/* conv_winograd.h: what the two files of Winograd's convolution share; conv_winograd.c opens with
- * the algorithm, conv_winograd_weight.c holds the gradients of weights. */
+/* conv_winograd.h: what the files of Winograd's convolution share; conv_winograd.c opens with the
+ * algorithm, conv_winograd_tiles.c has its tiles and the sizes that it is for,
+ * conv_winograd_weight.c the gradients of weights. */
 #ifndef BACKPROP_CONV_WINOGRAD_H
 #define BACKPROP_CONV_WINOGRAD_H
 
@@ -28,6 +29,11 @@ void winograd_input_pixels(const struct conv *v, const real *x, int64_t t, const
                            const real **at);
 void winograd_output_pixels(const struct conv *v, const real *y, int64_t t, const real *outside,
                             const real **at);
+
+/* Whether weights of points are made where they are used, for these images, and for few of them: in
+ * predictions of few tiles. The bits are the same. */
+bool winograd_is_fresh(const struct conv *v);
+bool winograd_may_be_fresh(const struct conv *v);
 
 /* Channels rounded up to whole vectors. */
 static inline int64_t winograd_width(int64_t channels)

@@ -224,6 +224,37 @@ static void check_run(const struct sizes *s, const struct numbers *t, bool winog
     graph_destroy(&net.g);
 }
 
+/* A plan that only predicts: weights of few tiles are transformed where they are used, with the
+ * same bits as of many. */
+static void check_prediction(const struct sizes *s, const struct numbers *t, bool winograd)
+{
+    struct error e = {0};
+    struct net net = net_make(s, &t->v, winograd, &e);
+    struct plan_spec spec = {
+        .outputs = &net.y, .n_outputs = 1, .capacity = s->n, .threads = 2, .fence = 64};
+    struct pool *pool = pool_create(2, &e);
+    struct plan *p = net.loss && pool ? plan_create(net.g, &spec, &e) : NULL;
+    struct run *r = p ? run_create(p, &e) : NULL;
+    const void *inputs[] = {t->x, t->dy};
+    const struct run_args args = {.pool = pool, .n = s->n, .inputs = inputs, .params = t->params};
+    if (!r || run_execute(r, &args, &e))
+        fail_msg("%s", e.text);
+    assert_true(run_fences_intact(r));
+    near("prediction", s, run_output(r, 0), t->y, t->ny);
+    const int64_t each = t->ny / s->n;
+    const struct run_args alone = {.pool = pool, .n = 1, .inputs = inputs, .params = t->params};
+    real *together =
+        memcpy(zeroed(each, sizeof(real)), run_output(r, 0), (size_t)each * sizeof(real));
+    if (run_execute(r, &alone, &e))
+        fail_msg("%s", e.text);
+    assert_memory_equal(run_output(r, 0), together, (size_t)each * sizeof(real));
+    test_free(together);
+    run_destroy(&r);
+    plan_destroy(&p);
+    pool_destroy(&pool);
+    graph_destroy(&net.g);
+}
+
 /* ---- the tests ------------------------------------------------------------------------------- */
 
 /* Makes engine_start choose table i; no thread is running. */
@@ -242,8 +273,10 @@ static void check_all(const struct sizes *all, int n)
     for (int i = 0; i < n; i++) {
         struct numbers t = numbers_make(&all[i]);
         for (int k = 0; use_kernels(k); k++)
-            for (int winograd = 0; winograd < 2; winograd++)
+            for (int winograd = 0; winograd < 2; winograd++) {
                 check_run(&all[i], &t, winograd);
+                check_prediction(&all[i], &t, winograd);
+            }
         numbers_free(&t);
     }
 }
