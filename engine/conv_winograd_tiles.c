@@ -1,6 +1,6 @@
-/* conv_winograd_tiles.c: the tiles of Winograd's algorithm (conv_winograd.c), which pixels they see,
- * and for which sizes it is chosen: a pure function of the shape, so that a replay and every batch
- * take the same. */
+/* conv_winograd_tiles.c: the tiles of Winograd's algorithm (conv_winograd.c), which pixels they
+ * see, and for which sizes it is chosen: a pure function of the shape, so that a replay and every
+ * batch take the same. */
 #include "conv_winograd.h"
 
 /* As many are worth reading weights of points that are kept. */

@@ -19,15 +19,21 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* What comes until nothing has come for QUIET_MS. `header`: a line of the request, or "". */
-static struct answer *listen_to(struct client *c, const char *query, const char *header)
+/* What comes until nothing has come for `quiet_ms`. `header`: a line of the request, or "". */
+static struct answer *listen_until(struct client *c, const char *query, const char *header,
+                                   int quiet_ms)
 {
     char request[512];
     int n = snprintf(
         request, sizeof request,
         "GET /v2/models/m/events%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n",
         query, header);
-    return client_raw(c, request, (size_t)n, false, QUIET_MS);
+    return client_raw(c, request, (size_t)n, false, quiet_ms);
+}
+
+static struct answer *listen_to(struct client *c, const char *query, const char *header)
+{
+    return listen_until(c, query, header, QUIET_MS);
 }
 
 /* The events of an answer, whose chunks may be cut anywhere: lines of chunk sizes are left out. */
@@ -159,19 +165,21 @@ struct listener {
     pthread_t thread;
     char address[288];
     struct seen *seen;
+    int quiet_ms;
     double ended;
 };
 static void *listener_run(void *arg)
 {
     struct listener *l = arg;
     struct client *c = client_create(l->address);
-    see(listen_to(c, "", ""), l->seen);
+    see(listen_until(c, "", "", l->quiet_ms), l->seen);
     l->ended = seconds();
     client_destroy(&c);
     return NULL;
 }
-static void listener_start(struct listener *l, const struct daemon *d)
+static void listener_start(struct listener *l, const struct daemon *d, int quiet_ms)
 {
+    l->quiet_ms = quiet_ms;
     memcpy(l->address, d->address, sizeof l->address);
     l->seen = seen_new();
     assert_int_equal(pthread_create(&l->thread, NULL, listener_run, l), 0);
@@ -179,12 +187,12 @@ static void listener_start(struct listener *l, const struct daemon *d)
 
 static void as_they_come(struct daemon *d)
 {
-    enum { LISTENERS = 8 };
+    enum { LISTENERS = 8, PATIENCE_MS = 5000 }; /* steps may be slow, and nothing comes meanwhile */
     struct listener l[LISTENERS];
     double losses[200];
     remote_create(d->client, "m", remote_mlp);
     for (int i = 0; i < LISTENERS; i++)
-        listener_start(&l[i], d);
+        listener_start(&l[i], d, PATIENCE_MS);
     train(d->client, 200, losses);
     for (int i = 0; i < LISTENERS; i++) {
         pthread_join(l[i].thread, NULL);
@@ -200,7 +208,7 @@ static void the_end(struct daemon *d)
     double losses[3];
     remote_create(d->client, "m", remote_mlp);
     train(d->client, 3, losses);
-    listener_start(&l, d);
+    listener_start(&l, d, QUIET_MS);
     usleep(300000);
     answer_expect(client_json(d->client, "DELETE", "/v2/models/m", NULL), 200);
     double deleted = seconds();
@@ -334,7 +342,7 @@ static void stops_with_open_streams(struct daemon *d)
     struct listener l[4];
     remote_create(d->client, "m", remote_mlp);
     for (int i = 0; i < 4; i++)
-        listener_start(&l[i], d);
+        listener_start(&l[i], d, QUIET_MS);
     usleep(300000);
     double begin = seconds();
     daemon_stop(d);
@@ -354,7 +362,7 @@ static void bounded(struct daemon *d)
     int status = 429;
     remote_create(d->client, "m", remote_mlp);
     for (int i = 0; i < 3; i++)
-        listener_start(&l[i], d);
+        listener_start(&l[i], d, QUIET_MS);
     usleep(200000);
     struct answer *a = client_get(d->client, "/v2/models/m/events");
     answer_refused(a, 429, "queue_full", "--max-streams");
