@@ -102,19 +102,21 @@ $(BUILD)/gen/double_names.h: $(BUILD)/gen/double_names.stamp ;
 
 DOUBLE_FLAGS = -DBACKPROP_DOUBLE -include $(BUILD)/gen/double_names.h
 
+# Fuzzing watches what reads bytes of clients. With its counters clang takes minutes for kernels.
+SIMD_WATCH := $(if $(findstring fuzzer,$(SANITIZER)),-fno-sanitize=all)
 $(BUILD)/engine/kernels_simd.plain.o: $(SIMD_SRC)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -ffp-contract=fast -DKERNELS_ISA=plain -MMD -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -ffp-contract=fast $(SIMD_WATCH) -DKERNELS_ISA=plain -MMD -c -o $@ $<
 $(BUILD)/engine/kernels_simd.plain.double.o: $(SIMD_SRC) $(BUILD)/gen/double_names.h
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(DOUBLE_FLAGS) -ffp-contract=fast -DKERNELS_ISA=plain -MMD -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(DOUBLE_FLAGS) -ffp-contract=fast $(SIMD_WATCH) -DKERNELS_ISA=plain -MMD -c -o $@ $<
 define simd_rules
 $(BUILD)/engine/kernels_simd.$(1).o: $(SIMD_SRC)
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(SIMD_$(1)) -ffp-contract=fast -DKERNELS_ISA=$(1) -MMD -c -o $$@ $$<
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(SIMD_$(1)) -ffp-contract=fast $(SIMD_WATCH) -DKERNELS_ISA=$(1) -MMD -c -o $$@ $$<
 $(BUILD)/engine/kernels_simd.$(1).double.o: $(SIMD_SRC) $(BUILD)/gen/double_names.h
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(DOUBLE_FLAGS) $$(SIMD_$(1)) -ffp-contract=fast -DKERNELS_ISA=$(1) -MMD -c -o $$@ $$<
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(DOUBLE_FLAGS) $$(SIMD_$(1)) -ffp-contract=fast $(SIMD_WATCH) -DKERNELS_ISA=$(1) -MMD -c -o $$@ $$<
 endef
 $(foreach isa,$(SIMD),$(eval $(call simd_rules,$(isa))))
 
