@@ -74,12 +74,12 @@ static int load_model(struct models *ms, const struct store_model *row, struct a
     json_t *given = json_in_load(row->description, strlen(row->description), NULL);
     json_t *then = json_in_load(v.description, strlen(v.description), NULL);
     json_t *settings = given && then ? description_settings(given, then) : NULL;
-    bool whole = settings && !json_in_starved();
-    if (json_in_starved())
+    bool starved = json_in_starved(); /* then parts of the settings may be missing */
+    if (starved)
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for its description");
-    else if (!whole)
+    else if (!settings)
         error_set(e, ERROR_STORAGE, "its description in the store cannot be read");
-    struct model *m = whole ? model_create(ms, row->name, given, settings, e) : NULL;
+    struct model *m = settings && !starved ? model_create(ms, row->name, given, settings, e) : NULL;
     json_decref(given);
     json_decref(then);
     json_decref(settings);

@@ -14,7 +14,7 @@ command -v valgrind >/dev/null 2>&1 || {
 }
 names=("$@")
 [ $# -gt 0 ] || names=(test_models test_train test_infer test_errors test_versions test_weights
-    test_events test_evaluate test_encoding test_tls)
+    test_events test_evaluate test_encoding test_tls test_once test_keys test_json)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/backpropd-valgrind-XXXXXX") || exit 2
 trap 'rm -rf "$work"' EXIT
