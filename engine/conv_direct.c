@@ -15,6 +15,7 @@
 #include "conv_direct.h"
 
 enum { BAND_PIXELS = 256, SLICE_BYTES = 24 * 1024, RUNS_MOST = 64, TASKS_ENOUGH = 8 };
+enum { FAR_BYTES = 4 << 20 }; /* a core's part of the last cache */
 
 struct task {
     const struct conv *v;
@@ -83,6 +84,7 @@ static void band_product(const struct task *t, struct band b, int64_t slice, rea
                                  .cols = left < t->width ? left : t->width,
                                  .row = s.row,
                                  .k = v->k,
+                                 .far = v->k * v->o * (int64_t)sizeof(real) > FAR_BYTES,
                                  .bias = t->bias ? t->bias + g * v->og + first : NULL,
                                  .ldy = v->o};
         p.packed = t->packed + g * kernels_packed(kernels(), v->k, v->og) + first * v->k;

@@ -20,7 +20,8 @@ typedef int32_t lane_int;
 /* y[i][j] = sum over p of a[i][p] * b[p][j], + y[i][j] where `add`, else + bias[j], for i < rows
  * and j < cols. Row i of a is `runs` pieces of `length` numbers, at row[i] + offset[0], ...: so a
  * row may be a window of an image. Its numbers belong to the rows from `first` of the whole b
- * [k][cols], which comes packed in panels (kernels.h: kernels_packed). The sum is sequential. */
+ * [k][cols], which comes packed in panels (kernels.h: kernels_packed). The sum is sequential. `far`
+ * changes the speed only: the whole b is more than caches keep until it is used again. */
 struct rows_product {
     int64_t rows, cols;
     const real *const *row;
@@ -28,7 +29,7 @@ struct rows_product {
     int64_t runs, length;
     const real *packed;
     int64_t k, first;
-    bool add;
+    bool far, add;
     const real *bias; /* [cols] or NULL */
     real *y;
     int64_t ldy;

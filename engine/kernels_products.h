@@ -98,21 +98,24 @@ INLINE void product_begin(const struct rows_product *p, int rows, int vectors, i
     }
 }
 
-/* The part of b that is used after that of column j: of the next panel, or behind in this one. Each
- * tile asks for one vector of each of its rows, to be in the second cache in time. */
-INLINE const real *product_ahead(const struct rows_product *p, int vectors, int64_t i, int64_t j)
+/* The part of b that is used after that of column j: of the next panel, or behind in this one. */
+INLINE const real *product_next(const struct rows_product *p, int vectors, int64_t j)
 {
     const int64_t next = j + PANEL_VECTORS * LANES, length = p->runs * p->length;
-    const real *part = p->packed + j * p->k + (p->first + length) * vectors * LANES;
     if (next < p->cols)
-        part = p->packed + next * p->k + p->first * vectors * LANES;
-    return part + i / TILE_ROWS % vectors * LANES;
+        return p->packed + next * p->k + p->first * vectors * LANES;
+    return p->packed + j * p->k + (p->first + length) * vectors * LANES;
 }
 
-/* `rows` rows from i, those of them that there are, and `vectors` vectors from column j. */
-INLINE void product_tile(const struct rows_product *p, int rows, int vectors, int64_t i, int64_t j)
+/* `rows` rows from i, those of them that there are, and `vectors` vectors from column j. Meanwhile
+ * it asks for `ahead` vectors of each row of what is used next, to be in the second cache in time:
+ * all, or another one than the tile before. */
+INLINE void product_tile(const struct rows_product *p, int rows, int vectors, int ahead, int64_t i,
+                         int64_t j)
 {
-    const real *ahead = product_ahead(p, vectors, i, j);
+    const real *next = product_next(p, vectors, j);
+    if (ahead < vectors)
+        next += i / TILE_ROWS % vectors * LANES;
     vec acc[TILE_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
     const real *b = p->packed + j * p->k + p->first * vectors * LANES, *a[TILE_ROWS_MOST];
     for (int r = 0; r < rows; r++)
@@ -121,8 +124,9 @@ INLINE void product_tile(const struct rows_product *p, int rows, int vectors, in
     for (int64_t run = 0; run < p->runs; run++) {
         const int64_t end = p->offset[run] + p->length;
         for (int64_t q = p->offset[run]; q < end; q++, b += vectors * LANES) {
-            __builtin_prefetch(ahead, 0, 2);
-            ahead += vectors * LANES;
+            for (int v = 0; v < ahead; v++)
+                __builtin_prefetch(next + v * LANES, 0, 2);
+            next += vectors * LANES;
             for (int v = 0; v < vectors; v++)
                 bv[v] = vec_load(b + v * LANES);
             for (int r = 0; r < rows; r++)
@@ -136,24 +140,29 @@ INLINE void product_tile(const struct rows_product *p, int rows, int vectors, in
                        p->cols - j - v * LANES);
 }
 
-/* The last rows go in the smallest tile that holds them. */
-INLINE void product_panel(const struct rows_product *p, int vectors, int64_t j)
+/* The last rows go in the smallest tile that holds them. What is far is asked for by the first
+ * tile, all of it: with few rows, later would be too late. */
+INLINE void product_panel(const struct rows_product *p, int vectors, bool far, int64_t j)
 {
-    const int rows = tile_rows(vectors);
+    const int rows = tile_rows(vectors), ahead = far ? vectors : 1;
     int64_t i = 0;
+    if (far && p->rows >= rows) {
+        product_tile(p, rows, vectors, ahead, 0, j);
+        i = rows;
+    }
     for (; i + rows <= p->rows; i += rows)
-        product_tile(p, rows, vectors, i, j);
+        product_tile(p, rows, vectors, 1, i, j);
     const int64_t left = p->rows - i;
     if (left > TILE_ROWS)
-        product_tile(p, rows, vectors, i, j);
+        product_tile(p, rows, vectors, ahead, i, j);
     else if (left > 4)
-        product_tile(p, TILE_ROWS, vectors, i, j);
+        product_tile(p, TILE_ROWS, vectors, ahead, i, j);
     else if (left > 2)
-        product_tile(p, 4, vectors, i, j);
+        product_tile(p, 4, vectors, ahead, i, j);
     else if (left == 2)
-        product_tile(p, 2, vectors, i, j);
+        product_tile(p, 2, vectors, ahead, i, j);
     else if (left == 1)
-        product_tile(p, 1, vectors, i, j);
+        product_tile(p, 1, vectors, ahead, i, j);
 }
 
 /* A part of b is used for all rows while it lies in the nearest cache. */
@@ -161,14 +170,16 @@ static void rows_product(const struct rows_product *p)
 {
     for (int64_t j = 0; j < p->cols; j += PANEL_VECTORS * LANES) {
         const int64_t vectors = (p->cols - j + LANES - 1) / LANES;
-        if (vectors >= PANEL_VECTORS)
-            product_panel(p, PANEL_VECTORS, j);
+        if (vectors >= PANEL_VECTORS && p->far)
+            product_panel(p, PANEL_VECTORS, true, j);
+        else if (vectors >= PANEL_VECTORS)
+            product_panel(p, PANEL_VECTORS, false, j);
         else if (PANEL_VECTORS > 3 && vectors == 3)
-            product_panel(p, 3 < PANEL_VECTORS ? 3 : 1, j);
+            product_panel(p, 3 < PANEL_VECTORS ? 3 : 1, false, j);
         else if (PANEL_VECTORS > 2 && vectors == 2)
-            product_panel(p, 2 < PANEL_VECTORS ? 2 : 1, j);
+            product_panel(p, 2 < PANEL_VECTORS ? 2 : 1, false, j);
         else
-            product_panel(p, 1, j);
+            product_panel(p, 1, false, j);
     }
 }
 

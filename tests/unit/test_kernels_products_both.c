@@ -127,6 +127,20 @@ static void check_cut(const struct kernels *k, const struct rows_product *whole,
         assert_memory_equal(f->again + i * p.ldy, f->y + i * p.ldy, (size_t)s->cols * sizeof(real));
 }
 
+/* What the caches are asked for changes no bit, whatever the last rows are. */
+static void check_far(const struct kernels *k, const struct rows_product *whole, struct buffers *f)
+{
+    struct rows_product p = *whole;
+    p.far = true;
+    for (; p.rows > 0; p.rows--) {
+        p.y = f->again;
+        k->rows_product(&p);
+        for (int64_t i = 0; i < p.rows; i++)
+            assert_memory_equal(f->again + i * p.ldy, f->y + i * p.ldy,
+                                (size_t)p.cols * sizeof(real));
+    }
+}
+
 static void try_rows_product(const struct sizes *s)
 {
     struct buffers *f = buffers_create();
@@ -151,6 +165,7 @@ static void try_rows_product(const struct sizes *s)
         k->rows_product(&p);
         check_rows_product(k, s, f, offset, bias);
         check_cut(k, &p, f, s);
+        check_far(k, &p, f);
     }
     test_free(f);
 }
