@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "encoding.h"
 
+#include "backprop.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -11,6 +13,7 @@
 
 enum {
     FIRST_ROOM = 16 << 10,
+    SMALL_MAX = 1 << 20,
     PIECE = 1 << 30, /* zlib counts in unsigned int */
     PACK_MIN = 1024, /* bytes; smaller answers gain nothing */
     PACK_LEVEL = 1,  /* numbers as text: higher levels take several times as long for little */
@@ -44,6 +47,22 @@ struct unpacked {
     size_t size, room, limit;
 };
 
+/* Small ones grow. A large one gets a block for as much as there may be, so that it need not be
+ * moved; what is not written yet takes no memory. */
+static char *grown(const struct unpacked *u, size_t room)
+{
+    if (room <= SMALL_MAX)
+        return realloc(u->data, room + 1);
+    if (u->room > SMALL_MAX)
+        return u->data;
+    char *data = large_alloc(u->limit + 1);
+    if (data && u->data) {
+        memcpy(data, u->data, u->size);
+        free(u->data);
+    }
+    return data;
+}
+
 /* Room for more, and for a NUL. */
 static int grow(struct unpacked *u, struct error *e)
 {
@@ -54,7 +73,7 @@ static int grow(struct unpacked *u, struct error *e)
                          u->limit);
     size_t room = u->room ? 2 * u->room : FIRST_ROOM;
     room = room < u->limit ? room : u->limit;
-    char *data = realloc(u->data, room + 1);
+    char *data = grown(u, room);
     if (!data)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", room);
     u->data = data;

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE /* POLLRDHUP */
 #include "exchange.h"
 
+#include "backprop.h"
 #include "dispatch.h"
 
 #include <poll.h>
@@ -15,8 +16,7 @@
 enum {
     REQUEST_ID_MAX = 128,
     FIRST_CAP = 64 << 10,
-    SPARE_MIN = 256 << 10, /* large bodies, whose block is kept */
-    SPARE_MAX = 32 << 20,
+    SMALL_MAX = 1 << 20,   /* a body moves to a block for all of it when it has more than this */
     TENSOR_ALIGN = 8,      /* of what a tensor holds, INT64 for one */
     DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
 };
@@ -40,21 +40,18 @@ struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const
     x->connection = c;
     x->peer = peer_of(c);
     x->started = now_seconds();
+    body_blocks_trim(&h->blocks, x->started);
     memcpy(x->uri, uri, size);
     return x;
 }
 
-/* Keeps the block of a large body for the next: a new one costs a page fault for each page. */
 static void body_keep(struct exchange *x)
 {
-    struct http *h = x->http;
     struct request *q = x->q;
-    if (!q || !q->body_block || q->unpacked || x->cap < SPARE_MIN || x->cap > SPARE_MAX ||
-        x->cap <= h->spare_cap)
+    if (!q || !q->body_block || q->unpacked)
         return;
-    free(h->spare);
-    h->spare = q->body_block;
-    h->spare_cap = x->cap;
+    body_blocks_keep(&x->http->blocks, (struct body_block){q->body_block, x->block_size},
+                     now_seconds());
     q->body = q->body_block = NULL;
 }
 
@@ -242,54 +239,66 @@ static bool refuse(struct exchange *x)
     return true;
 }
 
+/* The most that a body can need. */
+static size_t whole_size(const struct exchange *x)
+{
+    const int64_t length = x->q->content_length, max = x->http->server->config->max_body;
+    return x->lead + (size_t)(length < 0 ? max : length) + 1;
+}
+
 static size_t next_cap(const struct exchange *x, size_t need)
 {
-    size_t cap = x->cap ? 2 * x->cap : FIRST_CAP;
-    const int64_t length = x->q->content_length;
-    const size_t all = length < 0 ? SIZE_MAX : x->lead + (size_t)length + 1;
+    const size_t cap = x->cap ? 2 * x->cap : FIRST_CAP, all = whole_size(x);
     if (cap < need)
-        cap = need;
-    /* A body of known length ends in a block of just its size. */
+        return need;
     return all >= need && cap > all ? all : cap;
 }
 
-/* Whether a body begins that announces itself as large, and there is room enough for it. */
-static bool spare_fits(const struct exchange *x)
+/* A block of at least `cap` bytes with what has come. Small ones grow. A large one is made for the
+ * whole body, so that it need not be moved; what has not come yet takes no memory. */
+static struct body_block body_block(struct exchange *x, size_t cap)
 {
-    int64_t length = x->q->content_length;
-    return !x->cap && length > SPARE_MIN && x->lead + (size_t)length < x->http->spare_cap;
-}
-
-static char *spare_take(struct http *h)
-{
-    char *block = h->spare;
-    h->spare = NULL;
-    h->spare_cap = 0;
-    return block;
+    struct request *q = x->q;
+    const size_t all = whole_size(x), size = cap > all ? cap : all;
+    const bool large = cap > SMALL_MAX;
+    struct body_block b = {NULL, 0};
+    if (large || (!q->body_block && q->content_length > BLOCK_MIN))
+        b = body_blocks_take(&x->http->blocks, size);
+    if (!b.data && !large)
+        return (struct body_block){realloc(q->body_block, cap), cap};
+    if (!b.data)
+        b = (struct body_block){large_alloc(size), size};
+    if (b.data && q->body_block) {
+        memcpy(b.data, q->body_block, x->lead + q->body_size);
+        free(q->body_block);
+    }
+    return b;
 }
 
 /* Room for `need` bytes; false with a response. */
 static bool body_grow(struct exchange *x, size_t need)
 {
     struct http *h = x->http;
-    bool spare = spare_fits(x);
-    size_t cap = spare ? h->spare_cap : next_cap(x, need), more = cap - x->cap;
+    struct request *q = x->q;
+    const size_t cap = next_cap(x, need), more = cap - x->cap;
     if (atomic_fetch_add(&h->body_bytes, more) + more > h->body_limit) {
         atomic_fetch_sub(&h->body_bytes, more);
-        reply_errorf(x->q, ERROR_QUEUE_FULL,
+        reply_errorf(q, ERROR_QUEUE_FULL,
                      "the bodies of all requests together would be over the limit of %zu bytes",
                      h->body_limit);
         return false;
     }
-    char *block = spare ? spare_take(h) : realloc(x->q->body_block, cap);
-    if (!block) {
+    const struct body_block b = cap > x->block_size
+                                    ? body_block(x, cap)
+                                    : (struct body_block){q->body_block, x->block_size};
+    if (!b.data) {
         atomic_fetch_sub(&h->body_bytes, more);
-        reply_errorf(x->q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);
+        reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);
         return false;
     }
-    large_advise(block, cap);
-    x->q->body_block = block;
-    x->q->body = block + x->lead;
+    q->body_block = b.data;
+    q->body = b.data + x->lead;
+    x->block_size = b.size;
     x->cap = cap;
     return true;
 }

@@ -9,6 +9,7 @@
 #ifndef BACKPROPD_EXCHANGE_H
 #define BACKPROPD_EXCHANGE_H
 
+#include "body_blocks.h"
 #include "http.h"
 #include "http_peer.h"
 #include "request.h"
@@ -23,8 +24,7 @@ struct http {
     struct peers *peers;
     atomic_size_t body_bytes; /* of all bodies that are held */
     uint64_t next_id;         /* of requests without one; these and the next of the HTTP thread */
-    char *spare;              /* the block of an earlier body, for the next large one; or NULL */
-    size_t spare_cap;
+    struct body_blocks blocks;
     const void *last;  /* connection of the last request; it may be gone */
     double last_begun; /* when that request began, seconds, monotonic */
     double other;      /* when the last one of another connection did */
@@ -46,7 +46,8 @@ struct exchange {
     struct peer *peer; /* of the connection; NULL: none */
     struct request *q;
     enum exchange_state state;
-    size_t cap;                    /* of q->body_block */
+    size_t cap;                    /* bytes that the body may have now, counted in body_bytes */
+    size_t block_size;             /* of q->body_block: `cap` or more */
     size_t lead;                   /* bytes of it before the body */
     size_t discarded;              /* bytes thrown away */
     bool counted;                  /* in http.open */

@@ -363,7 +363,7 @@ static void http_free(struct http *h)
     peers_destroy(&h->peers);
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->mutex);
-    free(h->spare);
+    body_blocks_free(&h->blocks);
     free(h);
 }
 

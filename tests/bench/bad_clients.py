@@ -8,8 +8,8 @@ some seconds, then as long while an attack runs in processes of its own, then al
 table: p50 and p99 alone (of the better half of both) and under attack, their ratio, the daemon's
 resident memory, and what the attackers were answered. The target is a p99 within 2 times.
 
-The attackers share the machine with the daemon: what they take of its cores counts as well. So the
-last column has the ratio when as many processes only burn the same share of CPU (--control).
+The attackers share the machine with the daemon: what both take of its cores counts as well. So with
+--control a column has the ratio when two processes only burn the CPU that they took.
 """
 import argparse
 import collections
@@ -229,10 +229,14 @@ def attack_main(attack, address, path):
     attack(address, seen)
 
 
-def burn_main():
+def burn_main(share):
+    """`share` of a core, in turns of a millisecond."""
     while True:
-        for _ in range(100000):
+        begin = time.perf_counter()
+        while time.perf_counter() < begin + 0.001 * share:
             pass
+        if share < 0.99:
+            time.sleep(0.001 * (1 - share))
 
 
 # ---- measuring -----------------------------------------------------------------------------------
@@ -275,9 +279,9 @@ def run(attack, daemon, address, args, folder):
     p = multiprocessing.Process(target=attack_main, args=(attack, address, path))
     p.start()
     time.sleep(2)
-    begin = cpu_seconds(p.pid)
+    begin = cpu_seconds(p.pid), cpu_seconds(daemon.pid)
     under = measure(address, args.seconds)
-    share = (cpu_seconds(p.pid) - begin) / args.seconds
+    shares = [min(1, (cpu_seconds(pid) - was) / args.seconds) for pid, was in zip((p.pid, daemon.pid), begin)]
     memory = resident(daemon.pid)
     p.terminate()
     p.join()
@@ -286,18 +290,20 @@ def run(attack, daemon, address, args, folder):
     best = min(alone, after, key=lambda x: at(x, 0.99))
     ratio = at(under, 0.99) / at(best, 0.99)
     control = ''
-    if args.control and share > 0.3:
-        b = multiprocessing.Process(target=burn_main)
-        b.start()
+    if args.control:
+        burners = [multiprocessing.Process(target=burn_main, args=(share,)) for share in shares]
+        for b in burners:
+            b.start()
         time.sleep(0.5)
         control = '%.1f' % (at(measure(address, args.seconds), 0.99) / at(best, 0.99))
-        b.terminate()
-        b.join()
+        for b in burners:
+            b.terminate()
+            b.join()
     with open(path) as f:
         seen = f.read()
-    print('| %-17s | %5d | %5.2f | %6.2f | %5.2f | %6.2f | %5.1f | %6s | %4.0f%% | %5.0f | %s |' % (
+    print('| %-17s | %5d | %5.2f | %6.2f | %5.2f | %6.2f | %5.1f | %6s | %4.0f%% | %4.0f%% | %5.0f | %s |' % (
         attack.__name__, len(under), at(best, 0.5), at(best, 0.99), at(under, 0.5), at(under, 0.99), ratio,
-        control, share * 100, memory, seen), flush=True)
+        control, shares[0] * 100, shares[1] * 100, memory, seen), flush=True)
 
 
 def main():
@@ -325,8 +331,8 @@ def main():
         assert answer(s)[0] == 201
         s.close()
         measure(address, 2)
-        print('| attack            | asked | alone p50 | p99 | attacked p50 | p99 ms | ratio | only CPU | its CPU | MB | answers |')
-        print('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |', flush=True)
+        print('| attack            | asked | alone p50 | p99 | attacked p50 | p99 ms | ratio | only CPU | its CPU | daemon CPU | MB | answers |')
+        print('|' + 12 * ' --- |', flush=True)
         try:
             for attack in ATTACKS:
                 if not args.attacks or attack.__name__ in args.attacks:
