@@ -24,7 +24,7 @@ struct conv {
     int64_t o, oh, ow; /* output */
     int64_t groups, cg, og;
     int64_t taps, k; /* of the kernel; numbers in a window of one group */
-    int64_t images;  /* 0 while the batch is not known */
+    int64_t images;  /* 0 while the batch is not known: `memory` is then that of any */
     bool depthwise;  /* one input and one output channel a group */
     bool winograd;   /* may be used where it pays */
     bool predicts;   /* in a plan that may run with one image at a time */
@@ -46,6 +46,7 @@ struct conv_job {
     bool ready;     /* they are there already */
 };
 
+/* Of batches of v.images and all smaller ones; `forward` and `prepared` are the same for all. */
 struct conv_memory {
     int64_t forward, backward, scratch; /* elements of real */
     int64_t prepared;                   /* what forward can keep from run to run; 0: nothing */

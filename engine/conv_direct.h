@@ -63,6 +63,8 @@ enum conv_packing {
 };
 int64_t conv_packed_size(const struct conv *v, enum conv_packing packing);
 void conv_pack(const struct conv_job *j, enum conv_packing packing, real *packed);
+/* One panel of the first group: rows of kernels_panel_width. */
+void conv_pack_panel(const struct conv_job *j, enum conv_packing packing, int64_t panel, real *to);
 
 /* ---- the other gradients --------------------------------------------------------------------- */
 

@@ -35,21 +35,13 @@ int64_t conv_packed_size(const struct conv *v, enum conv_packing packing)
     return v->groups * matrix_size(&p);
 }
 
-struct task {
-    struct packing p;
-    const real *weight;
-    real *packed;
-    int64_t panels;
-};
-
 /* Rows of one panel of one group. */
-static void pack_panel(const struct task *t, int64_t group, int64_t panel)
+static void pack_panel(const struct packing *p, const real *weight, int64_t group, int64_t panel,
+                       real *to)
 {
-    const struct packing *p = &t->p;
     const struct kernels *f = kernels();
     const int64_t width = kernels_panel_width(f, p->cols, panel), first = panel * f->panel;
-    const real *from = t->weight + group * p->group_step + p->begin;
-    real *to = t->packed + group * matrix_size(p) + first * p->rows;
+    const real *from = weight + group * p->group_step + p->begin;
     int64_t step[PANEL_MOST], n = p->cols - first < width ? p->cols - first : width;
     for (int64_t j = 0; j < n; j++)
         step[j] = (first + j) / p->cols_inner * p->col_outer_step +
@@ -64,12 +56,28 @@ static void pack_panel(const struct task *t, int64_t group, int64_t panel)
         }
 }
 
+void conv_pack_panel(const struct conv_job *j, enum conv_packing packing, int64_t panel, real *to)
+{
+    const struct packing p = packing_of(&j->v, packing);
+    pack_panel(&p, j->weight, 0, panel, to);
+}
+
+struct task {
+    struct packing p;
+    const real *weight;
+    real *packed;
+    int64_t panels;
+};
+
 static void pack_range(void *arg, int64_t begin, int64_t end, int worker)
 {
     (void)worker;
     const struct task *t = arg;
-    for (int64_t i = begin; i < end; i++)
-        pack_panel(t, i / t->panels, i % t->panels);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t group = i / t->panels, panel = i % t->panels;
+        pack_panel(&t->p, t->weight, group, panel,
+                   t->packed + group * matrix_size(&t->p) + panel * kernels()->panel * t->p.rows);
+    }
 }
 
 void conv_pack(const struct conv_job *j, enum conv_packing packing, real *packed)

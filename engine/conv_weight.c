@@ -24,10 +24,12 @@ struct task {
     double *bias_parts; /* [n_parts][o] */
 };
 
-static int64_t parts_most(const struct conv *v)
+/* No more than bands, where the number of images is known. */
+static int64_t parts_of(const struct conv *v, const struct bands *bands)
 {
-    int64_t parts = PARTS_ELEMENTS / (v->o * v->k);
-    return parts < PARTS_FEWEST ? PARTS_FEWEST : parts > PARTS_MOST ? PARTS_MOST : parts;
+    int64_t most = PARTS_ELEMENTS / (v->o * v->k);
+    most = most < PARTS_FEWEST ? PARTS_FEWEST : most > PARTS_MOST ? PARTS_MOST : most;
+    return v->images > 0 && bands->count < most ? bands->count : most;
 }
 
 static struct bands weight_bands(const struct conv *v)
@@ -142,10 +144,9 @@ void conv_weight_backward(const struct conv_job *j, real *work)
 {
     const struct conv *v = &j->v;
     struct task t = {.j = j, .v = v, .bands = weight_bands(v), .bias_parts = (double *)work};
-    int64_t most = parts_most(v);
-    t.weight_parts = work + doubles_as_reals(most * v->o);
-    t.n_parts = t.bands.count < most ? t.bands.count : most;
-    if (t.n_parts == 0) {
+    t.n_parts = parts_of(v, &t.bands);
+    t.weight_parts = work + doubles_as_reals(t.n_parts * v->o);
+    if (t.bands.count == 0) {
         zero_gradients(j);
         return;
     }
@@ -159,7 +160,7 @@ void conv_weight_backward(const struct conv_job *j, real *work)
 struct conv_memory conv_weight_memory(const struct conv *v)
 {
     const struct bands bands = weight_bands(v);
-    const int64_t parts = parts_most(v), pixels = bands.images * bands.lines * v->ow;
+    const int64_t parts = parts_of(v, &bands), pixels = bands.images * bands.lines * v->ow;
     struct conv_memory m = {.forward = 0};
     m.backward = doubles_as_reals(parts * v->o) + parts * v->o * v->k;
     m.scratch = bands_scratch(v, &bands) + (dy_width(v) == v->og ? 0 : pixels * dy_width(v));

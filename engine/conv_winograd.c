@@ -11,14 +11,16 @@
  * that with the usual 0, +-1, +-2 (about 1e-6 relative to the result instead of 3e-7 of a direct
  * sum). The matrices are in kernels_winograd.h.
  *
- * Weights are packed as for the direct convolution and then transformed, once a call. Predictions
- * of few tiles would do little but read them, and 36 numbers for each 9 take longer to read than to
- * make: there a block makes those that it needs, some rows at a time (`fresh`); more images that
- * are predicted together use those that are kept, with the same bits. Tiles of all images are
- * cut into blocks; a block's squares are transformed to V [36][tiles][c], the products M
- * [36][tiles][o] are taken by rows_product, and M is transformed into y. V and M are a worker's
- * scratch, of a size that stays in its cache. A number of y is a fixed sequence of operations
- * whatever block its tile is in: the same bits at any number of threads and in any company. */
+ * Weights are packed as for the direct convolution, a panel after the other, and transformed, once
+ * a call. Predictions of few tiles would do little but read them, and 36 numbers for each 9 take
+ * longer to read than to make: there a block makes those that it needs, some rows at a time
+ * (`fresh`); more images that are predicted together use those that are kept, with the same bits.
+ *
+ * Tiles of all images are cut into blocks; a block's squares are transformed to V [36][tiles][c],
+ * the products M [36][tiles][o] are taken by rows_product, and M is transformed into y. V and M are
+ * a worker's scratch, of a size that stays in its cache. A number of y is a fixed sequence of
+ * operations whatever block its tile is in: the same bits at any number of threads and in any
+ * company. */
 #include "conv_winograd.h"
 
 #include <string.h>
@@ -42,21 +44,27 @@ static int64_t fresh_plane(void)
 
 struct transform {
     const struct conv *v;
-    const real *packed;
+    const struct conv_job *j;
+    enum conv_packing packing;
+    const real *packed; /* NULL: panels are packed in a worker's scratch */
     real *points;
 };
 
 /* A panel is [9][c][width] as it is packed, and [c][width] of each point's plane. */
 static void transform_range(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct transform *t = arg;
     const struct conv *v = t->v;
     const struct kernels *f = kernels();
     for (int64_t i = begin; i < end; i++) {
         const int64_t count = kernels_panel_width(f, v->o, i) * v->c, at = i * f->panel * v->c;
-        f->winograd_weights(t->packed + WINOGRAD_TAPS * at, count, count, t->points + at,
-                            weights_plane(v));
+        const real *panel = t->packed + WINOGRAD_TAPS * at;
+        if (!t->packed) {
+            real *scratch = run_scratch(t->j->r, worker);
+            conv_pack_panel(t->j, t->packing, i, scratch);
+            panel = scratch;
+        }
+        f->winograd_weights(panel, count, count, t->points + at, weights_plane(v));
     }
 }
 
@@ -217,25 +225,30 @@ static void blocks_range(void *arg, int64_t begin, int64_t end, int worker)
         block_product(t, i / t->slices, i % t->slices, run_scratch(t->r, worker));
 }
 
-/* Weights that are packed, and behind them those of points: all of them are kept if any are. */
-static void weights_ready(struct task *t, const struct conv_job *j, enum conv_packing packing)
+static void transform(struct transform *t)
 {
     const struct kernels *f = kernels();
+    const int64_t panels = (t->v->o + f->panel - 1) / f->panel;
+    run_for(t->j->r, panels, grain_rows(t->v->c * f->panel * WINOGRAD_POINTS), transform_range, t);
+}
+
+/* Weights of points, or those that are packed where points are fresh. Of predictions that may be
+ * fresh both are kept, the points behind. */
+static void weights_ready(struct task *t, const struct conv_job *j, enum conv_packing packing)
+{
     const struct conv *v = t->v;
     const bool fresh = winograd_is_fresh(v), both = j->prepared && winograd_may_be_fresh(v);
-    const int64_t panels = (v->o + f->panel - 1) / f->panel,
-                  size = conv_packed_size(&j->v, packing);
-    real *packed = both ? j->prepared : j->work;
-    struct transform made = {v, packed, both ? packed + size : j->prepared};
-    if (!made.points)
-        made.points = packed + size;
-    if (!j->ready) {
-        conv_pack(j, packing, packed);
-        if (j->prepared || !fresh)
-            run_for(j->r, panels, grain_rows(v->c * f->panel * WINOGRAD_POINTS), transform_range,
-                    &made);
+    real *memory = j->prepared ? j->prepared : j->work;
+    struct transform made = {v, j, packing, NULL, memory};
+    if (both || fresh) {
+        made.packed = memory;
+        made.points = memory + conv_packed_size(&j->v, packing);
+        if (!j->ready)
+            conv_pack(j, packing, memory);
     }
-    t->packed = fresh ? packed : NULL;
+    if (!j->ready && (both || !fresh))
+        transform(&made);
+    t->packed = fresh ? made.packed : NULL;
     t->points = fresh ? NULL : made.points;
 }
 
@@ -282,22 +295,22 @@ static int64_t convolve_scratch(const struct conv *v)
 {
     const struct task t = {.v = v, .tiles = block_tiles(v), .width = winograd_width(v->o)};
     const int64_t fresh = winograd_may_be_fresh(v) ? WINOGRAD_POINTS * fresh_plane() : 0;
-    return WINOGRAD_POINTS * (input_plane(&t) + product_plane(&t)) + winograd_width(v->c) + fresh;
+    return larger(WINOGRAD_POINTS * (input_plane(&t) + product_plane(&t)) + winograd_width(v->c) +
+                      fresh,
+                  WINOGRAD_TAPS * v->c * kernels()->panel);
 }
 
 static struct conv_memory winograd_memory(const struct conv *v)
 {
     struct conv u;
     struct conv_memory m = winograd_weight_memory(v);
-    const int64_t packed = conv_packed_size(v, PACK_FORWARD);
     m.prepared = WINOGRAD_POINTS * weights_plane(v);
-    m.forward = packed + m.prepared;
-    m.prepared += winograd_may_be_fresh(v) ? packed : 0;
+    m.prepared += winograd_may_be_fresh(v) ? conv_packed_size(v, PACK_FORWARD) : 0;
+    m.forward = m.prepared;
     m.scratch = larger(m.scratch, convolve_scratch(v));
     m.backward = larger(m.backward, conv_bias_memory(v));
     if (conv_transposed(v, &u)) {
-        m.backward = larger(m.backward, conv_packed_size(v, PACK_FLIPPED) +
-                                            WINOGRAD_POINTS * weights_plane(&u));
+        m.backward = larger(m.backward, WINOGRAD_POINTS * weights_plane(&u));
         m.scratch = larger(m.scratch, convolve_scratch(&u));
     }
     return m;

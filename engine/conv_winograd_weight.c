@@ -25,16 +25,23 @@ static int64_t part_plane(const struct conv *v)
     return v->c * winograd_width(v->o) + WINOGRAD_PAD;
 }
 
-static int64_t parts_most(const struct conv *v)
-{
-    const int64_t parts = PARTS_ELEMENTS / (WINOGRAD_POINTS * part_plane(v));
-    return parts < 1 ? 1 : parts > PARTS_MOST ? PARTS_MOST : parts;
-}
-
 /* More tiles in a block are fewer passes over the sums of points, and more points to keep near. */
 static int64_t block_tiles(const struct conv *v)
 {
     return v->c <= 128 && v->o <= 128 ? 48 : 96;
+}
+
+static int64_t blocks(const struct conv *v)
+{
+    return (winograd_tiles(v).count + block_tiles(v) - 1) / block_tiles(v);
+}
+
+/* No more than blocks, where the number of images is known. */
+static int64_t parts(const struct conv *v)
+{
+    int64_t most = PARTS_ELEMENTS / (WINOGRAD_POINTS * part_plane(v));
+    most = most < 1 ? 1 : most > PARTS_MOST ? PARTS_MOST : most;
+    return v->images > 0 && blocks(v) < most ? blocks(v) : most;
 }
 
 static int64_t slices(const struct conv *v)
@@ -136,12 +143,14 @@ static void weights_range(void *arg, int64_t begin, int64_t end, int worker)
 void winograd_weight_backward(const struct conv_job *j, real *work)
 {
     const struct conv *v = &j->v;
-    struct task t = {.j = j, .v = v, .tiles = block_tiles(v), .plane = part_plane(v)};
-    const int64_t tiles = winograd_tiles(v).count, most = parts_most(v);
-    t.blocks = (tiles + t.tiles - 1) / t.tiles;
-    t.n_parts = t.blocks < most ? t.blocks : most;
-    t.parts = work;
-    if (t.n_parts == 0) {
+    struct task t = {.j = j,
+                     .v = v,
+                     .tiles = block_tiles(v),
+                     .blocks = blocks(v),
+                     .n_parts = parts(v),
+                     .plane = part_plane(v),
+                     .parts = work};
+    if (t.blocks == 0) {
         memset(j->dweight, 0, (size_t)(v->o * v->k) * sizeof *j->dweight);
         return;
     }
@@ -157,7 +166,7 @@ static int64_t larger(int64_t a, int64_t b)
 struct conv_memory winograd_weight_memory(const struct conv *v)
 {
     const struct task t = {.v = v, .tiles = block_tiles(v)};
-    struct conv_memory m = {.backward = parts_most(v) * WINOGRAD_POINTS * part_plane(v)};
+    struct conv_memory m = {.backward = parts(v) * WINOGRAD_POINTS * part_plane(v)};
     m.scratch = larger(WINOGRAD_POINTS * (input_plane(&t) + gradient_plane(&t)) +
                            larger(winograd_width(v->c), winograd_width(v->o)),
                        ROWS * WINOGRAD_TAPS * winograd_width(v->o));

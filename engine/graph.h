@@ -13,6 +13,7 @@ struct graph {
     size_t params_size, buffers_size; /* elements */
     int n_inputs;
     bool invariant; /* lowered, for plans that only predict (struct run has the same flag) */
+    int64_t most;   /* lowered: examples of the largest batch */
 };
 
 /* Appends a copy of `from` (of any graph) with these inputs; the copy shares attributes and

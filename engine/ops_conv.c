@@ -175,6 +175,7 @@ static struct conv_job conv_job(const struct node *n, struct run *r)
 static void conv_memory(struct node *n)
 {
     struct conv v = conv_of(n);
+    v.images = n->shape.dim[0] == BATCH ? n->graph->most : n->shape.dim[0];
     const int64_t weights = epilogue_fold_size(n, v.o, v.k), bias = weights ? v.o : 0;
     struct conv_memory m = conv_method(&v)->memory(&v);
     n->algorithm = conv_method(&v)->name;

@@ -34,6 +34,7 @@ struct plan *plan_create(const struct graph *g, const struct plan_spec *spec, st
     if (!lowered)
         return NULL;
     lowered->invariant = !spec->training && !(spec->loss && (spec->n_wrt || spec->params_wrt));
+    lowered->most = spec->capacity;
     struct plan *p = arena_alloc(lowered->arena, sizeof *p);
     if (!p) {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");

@@ -308,6 +308,28 @@ static void test_choice(void **state)
 
 /* Where one image may come alone, it has to pay for the weights of points: by many tiles, or by few
  * where there are not too many weights. */
+/* Gradients of few images need less, and more images never less. */
+static void test_memory(void **state)
+{
+    (void)state;
+    for (int winograd = 0; winograd < 2; winograd++) {
+        struct conv v = conv_of_sizes(&(struct sizes){1, 64, 12, 12, 64, {1, 1}, true}, winograd);
+        v.images = 0;
+        const struct conv_memory any = conv_method(&v)->memory(&v);
+        int64_t before = 0;
+        for (v.images = 1; v.images <= 200; v.images++) {
+            const struct conv_memory m = conv_method(&v)->memory(&v);
+            assert_true(m.backward >= before && m.backward <= any.backward);
+            assert_int_equal(m.forward, any.forward);
+            assert_int_equal(m.prepared, any.prepared);
+            assert_int_equal(m.scratch, any.scratch);
+            assert_true(v.images > 1 || 2 * m.backward <= any.backward);
+            before = m.backward;
+        }
+        assert_int_equal(before, any.backward);
+    }
+}
+
 static void test_predictions(void **state)
 {
     (void)state;
@@ -355,9 +377,8 @@ static void test_others_are_direct(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_predictions),
-        cmocka_unit_test(test_others_are_direct),
+        cmocka_unit_test(test_choice),      cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_predictions), cmocka_unit_test(test_others_are_direct),
         cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
