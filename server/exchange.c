@@ -1,10 +1,7 @@
-/* exchange.c: a request while its headers and its body arrive. Bodies are collected in one piece;
- * memory grows with what has come, not with what was announced, and all bodies together are bounded
- * too. */
+/* exchange.c: a request while its headers arrive; exchange_body.c is about its body. */
 #define _GNU_SOURCE /* POLLRDHUP */
 #include "exchange.h"
 
-#include "backprop.h"
 #include "dispatch.h"
 
 #include <poll.h>
@@ -15,15 +12,12 @@
 
 enum {
     REQUEST_ID_MAX = 128,
-    FIRST_CAP = 64 << 10,
-    SMALL_MAX = 1 << 20,   /* a body moves to a block for all of it when it has more than this */
-    TENSOR_ALIGN = 8,      /* of what a tensor holds, INT64 for one */
-    DISCARD_MAX = 1 << 20, /* a refused body up to here is read, which keeps the connection */
+    TENSOR_ALIGN = 8, /* of what a tensor holds, INT64 for one */
 };
 
 static const double ALONE_SECONDS = 0.001;
 
-static double now_seconds(void)
+double exchange_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -39,28 +33,17 @@ struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const
     x->http = h;
     x->connection = c;
     x->peer = peer_of(c);
-    x->started = now_seconds();
+    x->started = exchange_now();
     body_blocks_trim(&h->blocks, x->started);
     memcpy(x->uri, uri, size);
     return x;
-}
-
-static void body_keep(struct exchange *x)
-{
-    struct request *q = x->q;
-    if (!q || !q->body_block || q->unpacked)
-        return;
-    body_blocks_keep(&x->http->blocks, (struct body_block){q->body_block, x->block_size},
-                     now_seconds());
-    q->body = q->body_block = NULL;
 }
 
 void exchange_destroy(struct exchange **x)
 {
     if (!*x)
         return;
-    body_keep(*x);
-    atomic_fetch_sub(&(*x)->http->body_bytes, (*x)->cap);
+    exchange_forget_body(*x);
     request_destroy(&(*x)->q);
     free(*x);
     *x = NULL;
@@ -68,7 +51,7 @@ void exchange_destroy(struct exchange **x)
 
 double exchange_seconds(const struct exchange *x)
 {
-    return now_seconds() - x->started;
+    return exchange_now() - x->started;
 }
 
 /* ---- headers --------------------------------------------------------------------------------- */
@@ -186,12 +169,43 @@ static bool begins_alone(struct exchange *x)
     return x->started - h->other > ALONE_SECONDS;
 }
 
-bool exchange_begin(struct exchange *x, const char *method)
+/* What stands in the request line. `host` is set in absolute form, http://host/path, which proxies
+ * are sent and servers must take (RFC 9112, 3.2.2). */
+struct target {
+    const char *path, *query;
+    const char *host;
+    size_t host_size;
+};
+
+static struct target target_of(char *uri)
 {
-    char *query = strchr(x->uri, '?');
+    struct target t = {.path = uri};
+    char *query = strchr(uri, '?');
     if (query)
         *query++ = 0;
-    struct request *q = x->q = request_create(x->http->server, method, x->uri, query);
+    t.query = query;
+    const size_t scheme = !strncasecmp(uri, "http://", 7)    ? 7
+                          : !strncasecmp(uri, "https://", 8) ? 8
+                                                             : 0;
+    if (scheme) {
+        t.host = uri + scheme;
+        t.host_size = strcspn(t.host, "/");
+        t.path = t.host[t.host_size] ? t.host + t.host_size : "/";
+    }
+    return t;
+}
+
+/* What is allowed to whom goes by the header: a request line may not say otherwise. */
+static bool same_host(const struct target *t, const char *header)
+{
+    return !t->host || (header && strlen(header) == t->host_size &&
+                        !strncasecmp(header, t->host, t->host_size));
+}
+
+bool exchange_begin(struct exchange *x, const char *method)
+{
+    const struct target t = target_of(x->uri);
+    struct request *q = x->q = request_create(x->http->server, method, t.path, t.query);
     if (!q || MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, add_header, q) < 0)
         return false;
     const union MHD_ConnectionInfo *info =
@@ -199,6 +213,8 @@ bool exchange_begin(struct exchange *x, const char *method)
     q->client = info ? info->client_addr : NULL;
     q->alone = begins_alone(x);
     read_lengths(q);
+    if (!same_host(&t, request_header(q, "Host")))
+        refuse_framing(q, "the request line names another host than the header 'Host'");
     x->lead = body_lead(q);
     give_id(x);
     if (!q->status && atomic_load(&x->http->stopping))
@@ -229,103 +245,4 @@ bool exchange_early(const struct exchange *x)
     return q->error == ERROR_BODY_TOO_LARGE || q->error == ERROR_BAD_HEADER ||
            q->content_length > DISCARD_MAX || q->chunked ||
            (expect && !strcasecmp(expect, "100-continue"));
-}
-
-/* ---- body ------------------------------------------------------------------------------------ */
-
-static bool refuse(struct exchange *x)
-{
-    x->state = EXCHANGE_REFUSED;
-    return true;
-}
-
-/* The most that a body can need. */
-static size_t whole_size(const struct exchange *x)
-{
-    const int64_t length = x->q->content_length, max = x->http->server->config->max_body;
-    return x->lead + (size_t)(length < 0 ? max : length) + 1;
-}
-
-static size_t next_cap(const struct exchange *x, size_t need)
-{
-    const size_t cap = x->cap ? 2 * x->cap : FIRST_CAP, all = whole_size(x);
-    if (cap < need)
-        return need;
-    return all >= need && cap > all ? all : cap;
-}
-
-/* A block of at least `cap` bytes with what has come. Small ones grow. A large one is made for the
- * whole body, so that it need not be moved; what has not come yet takes no memory. */
-static struct body_block body_block(struct exchange *x, size_t cap)
-{
-    struct request *q = x->q;
-    const size_t all = whole_size(x), size = cap > all ? cap : all;
-    const bool large = cap > SMALL_MAX;
-    struct body_block b = {NULL, 0};
-    if (large || (!q->body_block && q->content_length > BLOCK_MIN))
-        b = body_blocks_take(&x->http->blocks, size);
-    if (!b.data && !large)
-        return (struct body_block){realloc(q->body_block, cap), cap};
-    if (!b.data)
-        b = (struct body_block){large_alloc(size), size};
-    if (b.data && q->body_block) {
-        memcpy(b.data, q->body_block, x->lead + q->body_size);
-        free(q->body_block);
-    }
-    return b;
-}
-
-/* Room for `need` bytes; false with a response. */
-static bool body_grow(struct exchange *x, size_t need)
-{
-    struct http *h = x->http;
-    struct request *q = x->q;
-    const size_t cap = next_cap(x, need), more = cap - x->cap;
-    if (atomic_fetch_add(&h->body_bytes, more) + more > h->body_limit) {
-        atomic_fetch_sub(&h->body_bytes, more);
-        reply_errorf(q, ERROR_QUEUE_FULL,
-                     "the bodies of all requests together would be over the limit of %zu bytes",
-                     h->body_limit);
-        return false;
-    }
-    const struct body_block b = cap > x->block_size
-                                    ? body_block(x, cap)
-                                    : (struct body_block){q->body_block, x->block_size};
-    if (!b.data) {
-        atomic_fetch_sub(&h->body_bytes, more);
-        reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);
-        return false;
-    }
-    q->body_block = b.data;
-    q->body = b.data + x->lead;
-    x->block_size = b.size;
-    x->cap = cap;
-    return true;
-}
-
-/* Only bodies without a length get here with too much. */
-static bool within_limit(struct exchange *x, size_t size)
-{
-    size_t limit = (size_t)x->http->server->config->max_body;
-    if (size <= limit)
-        return true;
-    reply_errorf(x->q, ERROR_BODY_TOO_LARGE, "the body is over the limit of %zu bytes (--max-body)",
-                 limit);
-    return false;
-}
-
-bool exchange_take(struct exchange *x, const char *data, size_t size)
-{
-    struct request *q = x->q;
-    if (x->state == EXCHANGE_REFUSED) {
-        x->discarded += size; /* a response can go out only when all is read: there is an end */
-        return x->discarded <= (size_t)x->http->server->config->max_body + DISCARD_MAX;
-    }
-    size_t whole = q->body_size + size, need = x->lead + whole + 1;
-    if (!within_limit(x, whole) || (need > x->cap && !body_grow(x, need)))
-        return refuse(x);
-    memcpy(q->body + q->body_size, data, size);
-    q->body_size += size;
-    q->body[q->body_size] = 0;
-    return true;
 }

@@ -37,6 +37,8 @@ struct http {
     struct exchange *streams; /* whose answer is a BODY_STREAM */
 };
 
+enum { DISCARD_MAX = 1 << 20 }; /* a refused body up to here is read, to keep the connection */
+
 enum exchange_state { EXCHANGE_READING, EXCHANGE_REFUSED, EXCHANGE_WAITING, EXCHANGE_ANSWERED };
 
 struct exchange {
@@ -62,10 +64,11 @@ struct exchange {
 struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const char *uri);
 void exchange_destroy(struct exchange **x);
 double exchange_seconds(const struct exchange *x); /* since it began */
+double exchange_now(void);                         /* seconds, monotonic */
 
 /* When the headers are there: makes and dispatches the request. False: close the connection. */
 bool exchange_begin(struct exchange *x, const char *method);
-/* Part of the body. False: close the connection. */
+/* exchange_body.c: part of the body. False: close the connection. */
 bool exchange_take(struct exchange *x, const char *data, size_t size);
 /* Whether the client has closed its connection, or its half of it: nobody reads an answer.
  * libmicrohttpd does not look at connections that are suspended. Any thread that has the exchange.
@@ -73,6 +76,8 @@ bool exchange_take(struct exchange *x, const char *data, size_t size);
 bool exchange_client_gone(const struct exchange *x);
 /* Whether the response may go out before the body is read. */
 bool exchange_early(const struct exchange *x);
+/* When the exchange is destroyed. exchange_body.c */
+void exchange_forget_body(struct exchange *x);
 
 /* ---- http_stream.c: answers that are made while they go out ---------------------------------- */
 

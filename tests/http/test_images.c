@@ -1,65 +1,8 @@
 /* test_images.c: encoded images in requests, in every form in which they may come: as the body, in
- * forms, in JSON and in binary tensors; and what is refused. */
-#include "../support/daemon.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+ * forms, in JSON and in binary tensors. */
+#include "images_fixture.h"
 
 enum { WIDTH = 20, HEIGHT = 15, VALUES = 3 * WIDTH * HEIGHT };
-
-static const char description[] =
-    "{\"inputs\":[{\"name\":\"image\",\"shape\":[-1,3,15,20]}],"
-    "\"layers\":[{\"op\":\"conv2d\",\"out_channels\":4,\"kernel_size\":3},{\"op\":\"relu\"},"
-    "{\"op\":\"flatten\"},{\"op\":\"linear\",\"out_features\":3}],"
-    "\"loss\":\"cross_entropy\",\"seed\":3,\"labels\":[\"cat\",\"dog\",\"owl\"],"
-    "\"preprocess\":{\"mean\":[0.5,0.25,0],\"std\":[0.5,1,2]}}";
-
-struct bytes {
-    unsigned char *data;
-    size_t size;
-};
-
-static struct bytes file_read(const char *name)
-{
-    char path[200];
-    struct bytes b = {malloc(1 << 20), 0};
-    snprintf(path, sizeof path, "tests/data/images/%s", name);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("cannot open %s", path);
-    b.size = fread(b.data, 1, 1 << 20, f);
-    fclose(f);
-    return b;
-}
-
-static void put_model(struct daemon *d, const char *name, const char *json)
-{
-    char path[100];
-    snprintf(path, sizeof path, "/v2/models/%s", name);
-    answer_expect(client_json(d->client, "PUT", path, json), 201);
-}
-
-static struct answer *send_typed(struct daemon *d, const char *path, const char *type,
-                                 const void *body, size_t size, const char *const *headers)
-{
-    return client_send(d->client, &(struct call){.method = "POST",
-                                                 .path = path,
-                                                 .body = body,
-                                                 .size = size,
-                                                 .content_type = type,
-                                                 .headers = headers});
-}
-
-static struct answer *send_file(struct daemon *d, const char *path, const char *type,
-                                const char *name)
-{
-    struct bytes b = file_read(name);
-    struct answer *a = send_typed(d, path, type, b.data, b.size, NULL);
-    free(b.data);
-    return a;
-}
 
 /* The numbers of outputs[0], from sample `i` on, are these. */
 static void expect_outputs(struct answer *a, int i, const double *want, int n)
@@ -82,97 +25,6 @@ static void outputs_of(struct answer *a, double *out, int n)
         snprintf(path, sizeof path, "outputs.0.data.%d", k);
         out[k] = answer_number(a, path);
     }
-}
-
-/* ---- ways to send ---------------------------------------------------------------------------- */
-
-static char *base64_of(const struct bytes *b)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *text = malloc(b->size / 3 * 4 + 8), *to = text;
-    for (size_t i = 0; i < b->size; i += 3) {
-        unsigned v = (unsigned)b->data[i] << 16;
-        v |= i + 1 < b->size ? (unsigned)b->data[i + 1] << 8 : 0;
-        v |= i + 2 < b->size ? b->data[i + 2] : 0;
-        *to++ = digits[v >> 18];
-        *to++ = digits[v >> 12 & 63];
-        *to++ = i + 1 < b->size ? digits[v >> 6 & 63] : '=';
-        *to++ = i + 2 < b->size ? digits[v & 63] : '=';
-    }
-    *to = 0;
-    return text;
-}
-
-/* A request with files as base64: `head` comes before the list of strings, `tail` after it. */
-static struct answer *send_base64(struct daemon *d, const char *path, const char *head,
-                                  const char *const *names, int n, const char *tail)
-{
-    char *text = calloc(1, 1 << 20);
-    strcpy(text, head);
-    for (int i = 0; i < n; i++) {
-        struct bytes b = file_read(names[i]);
-        char *image = base64_of(&b);
-        sprintf(text + strlen(text), "%s\"%s\"", i ? "," : "", image);
-        free(image);
-        free(b.data);
-    }
-    strcat(text, tail);
-    struct answer *a = client_post(d->client, path, text);
-    free(text);
-    return a;
-}
-
-struct part {
-    const char *name, *file, *type, *text; /* text, or the file */
-};
-
-static struct answer *send_form(struct daemon *d, const char *path, const struct part *parts)
-{
-    char *body = calloc(1, 1 << 20);
-    size_t size = 0;
-    for (const struct part *p = parts; p->name; p++) {
-        size += (size_t)sprintf(body + size,
-                                "--xX-b\r\nContent-Disposition: form-data; name=\"%s\"", p->name);
-        if (p->file)
-            size += (size_t)sprintf(body + size, "; filename=\"%s\"", p->file);
-        size += (size_t)sprintf(body + size, "\r\n%s%s%s\r\n", p->type ? "Content-Type: " : "",
-                                p->type ? p->type : "", p->type ? "\r\n" : "");
-        struct bytes b = p->text ? (struct bytes){(unsigned char *)strdup(p->text), strlen(p->text)}
-                                 : file_read(p->file);
-        memcpy(body + size, b.data, b.size);
-        size += b.size;
-        size += (size_t)sprintf(body + size, "\r\n");
-        free(b.data);
-    }
-    size += (size_t)sprintf(body + size, "--xX-b--\r\n");
-    struct answer *a =
-        send_typed(d, path, "multipart/form-data; boundary=\"xX-b\"", body, size, NULL);
-    free(body);
-    return a;
-}
-
-/* Elements behind their lengths, after the JSON. */
-static struct answer *send_bytes(struct daemon *d, const char *path, const char *json,
-                                 const char *const *names, int n, int lie)
-{
-    char *body = calloc(1, 1 << 20), header[80], text[600];
-    char *elements = body + 700;
-    size_t size = 0;
-    for (int i = 0; i < n; i++) {
-        struct bytes b = file_read(names[i]);
-        uint32_t length = (uint32_t)((long)b.size + lie);
-        memcpy(elements + size, &length, 4);
-        memcpy(elements + size + 4, b.data, b.size);
-        size += 4 + b.size;
-        free(b.data);
-    }
-    int head = snprintf(text, sizeof text, json, size);
-    memcpy(elements - head, text, (size_t)head);
-    snprintf(header, sizeof header, "Inference-Header-Content-Length: %d", head);
-    struct answer *a = send_typed(d, path, "application/octet-stream", elements - head,
-                                  size + (size_t)head, (const char *const[]){header, NULL});
-    free(body);
-    return a;
 }
 
 /* ---- predictions ----------------------------------------------------------------------------- */
@@ -396,118 +248,7 @@ static void training(struct daemon *d)
         400, "missing_field", "targets");
 }
 
-/* ---- what is refused ------------------------------------------------------------------------- */
-
-static void broken_images(struct daemon *d)
-{
-    static const char path[] = "/v2/models/m/infer";
-    put_model(d, "m", description);
-    answer_refused(send_file(d, path, "image/png", "bomb.png"), 422, "too_large",
-                   "100000 x 100000");
-    answer_refused(send_file(d, path, "image/jpeg", "bomb.jpg"), 422, "too_large", "65500 x 65500");
-    struct bytes b = file_read("rgb.jpg");
-    for (size_t n = 1; n < b.size; n += 37)
-        answer_refused(send_typed(d, path, "image/jpeg", b.data, n, NULL), 400, "bad_image", NULL);
-    answer_refused(send_typed(d, path, "image/jpeg", "GIF89a", 6, NULL), 400, "bad_image",
-                   "JPEG or PNG");
-    answer_refused(send_typed(d, path, "image/webp", b.data, b.size, NULL), 415,
-                   "unsupported_media_type", "image/png");
-    free(b.data);
-    answer_refused(client_post(d->client, path, "{\"inputs\":[\"Zm*v\"]}"), 400, "bad_image",
-                   "character 2");
-    answer_refused(client_post(d->client, path, "{\"inputs\":[\"Zm9vYmFy\"]}"), 400, "bad_image",
-                   "JPEG or PNG");
-    answer_refused(
-        client_post(d->client, path, "{\"inputs\":[{\"datatype\":\"BYTES\",\"data\":[]}]}"), 400,
-        "bad_type", "base64");
-    static const char *const names[] = {"photo.png", "rgb.jpg"};
-    answer_refused(send_base64(d, path, "{\"inputs\":[", names, 2, ",\"/9j/\"]}"), 400, "bad_image",
-                   "image 2");
-    answer_refused(send_base64(d, path, "{\"inputs\":[{\"shape\":[3],\"data\":[", names, 2, "]}]}"),
-                   422, "bad_shape", "[3]");
-    static const char json[] = "{\"inputs\":[{\"datatype\":\"BYTES\",\"shape\":[1],"
-                               "\"parameters\":{\"binary_data_size\":%zu}}]}";
-    answer_refused(send_bytes(d, path, json, names, 1, 1), 400, "bad_binary", "element 0");
-    answer_refused(send_bytes(d, path, json, names, 1, -1), 400, "bad_binary", "element 1");
-    answer_refused(send_bytes(d, path, json, names, 1, -2000000), 400, "bad_binary", "element 0");
-    answer_refused(send_bytes(d, path, json, names, 2, 0), 422, "bad_shape", NULL);
-}
-
-static void small_limit(struct daemon *d)
-{
-    put_model(d, "m", description);
-    answer_refused(send_file(d, "/v2/models/m/infer", "image/png", "photo.png"), 422, "too_large",
-                   "61 x 47");
-    answer_expect(send_file(d, "/v2/models/m/infer", "image/png", "rgb.png"), 200);
-}
-
-static void broken_forms(struct daemon *d)
-{
-    static const char type[] = "multipart/form-data; boundary=b";
-    static const struct {
-        const char *type, *body, *code, *part;
-    } rows[] = {
-        {"multipart/form-data", "--b--", "bad_form", "boundary"},
-        {"multipart/form-data; boundary=", "--b--", "bad_form", "boundary"},
-        {type, "nothing", "bad_form", "boundary"},
-        {type, "--b", "bad_form", "line end"},
-        {type, "--b\r\n", "bad_form", "ends before"},
-        {type, "--b\r\n\r\n--b--", "bad_form", "Content-Disposition"},
-        {type, "--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--", "bad_form", "name"},
-        {type, "--b\r\nContent-Disposition: form-data; name=x\r\n\r\nx\r\n--b--", "unknown_field",
-         "'x'"},
-        {type, "--b\r\nContent-Disposition: form-data; name=json\r\n\r\n{]\r\n--b--", "bad_json",
-         "the form's JSON"},
-        {type, "--b\r\nContent-Disposition: form-data; name=json\r\n\r\n[]\r\n--b--", "bad_type",
-         "object"},
-        {type, "--b\r\nContent-Disposition: form-data; name=json\r\n\r\n{}\r\n--b--",
-         "missing_field", "image"},
-        {type, "--b--", "missing_field", "image"},
-        {type, "--b\r\nContent-Disposition: form-data; name=x; filename=y\r\n\r\n\r\n--b--",
-         "bad_image", "empty"},
-        {type,
-         "--b\r\nContent-Disposition: form-data; name=json\r\n\r\n{}\r\n--b\r\n"
-         "Content-Disposition: form-data; name=request\r\n\r\n{}\r\n--b--",
-         "bad_form", "two parts"},
-    };
-    put_model(d, "m", description);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        answer_refused(send_typed(d, "/v2/models/m/infer", rows[i].type, rows[i].body,
-                                  strlen(rows[i].body), NULL),
-                       400, rows[i].code, rows[i].part);
-}
-
-static void other_models(struct daemon *d)
-{
-    put_model(d, "plain",
-              "{\"inputs\":[{\"shape\":[-1,3,8,8]}],\"layers\":[{\"op\":\"flatten\"},"
-              "{\"op\":\"linear\",\"out_features\":2}]}");
-    answer_refused(send_file(d, "/v2/models/plain/infer", "image/png", "photo.png"), 409,
-                   "conflict", "preprocess");
-    /* two inputs: images go to the one that preprocess names */
-    put_model(d, "two",
-              "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,2]},{\"name\":\"y\","
-              "\"shape\":[-1,1,8,8]}],\"preprocess\":{\"input\":\"y\"},"
-              "\"layers\":[{\"name\":\"f\",\"op\":\"flatten\",\"inputs\":[\"y\"]},"
-              "{\"name\":\"l\",\"op\":\"linear\",\"out_features\":2},"
-              "{\"op\":\"add\",\"inputs\":[\"l\",\"x\"]}]}");
-    struct answer *a = send_form(
-        d, "/v2/models/two/infer",
-        (struct part[]){{"i", "photo.png", NULL, NULL},
-                        {"json", NULL, NULL, "{\"inputs\":[{\"name\":\"x\",\"data\":[[1,2]]}]}"},
-                        {0}});
-    answer_expect(a, 200);
-    assert_null(answer_find(a, "predictions"));
-    answer_refused(client_post(d->client, "/v2/models/two/infer",
-                               "{\"inputs\":[{\"name\":\"x\",\"data\":[\"Zm9v\"]},"
-                               "{\"name\":\"y\",\"data\":[\"Zm9v\"]}]}"),
-                   409, "conflict", "'y'");
-    struct bytes b = file_read("photo.png");
-    const char *accept[] = {"Accept: image/png", NULL};
-    answer_refused(send_typed(d, "/v2/models/plain/infer", "image/png", b.data, b.size, accept),
-                   409, "conflict", NULL);
-    free(b.data);
-}
+/* ---- descriptions ---------------------------------------------------------------------------- */
 
 /* A row: a field of preprocess, and what is said of it; "": it is taken. */
 static void described(struct daemon *d)
@@ -561,18 +302,9 @@ static void described(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(every_form),
-        DAEMON_TEST(batches),
-        DAEMON_TEST(predictions),
-        DAEMON_TEST(versions),
-        DAEMON_TEST(drawn),
-        DAEMON_TEST(memory),
-        DAEMON_TEST(training),
-        DAEMON_TEST(broken_images),
-        DAEMON_TEST(small_limit, "--max-image-pixels", "2000"),
-        DAEMON_TEST(broken_forms),
-        DAEMON_TEST(other_models),
-        DAEMON_TEST(described),
+        DAEMON_TEST(every_form), DAEMON_TEST(batches),   DAEMON_TEST(predictions),
+        DAEMON_TEST(versions),   DAEMON_TEST(drawn),     DAEMON_TEST(memory),
+        DAEMON_TEST(training),   DAEMON_TEST(described),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,6 +64,38 @@ static void framing(struct daemon *d)
         refused(d, rows[i].text, strlen(rows[i].text), rows[i].status, rows[i].code);
 }
 
+/* A request line as proxies are sent (RFC 9112, 3.2.2): taken where it agrees with the header. */
+static void absolute_form(struct daemon *d)
+{
+    static const struct {
+        const char *target, *host;
+        int status;
+    } rows[] = {
+        {"http://localhost/v2/health/live", "localhost", 200},
+        {"HTTP://LocalHost:80/v2/health/live?a=/b", "localhost:80", 200},
+        {"https://localhost/v2/health/live", "localhost", 200},
+        {"http://localhost", "localhost", 200},
+        {"http://localhost?a=b", "localhost", 200},
+        {"http://localhost/v2/nothing", "localhost", 404},
+        {"http://localhost:80/v2/health/live", "localhost", 400},
+        {"http://user@localhost/v2/health/live", "localhost", 400},
+        {"http:///v2/health/live", "localhost", 400},
+        {"http://evil.example/v2/health/live", "localhost", 400},
+        {"http://localhost/v2/health/live", "evil.example", 400},
+        {"http://evil.example/v2/health/live", "evil.example", 421},
+        {"ftp://localhost/v2/health/live", "localhost", 404},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct text t = {0};
+        text_add(&t, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", rows[i].target,
+                 rows[i].host);
+        struct answer *a = client_raw(d->client, t.data, t.size, false, 20000);
+        if (a->status != rows[i].status)
+            fail_msg("%s at %s: %d: %.300s", rows[i].target, rows[i].host, a->status, a->body);
+        text_free(&t);
+    }
+}
+
 /* Lines of `size` bytes: what fits the memory of a connection is read, the rest refused. */
 static void long_lines(struct daemon *d)
 {
@@ -145,10 +177,8 @@ static void large_bodies(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(framing),
-        DAEMON_TEST(long_lines),
-        DAEMON_TEST(small_predictions),
-        DAEMON_TEST(large_bodies),
+        DAEMON_TEST(framing),           DAEMON_TEST(absolute_form), DAEMON_TEST(long_lines),
+        DAEMON_TEST(small_predictions), DAEMON_TEST(large_bodies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,14 @@
 
 #include <cmocka.h>
 
-enum { STEPS = 10, BATCH_MOST = 64 };
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+/* What threads share is the same in all tables and steps, test_kernels_* reaches what each table
+ * reads and writes, and this is slow. */
+enum { TABLES_MOST = 1, STEPS = 5, SIZES_STEP = 5 };
+#else
+enum { TABLES_MOST = 8, STEPS = 10, SIZES_STEP = 1 };
+#endif
+enum { BATCH_MOST = 64 };
 
 #define ADAMW "\"optimizer\":{\"op\":\"adamw\",\"lr\":0.001},\"clip_grad_norm\":1.0,\"seed\":3}"
 
@@ -304,7 +311,7 @@ static void infer_in_company(int net, bool all)
     inference_close(&one);
     for (int i = 0; i < (all ? 4 : 1); i++) {
         struct inference many = inference_open(&t, BATCH_MOST + 36 * (i == 1), threads[i]);
-        for (int64_t n = 1 + i % 2; n <= 17; n += i < 2 ? 1 : 5)
+        for (int64_t n = 1 + i % 2; n <= 17; n += i < 2 ? SIZES_STEP : 5)
             compare_batches(&many, &t, nets[net].name, alone, n);
         compare_batches(&many, &t, nets[net].name, alone, BATCH_MOST);
         inference_close(&many);
@@ -317,14 +324,6 @@ static void infer_in_company(int net, bool all)
 }
 
 /* ---- the tests ------------------------------------------------------------------------------- */
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-/* What threads share is the same in all, test_kernels_* reaches what each reads and writes, and
- * this is slow. */
-enum { TABLES_MOST = 1 };
-#else
-enum { TABLES_MOST = 8 };
-#endif
 
 /* Makes engine_start choose table i; no thread is running. */
 static bool use_kernels(int i)

@@ -1,0 +1,122 @@
+/* exchange_body.c: a request while its body arrives. Bodies are collected in one piece; memory grows
+ * with what has come, not with what was announced, and all bodies together are bounded too. */
+#include "exchange.h"
+
+#include "backprop.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    FIRST_CAP = 64 << 10,
+    SMALL_MAX = 1 << 20, /* a body moves to a block for all of it when it has more than this */
+};
+
+static bool refuse(struct exchange *x)
+{
+    x->state = EXCHANGE_REFUSED;
+    return true;
+}
+
+/* The most that a body can need. */
+static size_t whole_size(const struct exchange *x)
+{
+    const int64_t length = x->q->content_length, max = x->http->server->config->max_body;
+    return x->lead + (size_t)(length < 0 ? max : length) + 1;
+}
+
+static size_t next_cap(const struct exchange *x, size_t need)
+{
+    const size_t cap = x->cap ? 2 * x->cap : FIRST_CAP, all = whole_size(x);
+    if (cap < need)
+        return need;
+    return all >= need && cap > all ? all : cap;
+}
+
+/* A block of at least `cap` bytes with what has come. Small ones grow. A large one is made for the
+ * whole body, so that it need not be moved; what has not come yet takes no memory. */
+static struct body_block body_block(struct exchange *x, size_t cap)
+{
+    struct request *q = x->q;
+    const size_t all = whole_size(x), least = cap > all ? cap : all;
+    const size_t size = (least + BLOCK_MIN - 1) / BLOCK_MIN * BLOCK_MIN; /* for the next, too */
+    const bool large = cap > SMALL_MAX;
+    struct body_block b = {NULL, 0};
+    if (large || (!q->body_block && q->content_length > BLOCK_MIN))
+        b = body_blocks_take(&x->http->blocks, size);
+    if (!b.data && !large)
+        return (struct body_block){realloc(q->body_block, cap), cap};
+    if (!b.data)
+        b = (struct body_block){large_alloc(size), size};
+    if (b.data && q->body_block) {
+        memcpy(b.data, q->body_block, x->lead + q->body_size);
+        free(q->body_block);
+    }
+    return b;
+}
+
+/* Room for `need` bytes; false with a response. */
+static bool body_grow(struct exchange *x, size_t need)
+{
+    struct http *h = x->http;
+    struct request *q = x->q;
+    const size_t cap = next_cap(x, need), more = cap - x->cap;
+    if (atomic_fetch_add(&h->body_bytes, more) + more > h->body_limit) {
+        atomic_fetch_sub(&h->body_bytes, more);
+        reply_errorf(q, ERROR_QUEUE_FULL,
+                     "the bodies of all requests together would be over the limit of %zu bytes",
+                     h->body_limit);
+        return false;
+    }
+    const struct body_block b = cap > x->block_size
+                                    ? body_block(x, cap)
+                                    : (struct body_block){q->body_block, x->block_size};
+    if (!b.data) {
+        atomic_fetch_sub(&h->body_bytes, more);
+        reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for a body of %zu bytes", need);
+        return false;
+    }
+    q->body_block = b.data;
+    q->body = b.data + x->lead;
+    x->block_size = b.size;
+    x->cap = cap;
+    return true;
+}
+
+/* Only bodies without a length get here with too much. */
+static bool within_limit(struct exchange *x, size_t size)
+{
+    size_t limit = (size_t)x->http->server->config->max_body;
+    if (size <= limit)
+        return true;
+    reply_errorf(x->q, ERROR_BODY_TOO_LARGE, "the body is over the limit of %zu bytes (--max-body)",
+                 limit);
+    return false;
+}
+
+bool exchange_take(struct exchange *x, const char *data, size_t size)
+{
+    struct request *q = x->q;
+    if (x->state == EXCHANGE_REFUSED) {
+        x->discarded += size; /* a response can go out only when all is read: there is an end */
+        return x->discarded <= (size_t)x->http->server->config->max_body + DISCARD_MAX;
+    }
+    size_t whole = q->body_size + size, need = x->lead + whole + 1;
+    if (!within_limit(x, whole) || (need > x->cap && !body_grow(x, need)))
+        return refuse(x);
+    memcpy(q->body + q->body_size, data, size);
+    q->body_size += size;
+    q->body[q->body_size] = 0;
+    return true;
+}
+
+void exchange_forget_body(struct exchange *x)
+{
+    struct request *q = x->q;
+    atomic_fetch_sub(&x->http->body_bytes, x->cap);
+    if (!q || !q->body_block || q->unpacked)
+        return;
+    body_blocks_keep(&x->http->blocks, (struct body_block){q->body_block, x->block_size},
+                     exchange_now());
+    q->body = q->body_block = NULL;
+}
