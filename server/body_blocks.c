@@ -1,12 +1,15 @@
-/* body_blocks.c: a few blocks, found by trying all. What the kernel may take and has not taken when
- * it is used again comes back without a fault. */
-#define _GNU_SOURCE /* MADV_FREE */
+/* body_blocks.c: a few blocks, found by trying all; none is freed under the lock. */
 #include "body_blocks.h"
 
-#include <stdint.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+static const struct body_block none = {NULL, 0};
+
+void body_blocks_init(struct body_blocks *b)
+{
+    *b = (struct body_blocks){.kept = {{NULL, 0}}};
+    pthread_mutex_init(&b->mutex, NULL);
+}
 
 /* The place of the smallest block of at least `size` bytes, an empty one being of 0; -1: none. */
 static int find_smallest(const struct body_blocks *b, size_t size)
@@ -18,65 +21,58 @@ static int find_smallest(const struct body_blocks *b, size_t size)
     return found;
 }
 
+/* What was at place i, which is `block` from now on. */
+static struct body_block replace(struct body_blocks *b, int i, struct body_block block, double now)
+{
+    const struct body_block before = b->kept[i];
+    b->kept[i] = block;
+    b->since[i] = now;
+    return before;
+}
+
 struct body_block body_blocks_take(struct body_blocks *b, size_t size)
 {
-    struct body_block block = {NULL, 0};
+    pthread_mutex_lock(&b->mutex);
     const int i = find_smallest(b, size ? size : 1);
-    if (i >= 0) {
-        block = b->kept[i];
-        b->kept[i] = (struct body_block){NULL, 0};
-    }
+    const struct body_block block = i < 0 ? none : replace(b, i, none, 0);
+    pthread_mutex_unlock(&b->mutex);
     return block;
-}
-
-/* Whole pages only: malloc's own bytes lie before the block, and perhaps behind. */
-static void let_go(const struct body_block *block)
-{
-#ifdef MADV_FREE
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t first = ((uintptr_t)block->data + page - 1) & ~(page - 1);
-    const uintptr_t end = ((uintptr_t)block->data + block->size) & ~(page - 1);
-    if (first < end)
-        madvise((void *)first, end - first, MADV_FREE);
-#else
-    (void)block;
-#endif
-}
-
-static size_t kept_bytes(const struct body_blocks *b)
-{
-    size_t bytes = 0;
-    for (int i = 0; i < BLOCKS_MOST; i++)
-        bytes += b->kept[i].size;
-    return bytes;
 }
 
 void body_blocks_keep(struct body_blocks *b, struct body_block block, double now)
 {
+    pthread_mutex_lock(&b->mutex);
     const int i = find_smallest(b, 0);
-    if (block.size < BLOCK_MIN || block.size <= b->kept[i].size) {
-        free(block.data);
-        return;
-    }
-    free(b->kept[i].data);
-    b->kept[i] = block;
-    b->since[i] = now;
-    if (kept_bytes(b) > BLOCKS_RESIDENT)
-        let_go(&block);
+    if (block.size >= BLOCK_MIN && block.size > b->kept[i].size)
+        block = replace(b, i, block, now);
+    pthread_mutex_unlock(&b->mutex);
+    free(block.data);
+}
+
+/* One that is too much and has not been used for a while; none: there is none. */
+static struct body_block take_old(struct body_blocks *b, double now)
+{
+    struct body_block old = none;
+    size_t bytes = 0;
+    pthread_mutex_lock(&b->mutex);
+    for (int i = 0; i < BLOCKS_MOST; i++)
+        bytes += b->kept[i].size;
+    for (int i = 0; i < BLOCKS_MOST && bytes > BLOCKS_RESIDENT && !old.data; i++)
+        if (b->kept[i].data && now - b->since[i] > BLOCK_SECONDS)
+            old = replace(b, i, none, 0);
+    pthread_mutex_unlock(&b->mutex);
+    return old;
 }
 
 void body_blocks_trim(struct body_blocks *b, double now)
 {
-    for (int i = 0; i < BLOCKS_MOST && kept_bytes(b) > BLOCKS_RESIDENT; i++)
-        if (b->kept[i].data && now - b->since[i] > BLOCK_SECONDS) {
-            free(b->kept[i].data);
-            b->kept[i] = (struct body_block){NULL, 0};
-        }
+    for (struct body_block old; (old = take_old(b, now)).data;)
+        free(old.data);
 }
 
 void body_blocks_free(struct body_blocks *b)
 {
     for (int i = 0; i < BLOCKS_MOST; i++)
         free(b->kept[i].data);
-    *b = (struct body_blocks){0};
+    pthread_mutex_destroy(&b->mutex);
 }

@@ -34,7 +34,6 @@ struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const
     x->connection = c;
     x->peer = peer_of(c);
     x->started = exchange_now();
-    body_blocks_trim(&h->blocks, x->started);
     memcpy(x->uri, uri, size);
     return x;
 }

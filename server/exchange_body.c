@@ -1,5 +1,6 @@
-/* exchange_body.c: a request while its body arrives. Bodies are collected in one piece; memory grows
- * with what has come, not with what was announced, and all bodies together are bounded too. */
+/* exchange_body.c: a request while its body arrives. Bodies are collected in one piece; memory
+ * grows with what has come, not with what was announced, and all bodies together are bounded too.
+ */
 #include "exchange.h"
 
 #include "backprop.h"

@@ -363,7 +363,7 @@ static void http_free(struct http *h)
     peers_destroy(&h->peers);
     pthread_cond_destroy(&h->changed);
     pthread_mutex_destroy(&h->mutex);
-    body_blocks_free(&h->blocks);
+    body_blocks_free(&h->blocks); /* peers have called body_blocks_trim */
     free(h);
 }
 
@@ -375,6 +375,7 @@ static void http_init(struct http *h, struct server *s)
     if (getrandom(&h->next_id, sizeof h->next_id, 0) < 0)
         h->next_id = (uint64_t)time(NULL); /* no entropy: still other than the last start's */
     h->body_limit = (size_t)(half > c->max_body ? half : c->max_body) + 1;
+    body_blocks_init(&h->blocks);
     pthread_mutex_init(&h->mutex, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -383,12 +384,18 @@ static void http_init(struct http *h, struct server *s)
     pthread_condattr_destroy(&monotonic);
 }
 
+static void each_second(void *arg)
+{
+    struct http *h = arg;
+    body_blocks_trim(&h->blocks, exchange_now());
+}
+
 struct http *http_create(struct server *s, struct http_listener *l, struct error *e)
 {
     struct http *h = calloc(1, sizeof *h);
     if (h) {
         http_init(h, s);
-        h->peers = peers_create(s->config, s->tls, e);
+        h->peers = peers_create(s->config, s->tls, each_second, h, e);
     } else {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the HTTP server");
     }

@@ -36,6 +36,8 @@ struct peer {
 struct peers {
     const struct config *config;
     struct tls *tls;
+    void (*each_second)(void *);
+    void *arg; /* its */
     pthread_t thread;
     pthread_mutex_t mutex; /* guards all below, and each peer */
     pthread_cond_t wake;
@@ -166,6 +168,9 @@ static void *watch(void *arg)
         until.tv_sec++;
         pthread_cond_timedwait(&ps->wake, &ps->mutex, &until);
         cut_slow(ps);
+        pthread_mutex_unlock(&ps->mutex);
+        ps->each_second(ps->arg);
+        pthread_mutex_lock(&ps->mutex);
     }
     pthread_mutex_unlock(&ps->mutex);
     return NULL;
@@ -257,14 +262,16 @@ bool peer_was_slow(const struct peer *p)
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-struct peers *peers_create(const struct config *c, struct tls *tls, struct error *e)
+struct peers *peers_create(const struct config *c, struct tls *tls, void (*each_second)(void *),
+                           void *arg, struct error *e)
 {
     struct peers *ps = calloc(1, sizeof *ps);
     if (!ps) {
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the connections");
         return NULL;
     }
-    *ps = (struct peers){.config = c, .tls = tls, .last = &ps->first};
+    *ps = (struct peers){
+        .config = c, .tls = tls, .each_second = each_second, .arg = arg, .last = &ps->first};
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

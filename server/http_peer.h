@@ -24,8 +24,10 @@ enum peer_phase { PEER_HEADERS, PEER_BODY, PEER_BUSY, PEER_ANSWER, PEER_STREAM }
 struct peers;
 struct peer;
 
-/* `tls` NULL: plain HTTP. Both must outlive it. NULL: no memory or no thread. */
-struct peers *peers_create(const struct config *c, struct tls *tls, struct error *e);
+/* `tls` NULL: plain HTTP. All must outlive it; its thread calls `each_second`, without its lock.
+ * NULL: no memory or no thread. */
+struct peers *peers_create(const struct config *c, struct tls *tls, void (*each_second)(void *),
+                           void *arg, struct error *e);
 /* Ends the thread; when the HTTP server has been stopped. */
 void peers_destroy(struct peers **p);
 

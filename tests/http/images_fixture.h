@@ -1,5 +1,5 @@
-/* images_fixture.h: a model of images and requests that send them, for the tests of what is taken and
- * of what is refused. */
+/* images_fixture.h: a model of images and requests that send them, for the tests of what is taken
+ * and of what is refused. */
 #ifndef IMAGES_FIXTURE_H
 #define IMAGES_FIXTURE_H
 
@@ -43,7 +43,7 @@ static inline void put_model(struct daemon *d, const char *name, const char *jso
 }
 
 static inline struct answer *send_typed(struct daemon *d, const char *path, const char *type,
-                                 const void *body, size_t size, const char *const *headers)
+                                        const void *body, size_t size, const char *const *headers)
 {
     return client_send(d->client, &(struct call){.method = "POST",
                                                  .path = path,
@@ -54,7 +54,7 @@ static inline struct answer *send_typed(struct daemon *d, const char *path, cons
 }
 
 static inline struct answer *send_file(struct daemon *d, const char *path, const char *type,
-                                const char *name)
+                                       const char *name)
 {
     struct bytes b = file_read(name);
     struct answer *a = send_typed(d, path, type, b.data, b.size, NULL);
@@ -83,7 +83,7 @@ static inline char *base64_of(const struct bytes *b)
 
 /* A request with files as base64: `head` comes before the list of strings, `tail` after it. */
 static inline struct answer *send_base64(struct daemon *d, const char *path, const char *head,
-                                  const char *const *names, int n, const char *tail)
+                                         const char *const *names, int n, const char *tail)
 {
     char *text = calloc(1, 1 << 20);
     strcpy(text, head);
@@ -131,7 +131,7 @@ static inline struct answer *send_form(struct daemon *d, const char *path, const
 
 /* Elements behind their lengths, after the JSON. */
 static inline struct answer *send_bytes(struct daemon *d, const char *path, const char *json,
-                                 const char *const *names, int n, int lie)
+                                        const char *const *names, int n, int lie)
 {
     char *body = calloc(1, 1 << 20), header[80], text[600];
     char *elements = body + 700;

@@ -25,7 +25,8 @@ static inline json_t *named(struct answer *a, const char *list, const char *name
     return NULL;
 }
 
-static inline double named_number(struct answer *a, const char *list, const char *name, const char *field)
+static inline double named_number(struct answer *a, const char *list, const char *name,
+                                  const char *field)
 {
     json_t *x = named(a, list, name, field);
     if (!json_is_number(x))

@@ -1,4 +1,5 @@
-/* test_diagnosis.c: each rule of the diagnosis sees its trouble, and leaves a healthy net in peace. */
+/* test_diagnosis.c: each rule of the diagnosis sees its trouble, and leaves a healthy net in peace.
+ */
 #include "signals_fixture.h"
 
 /* Stem, `depth` times linear and sigmoid, head; `residual`: batch norm before each sigmoid, and
