@@ -58,13 +58,11 @@ static void transform_range(void *arg, int64_t begin, int64_t end, int worker)
     const struct kernels *f = kernels();
     for (int64_t i = begin; i < end; i++) {
         const int64_t count = kernels_panel_width(f, v->o, i) * v->c, at = i * f->panel * v->c;
-        const real *panel = t->packed + WINOGRAD_TAPS * at;
-        if (!t->packed) {
-            real *scratch = run_scratch(t->j->r, worker);
+        real *scratch = run_scratch(t->j->r, worker);
+        if (!t->packed)
             conv_pack_panel(t->j, t->packing, i, scratch);
-            panel = scratch;
-        }
-        f->winograd_weights(panel, count, count, t->points + at, weights_plane(v));
+        f->winograd_weights(t->packed ? t->packed + WINOGRAD_TAPS * at : scratch, count, count,
+                            t->points + at, weights_plane(v));
     }
 }
 
