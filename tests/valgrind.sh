@@ -14,7 +14,10 @@ command -v valgrind >/dev/null 2>&1 || {
 }
 names=("$@")
 [ $# -gt 0 ] || names=(test_models test_train test_infer test_errors test_versions test_weights
-    test_events test_evaluate test_encoding test_tls test_once test_keys test_json)
+    test_events test_evaluate test_encoding test_tls test_once test_keys test_json test_binary
+    test_aliases test_wire test_images test_images_refused test_origin test_augment test_changes
+    test_dashboard test_diagnosis test_signals test_signals_recorded test_gradients test_ema
+    test_plateau test_metrics test_provisioning)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/backpropd-valgrind-XXXXXX") || exit 2
 trap 'rm -rf "$work"' EXIT
