@@ -141,7 +141,8 @@ INLINE void product_tile(const struct rows_product *p, int rows, int vectors, in
 }
 
 /* The last rows go in the smallest tile that holds them. What is far is asked for by the first
- * tile, all of it: with few rows, later would be too late. */
+ * tile, all of it: with few rows, later would be too late. So do the last, which may be the first.
+ */
 INLINE void product_panel(const struct rows_product *p, int vectors, bool far, int64_t j)
 {
     const int rows = tile_rows(vectors), ahead = far ? vectors : 1;

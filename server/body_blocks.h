@@ -14,6 +14,7 @@
 enum {
     BLOCKS_MOST = 4,
     BLOCK_MIN = 256 << 10, /* of smaller ones malloc is as fast */
+    BODY_SMALL = 1 << 20,  /* a body with more moves to a block for all of it */
     BLOCKS_RESIDENT = 32 << 20,
     BLOCK_SECONDS = 2,
 };

@@ -5,6 +5,7 @@
 #include "encoding.h"
 
 #include "backprop.h"
+#include "body_blocks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,6 @@
 
 enum {
     FIRST_ROOM = 16 << 10,
-    SMALL_MAX = 1 << 20,
     PIECE = 1 << 30, /* zlib counts in unsigned int */
     PACK_MIN = 1024, /* bytes; smaller answers gain nothing */
     PACK_LEVEL = 1,  /* numbers as text: higher levels take several times as long for little */
@@ -51,9 +51,9 @@ struct unpacked {
  * moved; what is not written yet takes no memory. */
 static char *grown(const struct unpacked *u, size_t room)
 {
-    if (room <= SMALL_MAX)
+    if (room <= BODY_SMALL)
         return realloc(u->data, room + 1);
-    if (u->room > SMALL_MAX)
+    if (u->room > BODY_SMALL)
         return u->data;
     char *data = large_alloc(u->limit + 1);
     if (data && u->data) {

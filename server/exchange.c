@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 enum {
     REQUEST_ID_MAX = 128,
@@ -16,13 +15,6 @@ enum {
 };
 
 static const double ALONE_SECONDS = 0.001;
-
-double exchange_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const char *uri)
 {
@@ -33,7 +25,7 @@ struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const
     x->http = h;
     x->connection = c;
     x->peer = peer_of(c);
-    x->started = exchange_now();
+    x->started = http_now();
     memcpy(x->uri, uri, size);
     return x;
 }
@@ -50,7 +42,7 @@ void exchange_destroy(struct exchange **x)
 
 double exchange_seconds(const struct exchange *x)
 {
-    return exchange_now() - x->started;
+    return http_now() - x->started;
 }
 
 /* ---- headers --------------------------------------------------------------------------------- */

@@ -22,12 +22,12 @@ struct http {
     struct server *server;
     struct MHD_Daemon *daemon;
     struct peers *peers;
-    atomic_size_t body_bytes; /* of all bodies that are held */
-    uint64_t next_id;         /* of requests without one; these and the next of the HTTP thread */
-    struct body_blocks blocks;
-    const void *last;  /* connection of the last request; it may be gone */
-    double last_begun; /* when that request began, seconds, monotonic */
-    double other;      /* when the last one of another connection did */
+    struct body_blocks blocks; /* of large bodies, for the next ones */
+    atomic_size_t body_bytes;  /* of all bodies that are held */
+    uint64_t next_id;          /* of requests without one; these and the next of the HTTP thread */
+    const void *last;          /* connection of the last request; it may be gone */
+    double last_begun;         /* when that request began, seconds, monotonic */
+    double other;              /* when the last one of another connection did */
     size_t body_limit;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -64,7 +64,6 @@ struct exchange {
 struct exchange *exchange_create(struct http *h, struct MHD_Connection *c, const char *uri);
 void exchange_destroy(struct exchange **x);
 double exchange_seconds(const struct exchange *x); /* since it began */
-double exchange_now(void);                         /* seconds, monotonic */
 
 /* When the headers are there: makes and dispatches the request. False: close the connection. */
 bool exchange_begin(struct exchange *x, const char *method);

@@ -8,10 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    FIRST_CAP = 64 << 10,
-    SMALL_MAX = 1 << 20, /* a body moves to a block for all of it when it has more than this */
-};
+enum { FIRST_CAP = 64 << 10 };
 
 static bool refuse(struct exchange *x)
 {
@@ -41,7 +38,7 @@ static struct body_block body_block(struct exchange *x, size_t cap)
     struct request *q = x->q;
     const size_t all = whole_size(x), least = cap > all ? cap : all;
     const size_t size = (least + BLOCK_MIN - 1) / BLOCK_MIN * BLOCK_MIN; /* for the next, too */
-    const bool large = cap > SMALL_MAX;
+    const bool large = cap > BODY_SMALL;
     struct body_block b = {NULL, 0};
     if (large || (!q->body_block && q->content_length > BLOCK_MIN))
         b = body_blocks_take(&x->http->blocks, size);
@@ -118,6 +115,6 @@ void exchange_forget_body(struct exchange *x)
     if (!q || !q->body_block || q->unpacked)
         return;
     body_blocks_keep(&x->http->blocks, (struct body_block){q->body_block, x->block_size},
-                     exchange_now());
+                     http_now());
     q->body = q->body_block = NULL;
 }

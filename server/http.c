@@ -387,7 +387,7 @@ static void http_init(struct http *h, struct server *s)
 static void each_second(void *arg)
 {
     struct http *h = arg;
-    body_blocks_trim(&h->blocks, exchange_now());
+    body_blocks_trim(&h->blocks, http_now());
 }
 
 struct http *http_create(struct server *s, struct http_listener *l, struct error *e)

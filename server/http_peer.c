@@ -46,7 +46,7 @@ struct peers {
     struct peer *first, **last;
 };
 
-static double now_seconds(void)
+double http_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -128,7 +128,7 @@ static void count_late(struct peer *p)
 static void cut_slow(struct peers *ps)
 {
     static const struct linger at_once = {1, 0};
-    double now = now_seconds();
+    double now = http_now();
     for (struct peer *p = ps->first; p; p = p->next) {
         uint64_t in, out;
         count_late(p);
@@ -195,7 +195,7 @@ static void peer_begin(struct peers *ps, struct MHD_Connection *c, void **contex
     *context = p;
     if (!p)
         return;
-    *p = (struct peer){.owner = ps, .fd = info->connect_fd, .since = now_seconds(), .known = true};
+    *p = (struct peer){.owner = ps, .fd = info->connect_fd, .since = http_now(), .known = true};
     expect_acknowledgements(ps, p->fd);
     if (ps->tls)
         tls_peer_begin(&p->tls, ps->tls, c, p->fd);
@@ -239,7 +239,7 @@ void peer_enter(struct peer *p, enum peer_phase phase)
     if (!p)
         return;
     struct peers *ps = p->owner;
-    double now = now_seconds();
+    double now = http_now();
     pthread_mutex_lock(&ps->mutex);
     if (phase != PEER_BUSY && phase != PEER_STREAM)
         p->known = p->counts++ < COUNTS_MAX && bytes_moved(p->fd, &p->in, &p->out);

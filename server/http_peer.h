@@ -24,6 +24,8 @@ enum peer_phase { PEER_HEADERS, PEER_BODY, PEER_BUSY, PEER_ANSWER, PEER_STREAM }
 struct peers;
 struct peer;
 
+double http_now(void); /* seconds, monotonic */
+
 /* `tls` NULL: plain HTTP. All must outlive it; its thread calls `each_second`, without its lock.
  * NULL: no memory or no thread. */
 struct peers *peers_create(const struct config *c, struct tls *tls, void (*each_second)(void *),

@@ -306,8 +306,6 @@ static void test_choice(void **state)
     }
 }
 
-/* Where one image may come alone, it has to pay for the weights of points: by many tiles, or by few
- * where there are not too many weights. */
 /* Gradients of few images need less, and more images never less. */
 static void test_memory(void **state)
 {
@@ -330,6 +328,8 @@ static void test_memory(void **state)
     }
 }
 
+/* Where one image may come alone, it has to pay for the weights of points: by many tiles, or by few
+ * where there are not too many weights. */
 static void test_predictions(void **state)
 {
     (void)state;
