@@ -5,10 +5,11 @@
 
 #include "backprop.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_CAP = 64 << 10 };
+enum { FIRST_CAP = 64 << 10, TURN = 256 << 10 };
 
 static bool refuse(struct exchange *x)
 {
@@ -92,6 +93,16 @@ static bool within_limit(struct exchange *x, size_t size)
     return false;
 }
 
+/* A body of many megabytes keeps the thread that serves all connections busy. Where cores are
+ * shared it would use up its time, and then wait for milliseconds while others have theirs: so it
+ * gives way before that, after each turn. Turns are as long as they are because after each of them
+ * others may run for milliseconds, where there are more of them than cores. */
+static void let_others(size_t from, size_t to)
+{
+    if (to > BODY_SMALL && to / TURN != from / TURN)
+        sched_yield();
+}
+
 bool exchange_take(struct exchange *x, const char *data, size_t size)
 {
     struct request *q = x->q;
@@ -105,6 +116,7 @@ bool exchange_take(struct exchange *x, const char *data, size_t size)
     memcpy(q->body + q->body_size, data, size);
     q->body_size += size;
     q->body[q->body_size] = 0;
+    let_others(q->body_size - size, q->body_size);
     return true;
 }
 
