@@ -1,13 +1,17 @@
 /* pool.c: worker threads that many callers share.
  *
- * A call of pool_for is a task on its caller's stack, linked into the crew's list while it has
- * ranges to give away. The caller works on it too; helpers take the first task in the list that
- * has ranges left. Ranges are handed out by one atomic counter, so nobody waits while there is
- * work. The caller leaves when no range is left and no helper is inside its task; helpers enter
- * and leave a task under the crew's mutex, and do not touch it once they have left, which is what
- * makes the stack safe. Both sides look out for SPIN_NS before they sleep: the next operator of a
- * step, or the end of the last range, is mostly nearer than the price of sleeping, which in a
- * virtual machine is 50 us and more until a core runs again.
+ * A call of pool_for is a task on its caller's stack, linked into the crew's list while it is not
+ * done. The caller works on it too; helpers take the first task in the list that has ranges to
+ * give away. Each worker has a share of the ranges, and takes from those of others when its own is
+ * used up, so nobody waits while there is work. Shares are for the caches: the next operator's
+ * ranges of the same rows go to the core that has just written them, and reading from another
+ * core's cache takes several times as long as computing with what comes from there.
+ *
+ * The caller leaves when no range is left and no helper is inside its task; helpers enter and leave
+ * a task under the crew's mutex, and do not touch it once they have left, which is what makes the
+ * stack safe. Both sides look out for SPIN_NS before they sleep: the next operator of a step, or
+ * the end of the last range, is mostly nearer than the price of sleeping, which in a virtual
+ * machine is 50 us and more until a core runs again.
  *
  * Some work goes first: its tasks stand before the others in the list, and between two ranges of
  * any other task a thread looks whether it is one too many: whether what goes first (announced by
@@ -30,12 +34,15 @@
 enum { MAX_THREADS = 256, PAUSE_NS = 5000000, SPIN_NS = 150000, SPIN_TURNS = 64 };
 
 struct task {
+    struct crew *crew; /* NULL: nobody helps */
     pool_fn *f;
     void *arg;
     int64_t count, grain, ranges;
     bool first;
-    _Atomic int64_t next; /* range to hand out */
     _Atomic int inside;   /* helpers working on it; changed under the mutex */
+    _Atomic int64_t left; /* ranges to hand out, */
+    int shares;           /* of each share from here on: */
+    _Atomic int64_t next[MAX_THREADS];
     struct task *link;
 };
 
@@ -56,7 +63,7 @@ struct crew {
     pthread_mutex_t mutex;
     pthread_cond_t work, left, resume; /* a task was added; a helper left a task; less goes first */
     struct task *tasks;                /* those that go first before the others */
-    _Atomic int pending;               /* tasks in the list, for the spin before sleeping */
+    _Atomic int pending;               /* tasks with ranges left, for the spin before sleeping */
     _Atomic int pending_first;         /* of them those that go first */
     _Atomic int first;                 /* that are announced, and helpers inside tasks of them */
     _Atomic int rest;                  /* threads inside other tasks */
@@ -115,10 +122,43 @@ static void caller_pause(struct crew *c)
 
 /* ---- helpers --------------------------------------------------------------------------------- */
 
+/* The first range of share `i`. */
+static int64_t share_begin(const struct task *t, int i)
+{
+    return t->ranges / t->shares * i + (t->ranges % t->shares < i ? t->ranges % t->shares : i);
+}
+
+/* Helpers need not look at it any more. */
+static void task_is_given_away(const struct task *t)
+{
+    if (!t->crew)
+        return;
+    atomic_fetch_sub_explicit(&t->crew->pending, 1, memory_order_relaxed);
+    atomic_fetch_sub(&t->crew->pending_first, t->first);
+}
+
+/* The next range: of the worker's own share, or else of one after it; -1: none is left. */
+static int64_t task_take(struct task *t, int worker)
+{
+    for (int i = 0; i < t->shares; i++) {
+        const int share = (worker + i) % t->shares;
+        const int64_t end = share_begin(t, share + 1);
+        if (atomic_load_explicit(&t->next[share], memory_order_relaxed) >= end)
+            continue;
+        const int64_t at = atomic_fetch_add_explicit(&t->next[share], 1, memory_order_relaxed);
+        if (at >= end)
+            continue;
+        if (atomic_fetch_sub_explicit(&t->left, 1, memory_order_relaxed) == 1)
+            task_is_given_away(t);
+        return at;
+    }
+    return -1;
+}
+
 static bool task_run_one(struct task *t, int worker)
 {
-    int64_t i = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
-    if (i >= t->ranges)
+    const int64_t i = task_take(t, worker);
+    if (i < 0)
         return false;
     int64_t begin = i * t->grain, left = t->count - begin;
     t->f(t->arg, begin, begin + (left < t->grain ? left : t->grain), worker);
@@ -130,7 +170,7 @@ static struct task *task_choose(const struct crew *c, bool *denied_r)
 {
     *denied_r = false;
     for (struct task *t = c->tasks; t; t = t->link) {
-        if (atomic_load_explicit(&t->next, memory_order_relaxed) >= t->ranges)
+        if (atomic_load_explicit(&t->left, memory_order_relaxed) <= 0)
             continue;
         if (t->first || !too_many(c, 1))
             return t;
@@ -259,8 +299,6 @@ static void task_remove(struct crew *c, struct task *t)
     while (*at != t)
         at = &(*at)->link;
     *at = t->link;
-    atomic_fetch_sub_explicit(&c->pending, 1, memory_order_relaxed);
-    atomic_fetch_sub(&c->pending_first, t->first);
     pthread_mutex_unlock(&c->mutex);
     spin_until_left(t);
     if (atomic_load_explicit(&t->inside, memory_order_acquire) == 0)
@@ -287,17 +325,33 @@ static void caller_work(struct crew *c, struct task *t)
     wake_waiting(c);
 }
 
+static void task_init(struct task *t, const struct pool *p, int64_t count, int64_t grain,
+                      pool_fn *f, void *arg)
+{
+    const int threads = p ? p->crew->threads : 1;
+    t->f = f;
+    t->arg = arg;
+    t->count = count;
+    t->grain = grain < 1 ? 1 : grain;
+    t->ranges = count / t->grain + (count % t->grain > 0);
+    t->first = p && p->first;
+    t->crew = threads > 1 && t->ranges > 1 ? p->crew : NULL;
+    t->left = t->ranges;
+    t->inside = 0;
+    t->shares = t->ranges < threads ? (int)(t->ranges > 1 ? t->ranges : 1) : threads;
+    for (int i = 0; i < t->shares; i++)
+        t->next[i] = share_begin(t, i);
+}
+
 void pool_for(struct pool *p, int64_t count, int64_t grain, pool_fn *f, void *arg)
 {
     struct crew *c = p ? p->crew : NULL;
-    struct task t = {.f = f, .arg = arg, .count = count, .grain = grain < 1 ? 1 : grain};
-    t.ranges = count / t.grain + (count % t.grain > 0);
-    t.first = p && p->first;
-    bool shared = c && c->threads > 1 && t.ranges > 1;
-    if (shared)
+    struct task t;
+    task_init(&t, p, count, grain, f, arg);
+    if (t.crew)
         task_add(c, &t);
     caller_work(c, &t);
-    if (shared)
+    if (t.crew)
         task_remove(c, &t);
 }
 
@@ -308,7 +362,11 @@ static void crew_init(struct crew *c)
     pthread_condattr_t monotonic;
     c->pools[0] = (struct pool){c, false};
     c->pools[1] = (struct pool){c, true};
-    pthread_mutex_init(&c->mutex, NULL);
+    pthread_mutexattr_t adaptive; /* it is held for less than sleeping takes */
+    pthread_mutexattr_init(&adaptive);
+    pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(&c->mutex, &adaptive);
+    pthread_mutexattr_destroy(&adaptive);
     pthread_cond_init(&c->work, NULL);
     pthread_cond_init(&c->left, NULL);
     pthread_condattr_init(&monotonic);

@@ -1,5 +1,6 @@
 /* test_pool.c: the pool of threads. Every range is run once, whatever the counts, the threads and
- * the number of callers; all threads take part; ranges depend on count and grain alone. */
+ * the number of callers; all threads take part, each in ranges
+ * that lie together; ranges depend on count and grain alone. */
 #include "backprop.h"
 
 #include <pthread.h>
@@ -99,20 +100,21 @@ static void test_grain_below_one_is_one(void **state)
     assert_int_equal(t.bad, 0);
 }
 
-/* Ranges that end only once all threads are inside one. */
+/* Each thread's n-th range ends only once all threads are inside their n-th. */
+enum { MEETINGS = 5 };
 struct meeting {
     int threads;
-    _Atomic int here;
+    _Atomic int here, of_others; /* of_others: ranges that were not of the worker's share */
     _Atomic int workers[MAX_THREADS];
 };
 
 static void meet(void *arg, int64_t begin, int64_t end, int worker)
 {
     struct meeting *m = arg;
-    (void)begin, (void)end;
-    atomic_fetch_add(&m->workers[worker], 1);
+    const int nth = atomic_fetch_add(&m->workers[worker], 1) + 1;
+    atomic_fetch_add(&m->of_others, begin / MEETINGS != worker || end != begin + 1);
     atomic_fetch_add(&m->here, 1);
-    while (atomic_load(&m->here) < m->threads)
+    while (atomic_load(&m->here) < nth * m->threads)
         sched_yield();
 }
 
@@ -123,9 +125,10 @@ static void test_all_threads_take_part(void **state)
         struct pool *p = new_pool(threads);
         for (int round = 0; round < 20; round++) {
             struct meeting m = {.threads = threads};
-            pool_for(p, threads, 1, meet, &m);
+            pool_for(p, threads * MEETINGS, 1, meet, &m);
             for (int w = 0; w < threads; w++)
-                assert_int_equal(m.workers[w], 1);
+                assert_int_equal(m.workers[w], MEETINGS);
+            assert_int_equal(m.of_others, 0);
         }
         pool_destroy(&p);
     }
