@@ -54,7 +54,7 @@ int attention_mask_check(const struct node *n, int i, const struct shape *scores
 void attention_mask_add(struct attention *a, const struct node *n, int i);
 
 /* Scratch for each thread, in elements. */
-int64_t attention_scratch(int64_t keys);
+int64_t attention_scratch(int64_t keys, int64_t depth, int64_t width);
 /* Both run on the run's pool. */
 void attention_forward(const struct attention *a);
 void attention_backward(const struct attention *a);

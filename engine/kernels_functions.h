@@ -184,27 +184,51 @@ FUNCTION_GRADIENT(gelu_tanh)
 
 INLINE double lanes_sum(const vec *v)
 {
-    double sum = 0;
+    double sum[LANES];
     for (int i = 0; i < LANES; i++)
-        sum += (double)(*v)[i];
-    return sum;
+        sum[i] = (double)(*v)[i];
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            sum[i] += sum[i + half];
+    return sum[0];
 }
 
 /* A NaN is larger than all. */
+INLINE real larger(real a, real b)
+{
+    return b > a || b != b ? b : a;
+}
+
+INLINE vec vec_larger(const vec *a, const real *b)
+{
+    const vec v = vec_load(b);
+    return SELECT((v > *a) | (v != v), v, *a);
+}
+
+/* The last vector may have numbers that were looked at. */
 static real largest(int64_t n, const real *x)
 {
-    vec most = SPLAT(-INFINITY);
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const vec v = vec_load(x + i);
-        most = SELECT((v > most) | (v != v), v, most);
+    real most[LANES] = {-(real)INFINITY};
+    if (n < LANES) {
+        for (int64_t i = 0; i < n; i++)
+            most[0] = larger(most[0], x[i]);
+        return most[0];
     }
-    real result = -(real)INFINITY;
-    for (int j = 0; j < LANES; j++)
-        result = most[j] > result || most[j] != most[j] ? most[j] : result;
-    for (; i < n; i++)
-        result = x[i] > result || x[i] != x[i] ? x[i] : result;
-    return result;
+    vec even = vec_load(x), odd = vec_load(x + n - LANES);
+    int64_t i = LANES;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        even = vec_larger(&even, x + i);
+        odd = vec_larger(&odd, x + i + LANES);
+    }
+    if (i + LANES <= n)
+        even = vec_larger(&even, x + i);
+    memcpy(most, &odd, sizeof most);
+    even = vec_larger(&even, most);
+    memcpy(most, &even, sizeof most);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            most[j] = larger(most[j], most[j + half]);
+    return most[0];
 }
 
 /* Vectors are summed a few at a time, those sums in double. */

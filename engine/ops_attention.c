@@ -84,7 +84,9 @@ static void sdpa_memory(struct node *n)
     const struct extent *size = &n->in[SDPA_Q]->size;
     const int64_t depth = q->dim[q->rank - 1];
     n->saved = (struct extent){size->sample / depth, size->fixed / depth};
-    n->scratch = attention_scratch(n->in[SDPA_K]->shape.dim[q->rank - 2]);
+    const struct shape *v = &n->in[SDPA_V]->shape;
+    n->scratch =
+        attention_scratch(n->in[SDPA_K]->shape.dim[q->rank - 2], depth, v->dim[v->rank - 1]);
     /* A gradient that nobody wants is written all the same, into work. */
     n->work_backward = (struct extent){0, 0};
     for (int i = 0; i < 3; i++) {

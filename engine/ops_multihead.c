@@ -94,7 +94,8 @@ static void mha_memory(struct node *n)
         if (with.sample + with.fixed > n->work_backward.sample + n->work_backward.fixed)
             n->work_backward = with;
     }
-    n->scratch = attention_scratch(n->in[multihead_input(n, 1)]->shape.dim[1]);
+    n->scratch = attention_scratch(n->in[multihead_input(n, 1)]->shape.dim[1], embed / a->num_heads,
+                                   embed / a->num_heads);
     if (n->graph->invariant)
         n->prepared = n->work.fixed = packed_at(n, PROJECTION_OUT + 1);
 }

@@ -244,12 +244,15 @@ static void test_softmax(void **state)
         for (int n = 1; n <= SHORT; n++)
             check_softmax(k, n, x);
         assert_true(k->largest(0, x) == -INFINITY);
-        for (int at = 0; at < SHORT; at++) {
-            real with[SHORT];
-            memcpy(with, x, sizeof with);
-            with[at] = NAN;
-            assert_true(isnan(k->largest(SHORT, with)));
-        }
+        for (int n = 1; n <= SHORT; n++)
+            for (int at = 0; at < n; at++) {
+                real with[SHORT];
+                memcpy(with, x, sizeof with);
+                with[at] = 1000;
+                assert_true(k->largest(n, with) == 1000);
+                with[at] = NAN;
+                assert_true(isnan(k->largest(n, with)));
+            }
     }
 }
 
