@@ -79,7 +79,8 @@ static void backward_range(void *arg, int64_t begin, int64_t end, int worker)
         clear_rows(a->dk, &a->k_rows, head / a->heads, head % a->heads, a->keys, a->depth);
         clear_rows(a->dv, &a->v_rows, head / a->heads, head % a->heads, a->keys, a->width);
         for (int64_t first = 0; first < a->queries; first += ATTENTION_ROWS) {
-            const struct attention_block b = attention_block_at(a, head, first, run_scratch(a->r, worker));
+            const struct attention_block b =
+                attention_block_at(a, head, first, run_scratch(a->r, worker));
             backward_block(a, &b);
         }
     }
@@ -124,7 +125,8 @@ static void mask_task(const struct mask_pass *m, int64_t task, real *scratch)
     for (int64_t s = sample; s < (m->samples > 1 ? sample + 1 : a->samples); s++)
         for (int64_t h = head; h < (m->heads > 1 ? head + 1 : a->heads); h++)
             for (int64_t at = first; at < last; at += ATTENTION_ROWS) {
-                const struct attention_block b = attention_block_at(a, s * a->heads + h, at, scratch);
+                const struct attention_block b =
+                    attention_block_at(a, s * a->heads + h, at, scratch);
                 mask_block(m, &b);
             }
 }

@@ -51,10 +51,12 @@ int64_t attention_scratch(int64_t keys, int64_t depth, int64_t width)
     return (2 * ATTENTION_ROWS + (depth > width ? depth : width)) * keys;
 }
 
-struct attention_block attention_block_at(const struct attention *a, int64_t head, int64_t first, real *scratch)
+struct attention_block attention_block_at(const struct attention *a, int64_t head, int64_t first,
+                                          real *scratch)
 {
     const int64_t left = a->queries - first;
-    struct attention_block b = {head / a->heads, head % a->heads, first, 0, a->keys, scratch, NULL, NULL};
+    struct attention_block b = {head / a->heads, head % a->heads, first, 0,
+                                a->keys,         scratch,         NULL,  NULL};
     b.rows = left < ATTENTION_ROWS ? left : ATTENTION_ROWS;
     if (a->causal && first + b.rows < b.keys)
         b.keys = first + b.rows;
@@ -114,8 +116,8 @@ void attention_block_scores(const struct attention *a, const struct attention_bl
                      b->weights + i * b->keys, b->keys);
 }
 
-void attention_dropout_factors(const struct attention *a, const struct attention_block *b, int64_t i,
-                            int64_t first, real factor[4])
+void attention_dropout_factors(const struct attention *a, const struct attention_block *b,
+                               int64_t i, int64_t first, real factor[4])
 {
     const uint64_t row = (uint64_t)((b->sample * a->heads + b->head) * a->queries + b->first + i);
     const uint64_t threshold = (uint64_t)(a->dropout * 0x1p32);
@@ -125,4 +127,3 @@ void attention_dropout_factors(const struct attention *a, const struct attention
     for (int k = 0; k < 4; k++)
         factor[k] = word[k] >= threshold ? kept : 0;
 }
-

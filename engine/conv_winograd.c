@@ -15,6 +15,7 @@
  * a call. Predictions of few tiles would do little but read them, and 36 numbers for each 9 take
  * longer to read than to make: there a block makes those that it needs, some rows at a time
  * (`fresh`); more images that are predicted together use those that are kept, with the same bits.
+ * In training they are fresh where there is but one block, which saves memory.
  *
  * Tiles of all images are cut into blocks; a block's squares are transformed to V [36][tiles][c],
  * the products M [36][tiles][o] are taken by rows_product, and M is transformed into y. V and M are
@@ -78,13 +79,6 @@ struct task {
     int64_t tiles, blocks;           /* of a block; blocks */
     int64_t slices, width;           /* of the output channels, for several threads on one block */
 };
-
-/* Tiles of a block: V and M stay in the second cache, and weights are used often enough. */
-static int64_t block_tiles(const struct conv *v)
-{
-    const int64_t channels = v->c + v->o;
-    return channels <= 256 ? 36 : channels <= 512 ? 48 : 96;
-}
 
 /* Smaller ones where there would be too few for several threads, and few weights to read for each.
  */
@@ -257,7 +251,7 @@ static void convolve(const struct conv *v, const struct conv_job *j, enum conv_p
     const int64_t panels = (v->o + f->panel - 1) / f->panel;
     struct task t = {.v = v, .r = j->r, .x = x, .bias = bias, .y = y, .epilogue = epilogue};
     weights_ready(&t, j, packing);
-    t.tiles = enough_blocks(v, block_tiles(v));
+    t.tiles = enough_blocks(v, winograd_block_tiles(v));
     t.blocks = (winograd_tiles(v).count + t.tiles - 1) / t.tiles;
     t.slices = t.blocks > 0 ? (TASKS_ENOUGH + t.blocks - 1) / t.blocks : 1;
     t.slices = t.slices < panels ? t.slices : panels;
@@ -291,11 +285,22 @@ static int64_t larger(int64_t a, int64_t b)
 
 static int64_t convolve_scratch(const struct conv *v)
 {
-    const struct task t = {.v = v, .tiles = block_tiles(v), .width = winograd_width(v->o)};
-    const int64_t fresh = winograd_may_be_fresh(v) ? WINOGRAD_POINTS * fresh_plane() : 0;
+    const struct task t = {.v = v, .tiles = winograd_block_tiles(v), .width = winograd_width(v->o)};
+    const bool may_be_fresh = winograd_may_be_fresh(v) || !v->predicts;
+    const int64_t fresh = may_be_fresh ? WINOGRAD_POINTS * fresh_plane() : 0;
     return larger(WINOGRAD_POINTS * (input_plane(&t) + product_plane(&t)) + winograd_width(v->c) +
                       fresh,
                   WINOGRAD_TAPS * v->c * kernels()->panel);
+}
+
+/* Weights of points, or only those that they are made of where no batch of the plan's needs more.
+ */
+static int64_t weights_memory(const struct conv *v, const struct conv *as,
+                              enum conv_packing packing)
+{
+    if (!v->predicts && v->images > 0 && winograd_is_fresh(as))
+        return conv_packed_size(v, packing);
+    return WINOGRAD_POINTS * weights_plane(as);
 }
 
 static struct conv_memory winograd_memory(const struct conv *v)
@@ -304,11 +309,11 @@ static struct conv_memory winograd_memory(const struct conv *v)
     struct conv_memory m = winograd_weight_memory(v);
     m.prepared = WINOGRAD_POINTS * weights_plane(v);
     m.prepared += winograd_may_be_fresh(v) ? conv_packed_size(v, PACK_FORWARD) : 0;
-    m.forward = m.prepared;
+    m.forward = v->predicts ? m.prepared : weights_memory(v, v, PACK_FORWARD);
     m.scratch = larger(m.scratch, convolve_scratch(v));
     m.backward = larger(m.backward, conv_bias_memory(v));
     if (conv_transposed(v, &u)) {
-        m.backward = larger(m.backward, WINOGRAD_POINTS * weights_plane(&u));
+        m.backward = larger(m.backward, weights_memory(v, &u, PACK_FLIPPED));
         m.scratch = larger(m.scratch, convolve_scratch(&u));
     }
     return m;

@@ -30,8 +30,11 @@ void winograd_input_pixels(const struct conv *v, const real *x, int64_t t, const
 void winograd_output_pixels(const struct conv *v, const real *y, int64_t t, const real *outside,
                             const real **at);
 
-/* Whether weights of points are made where they are used, for these images, and for few of them: in
- * predictions of few tiles. The bits are the same. */
+/* No more than there are, where the number of images is known; and tiles of a block of products. */
+int64_t winograd_tiles_within(const struct conv *v, int64_t most);
+int64_t winograd_block_tiles(const struct conv *v);
+/* Whether weights of points are made where they are used, for these images; and in predictions, for
+ * few of them. The bits are the same. */
 bool winograd_is_fresh(const struct conv *v);
 bool winograd_may_be_fresh(const struct conv *v);
 

@@ -56,9 +56,24 @@ bool winograd_may_be_fresh(const struct conv *v)
     return v->predicts && t.down * t.across < TILES_MANY;
 }
 
+int64_t winograd_tiles_within(const struct conv *v, int64_t most)
+{
+    const int64_t all = winograd_tiles(v).count;
+    return all > 0 && all < most ? all : most;
+}
+
+/* V and M stay in the second cache, and weights are used often enough. */
+int64_t winograd_block_tiles(const struct conv *v)
+{
+    const int64_t channels = v->c + v->o;
+    return winograd_tiles_within(v, channels <= 256 ? 36 : channels <= 512 ? 48 : 96);
+}
+
+/* In training weights are used once, too, where all tiles are one block. */
 bool winograd_is_fresh(const struct conv *v)
 {
-    return v->predicts && winograd_tiles(v).count < TILES_MANY;
+    const int64_t tiles = winograd_tiles(v).count;
+    return v->predicts ? tiles < TILES_MANY : tiles <= winograd_block_tiles(v);
 }
 
 /* Few tiles of one image do not pay for the weights of points, which are 4 times as many numbers as

@@ -5,7 +5,9 @@
  *
  * Blocks of tiles are shared out to parts, and input channels to slices, both by the shape only. A
  * task sums the points of its slice over the blocks of its part, each block's sum taken in
- * registers from zero; parts are then added in order: the same bits at any number of threads. */
+ * registers from zero; parts are then added in order: the same bits at any number of threads. Where
+ * many channels make one part, a task goes on from its sums, in scratch, to its gradients: the sums
+ * of all slices would be the most memory that a step needs. */
 #include "conv_winograd.h"
 
 #include <string.h>
@@ -16,19 +18,19 @@ struct task {
     const struct conv_job *j;
     const struct conv *v;
     int64_t tiles, blocks, n_parts; /* of a block; blocks; parts */
-    int64_t plane;                  /* of a part's points: [c][o rounded up] and a pad */
-    real *parts;                    /* [n_parts][36][plane] */
+    int64_t plane; /* of sums of points: [c, or SLICE for one part][o rounded up] and a pad */
+    real *parts;   /* [n_parts][36][plane]; one: NULL */
 };
 
-static int64_t part_plane(const struct conv *v)
+static int64_t sums_plane(const struct conv *v, int64_t channels)
 {
-    return v->c * winograd_width(v->o) + WINOGRAD_PAD;
+    return channels * winograd_width(v->o) + WINOGRAD_PAD;
 }
 
 /* More tiles in a block are fewer passes over the sums of points, and more points to keep near. */
 static int64_t block_tiles(const struct conv *v)
 {
-    return v->c <= 128 && v->o <= 128 ? 48 : 96;
+    return winograd_tiles_within(v, v->c <= 128 && v->o <= 128 ? 48 : 96);
 }
 
 static int64_t blocks(const struct conv *v)
@@ -39,7 +41,7 @@ static int64_t blocks(const struct conv *v)
 /* No more than blocks, where the number of images is known. */
 static int64_t parts(const struct conv *v)
 {
-    int64_t most = PARTS_ELEMENTS / (WINOGRAD_POINTS * part_plane(v));
+    int64_t most = PARTS_ELEMENTS / (WINOGRAD_POINTS * sums_plane(v, v->c));
     most = most < 1 ? 1 : most > PARTS_MOST ? PARTS_MOST : most;
     return v->images > 0 && blocks(v) < most ? blocks(v) : most;
 }
@@ -59,6 +61,17 @@ static int64_t gradient_plane(const struct task *t)
     return t->tiles * winograd_width(t->v->o) + WINOGRAD_PAD;
 }
 
+/* Where a task's scratch has the sums of its slice: behind the points of a block and zeros, and
+ * behind the taps that take their place. */
+static int64_t own_sums(const struct task *t)
+{
+    const struct conv *v = t->v;
+    const int64_t points = WINOGRAD_POINTS * (input_plane(t) + gradient_plane(t)) +
+                           winograd_width(v->c > v->o ? v->c : v->o);
+    const int64_t taps = ROWS * WINOGRAD_TAPS * winograd_width(v->o);
+    return points > taps ? points : taps;
+}
+
 /* ---- sums of points -------------------------------------------------------------------------- */
 
 /* Transforms tiles [begin, begin + n): channels from `first` of the input, and all of dy. */
@@ -76,8 +89,9 @@ static void block_transform(const struct task *t, int64_t begin, int64_t n, int6
     }
 }
 
+/* sums: those of the slice, of the first point. */
 static void block_sum(const struct task *t, int64_t block, int64_t first, int64_t cols, bool add,
-                      real *part, real *scratch)
+                      real *sums, real *scratch)
 {
     const struct conv *v = t->v;
     const int64_t begin = block * t->tiles, left = winograd_tiles(v).count - begin;
@@ -90,85 +104,104 @@ static void block_sum(const struct task *t, int64_t block, int64_t first, int64_
     for (int64_t q = 0; q < n; q++)
         row[q] = scratch + q * SLICE;
     for (int64_t point = 0; point < WINOGRAD_POINTS; point++)
-        kernels()->outer_product(
-            &(struct outer_product){.pixels = n,
-                                    .rows = cols,
-                                    .cols = width,
-                                    .row = row,
-                                    .offset = point * input_plane(t),
-                                    .b = dy + point * gradient_plane(t),
-                                    .step = width,
-                                    .add = add,
-                                    .c = part + point * t->plane + first * width,
-                                    .ldc = width});
+        kernels()->outer_product(&(struct outer_product){.pixels = n,
+                                                         .rows = cols,
+                                                         .cols = width,
+                                                         .row = row,
+                                                         .offset = point * input_plane(t),
+                                                         .b = dy + point * gradient_plane(t),
+                                                         .step = width,
+                                                         .add = add,
+                                                         .c = sums + point * t->plane,
+                                                         .ldc = width});
+}
+
+/* ---- the gradients of weights ---------------------------------------------------------------- */
+
+/* Of `rows` input channels from `first`, whose sums of the first part's first point are `sums`.
+ * taps: [rows][9][o rounded up]. */
+static void weights_rows(const struct task *t, const real *sums, int64_t first, int64_t rows,
+                         real *taps)
+{
+    const struct conv *v = t->v;
+    const int64_t width = winograd_width(v->o);
+    for (int64_t c = 0; c < rows; c++)
+        kernels()->winograd_weights_gradient(sums + c * width, t->plane, t->n_parts,
+                                             WINOGRAD_POINTS * t->plane, width,
+                                             taps + c * WINOGRAD_TAPS * width, width);
+    for (int64_t o = 0; o < v->o; o++) {
+        real *to = t->j->dweight + (o * v->c + first) * WINOGRAD_TAPS;
+        for (int64_t i = 0; i < rows * WINOGRAD_TAPS; i++)
+            to[i] = taps[i * width + o];
+    }
+}
+
+/* Input channels [ROWS * begin, ROWS * end). */
+static void weights_range(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct task *t = arg;
+    const int64_t c = t->v->c;
+    for (int64_t first = begin * ROWS; first < c && first < end * ROWS; first += ROWS)
+        weights_rows(t, t->parts + first * winograd_width(t->v->o), first,
+                     c - first < ROWS ? c - first : ROWS, run_scratch(t->j->r, worker));
+}
+
+static void slice_weights(const struct task *t, const real *sums, int64_t first, int64_t cols,
+                          real *taps)
+{
+    for (int64_t c = 0; c < cols; c += ROWS)
+        weights_rows(t, sums + c * winograd_width(t->v->o), first + c,
+                     cols - c < ROWS ? cols - c : ROWS, taps);
 }
 
 static void parts_range(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct task *t = arg;
+    real *scratch = run_scratch(t->j->r, worker), *own = scratch + own_sums(t);
     for (int64_t i = begin; i < end; i++) {
         const int64_t part = i / slices(t->v), first = i % slices(t->v) * SLICE;
         const int64_t left = t->v->c - first, cols = left < SLICE ? left : SLICE;
         const int64_t from = conv_part(part, t->n_parts, t->blocks);
         const int64_t to = conv_part(part + 1, t->n_parts, t->blocks);
+        real *sums = !t->parts ? own
+                               : t->parts + part * WINOGRAD_POINTS * t->plane +
+                                     first * winograd_width(t->v->o);
         for (int64_t block = from; block < to; block++)
-            block_sum(t, block, first, cols, block > from,
-                      t->parts + part * WINOGRAD_POINTS * t->plane, run_scratch(t->j->r, worker));
+            block_sum(t, block, first, cols, block > from, sums, scratch);
+        if (!t->parts)
+            slice_weights(t, sums, first, cols, scratch);
     }
 }
 
-/* ---- the gradients of weights ---------------------------------------------------------------- */
-
-/* Input channels [ROWS * begin, ROWS * end): scratch is [rows][9][o rounded up]. */
-static void weights_range(void *arg, int64_t begin, int64_t end, int worker)
+static struct task task_of(const struct conv *v)
 {
-    const struct task *t = arg;
-    const struct conv *v = t->v;
-    const int64_t width = winograd_width(v->o);
-    real *taps = run_scratch(t->j->r, worker);
-    for (int64_t first = begin * ROWS; first < v->c && first < end * ROWS; first += ROWS) {
-        const int64_t rows = v->c - first < ROWS ? v->c - first : ROWS;
-        for (int64_t c = 0; c < rows; c++)
-            kernels()->winograd_weights_gradient(t->parts + (first + c) * width, t->plane,
-                                                 t->n_parts, WINOGRAD_POINTS * t->plane, width,
-                                                 taps + c * WINOGRAD_TAPS * width, width);
-        for (int64_t o = 0; o < v->o; o++) {
-            real *to = t->j->dweight + (o * v->c + first) * WINOGRAD_TAPS;
-            for (int64_t i = 0; i < rows * WINOGRAD_TAPS; i++)
-                to[i] = taps[i * width + o];
-        }
-    }
+    struct task t = {.v = v, .tiles = block_tiles(v), .blocks = blocks(v), .n_parts = parts(v)};
+    t.plane = sums_plane(v, t.n_parts > 1 ? v->c : SLICE);
+    return t;
 }
 
 void winograd_weight_backward(const struct conv_job *j, real *work)
 {
     const struct conv *v = &j->v;
-    struct task t = {.j = j,
-                     .v = v,
-                     .tiles = block_tiles(v),
-                     .blocks = blocks(v),
-                     .n_parts = parts(v),
-                     .plane = part_plane(v),
-                     .parts = work};
+    struct task t = task_of(v);
+    t.j = j;
+    t.parts = t.n_parts > 1 ? work : NULL;
     if (t.blocks == 0) {
         memset(j->dweight, 0, (size_t)(v->o * v->k) * sizeof *j->dweight);
         return;
     }
     run_for(j->r, t.n_parts * slices(v), 1, parts_range, &t);
-    run_for(j->r, (v->c + ROWS - 1) / ROWS, 1, weights_range, &t);
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
+    if (t.parts)
+        run_for(j->r, (v->c + ROWS - 1) / ROWS, 1, weights_range, &t);
 }
 
 struct conv_memory winograd_weight_memory(const struct conv *v)
 {
-    const struct task t = {.v = v, .tiles = block_tiles(v)};
-    struct conv_memory m = {.backward = parts(v) * WINOGRAD_POINTS * part_plane(v)};
-    m.scratch = larger(WINOGRAD_POINTS * (input_plane(&t) + gradient_plane(&t)) +
-                           larger(winograd_width(v->c), winograd_width(v->o)),
-                       ROWS * WINOGRAD_TAPS * winograd_width(v->o));
+    const struct task t = task_of(v);
+    struct conv_memory m = {0};
+    if (t.n_parts > 1)
+        m.backward = t.n_parts * WINOGRAD_POINTS * t.plane;
+    /* Of fewer images there may be one part. */
+    m.scratch = own_sums(&t) + WINOGRAD_POINTS * sums_plane(v, SLICE);
     return m;
 }

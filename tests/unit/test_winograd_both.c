@@ -187,7 +187,9 @@ static struct net net_make(const struct sizes *s, const struct conv *v, bool win
     return net;
 }
 
-static void check_run(const struct sizes *s, const struct numbers *t, bool winograd)
+/* `capacity` is the plan's batch. */
+static void check_run(const struct sizes *s, const struct numbers *t, bool winograd,
+                      int64_t capacity)
 {
     struct error e = {0};
     struct net net = net_make(s, &t->v, winograd, &e);
@@ -198,7 +200,7 @@ static void check_run(const struct sizes *s, const struct numbers *t, bool winog
                              .wrt = &net.x,
                              .n_wrt = 1,
                              .params_wrt = true,
-                             .capacity = s->n,
+                             .capacity = capacity,
                              .threads = 2,
                              .fence = 64};
     struct pool *pool = pool_create(2, &e);
@@ -274,7 +276,8 @@ static void check_all(const struct sizes *all, int n)
         struct numbers t = numbers_make(&all[i]);
         for (int k = 0; use_kernels(k); k++)
             for (int winograd = 0; winograd < 2; winograd++) {
-                check_run(&all[i], &t, winograd);
+                check_run(&all[i], &t, winograd, all[i].n);
+                check_run(&all[i], &t, winograd, 20 * all[i].n);
                 check_prediction(&all[i], &t, winograd);
             }
         numbers_free(&t);
@@ -306,26 +309,46 @@ static void test_choice(void **state)
     }
 }
 
-/* Gradients of few images need less, and more images never less. */
+static struct conv_memory memory_of(struct conv v, int64_t images)
+{
+    v.images = images;
+    return conv_method(&v)->memory(&v);
+}
+
+/* Few images need less, and more images never less: a plan for many runs few. */
 static void test_memory(void **state)
 {
     (void)state;
     for (int winograd = 0; winograd < 2; winograd++) {
         struct conv v = conv_of_sizes(&(struct sizes){1, 64, 12, 12, 64, {1, 1}, true}, winograd);
-        v.images = 0;
-        const struct conv_memory any = conv_method(&v)->memory(&v);
-        int64_t before = 0;
-        for (v.images = 1; v.images <= 200; v.images++) {
-            const struct conv_memory m = conv_method(&v)->memory(&v);
-            assert_true(m.backward >= before && m.backward <= any.backward);
-            assert_int_equal(m.forward, any.forward);
+        const struct conv_memory any = memory_of(v, 0);
+        struct conv_memory before = {0};
+        for (int64_t images = 1; images <= 200; images++) {
+            const struct conv_memory m = memory_of(v, images);
+            assert_true(m.backward >= before.backward && m.backward <= any.backward);
+            assert_true(m.forward >= before.forward && m.forward <= any.forward);
+            assert_true(m.scratch >= before.scratch && m.scratch <= any.scratch);
             assert_int_equal(m.prepared, any.prepared);
-            assert_int_equal(m.scratch, any.scratch);
-            assert_true(v.images > 1 || 2 * m.backward <= any.backward);
-            before = m.backward;
+            assert_true(images > 1 || 2 * m.backward <= any.backward);
+            before = m;
         }
-        assert_int_equal(before, any.backward);
+        assert_int_equal(before.backward, any.backward);
+        assert_int_equal(before.forward, any.forward);
+        assert_int_equal(before.scratch, any.scratch);
     }
+}
+
+/* Where many channels meet in few tiles neither the weights of points nor the sums of their
+ * gradients are held whole. */
+static void test_memory_of_many_channels(void **state)
+{
+    (void)state;
+    enum { CHANNELS = 512, WHOLE = 36 * CHANNELS * CHANNELS };
+    const struct conv v =
+        conv_of_sizes(&(struct sizes){1, CHANNELS, 4, 4, CHANNELS, {1, 1}, true}, true);
+    const struct conv_memory m = memory_of(v, 64), many = memory_of(v, 1000);
+    assert_true(3 * m.forward < WHOLE && 3 * m.backward < WHOLE && 3 * m.scratch < WHOLE);
+    assert_true(many.forward >= WHOLE && many.backward >= WHOLE && 2 * many.scratch < WHOLE);
 }
 
 /* Where one image may come alone, it has to pay for the weights of points: by many tiles, or by few
@@ -377,8 +400,11 @@ static void test_others_are_direct(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),      cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_predictions), cmocka_unit_test(test_others_are_direct),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_of_many_channels),
+        cmocka_unit_test(test_predictions),
+        cmocka_unit_test(test_others_are_direct),
         cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
