@@ -81,6 +81,15 @@ struct norm_rows {
     real *dx;     /* may be dy */
 };
 
+/* A row of n numbers of layer norm: y = (x - mean) * invstd * weight + bias; weight and bias are
+ * [n] or NULL. */
+struct norm_row {
+    int64_t n;
+    real mean, invstd;
+    const real *x, *weight, *bias;
+    real *y;
+};
+
 /* The largest of each channel over windows that lie inside an image whole, for `pixels` windows
  * side by side: window q, tap t is c numbers at x + q * step + offset[t], and stands at first + q *
  * pixel_step + pixel[t] in the image. y [pixels][c] is the largest, place [pixels][c] where it
@@ -168,6 +177,15 @@ struct kernels {
     void (*norm_apply)(const struct norm_rows *p);
     void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
     void (*norm_gradient)(const struct norm_rows *p);
+
+    /* Of n numbers: the sums of x, of (x - mean)^2, and of g (x - mean). */
+    double (*row_sum)(int64_t n, const real *x);
+    double (*row_squares)(int64_t n, const real *x, double mean);
+    double (*row_dot)(int64_t n, const real *g, const real *x, double mean);
+    /* y; and dx = (g - shift - (x - mean) * slope) * invstd. */
+    void (*row_normalize)(const struct norm_row *p);
+    void (*row_normalize_gradient)(const struct norm_row *p, real shift, real slope, const real *g,
+                                   real *dx);
 
     void (*largest_windows)(const struct largest_windows *p);
 

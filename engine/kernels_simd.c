@@ -15,7 +15,7 @@
  * kernels_products.h, kernels_planes.h, kernels_winograd.h and kernels_channels.h are parts of this
  * file: the products of convolutions, the transforms of Winograd's, sums of channels and batch
  * norm; kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one,
- * kernels_pooling.h the largest of windows. */
+ * kernels_pooling.h the largest of windows, kernels_rows.h rows of layer norm. */
 #include "channels.h"
 #include "kernels.h"
 
@@ -274,6 +274,7 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 #include "kernels_finish.h"
 #include "kernels_planes.h"
 #include "kernels_pooling.h"
+#include "kernels_rows.h"
 #include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
@@ -299,6 +300,11 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .exp = {exp_value, NULL},
     .sigmoid = {sigmoid_value, NULL},
     .tanh = {tanh_value, NULL},
+    .row_sum = row_sum,
+    .row_squares = row_squares,
+    .row_dot = row_dot,
+    .row_normalize = row_normalize,
+    .row_normalize_gradient = row_normalize_gradient,
     .largest = largest,
     .exp_sum = exp_sum,
     .finish = {[ACTIVATION_NONE] = finish_none,

@@ -5,15 +5,14 @@
  *     dx = invstd * (g - mean(g) - xhat * mean(g xhat)).
  * rms_norm is the same with a mean of 0 in place of the row's, which mean(g) then does not enter.
  * Gradients of weight and bias are sums over rows, taken chunk by chunk in double. Sums within a
- * row run in 8 lanes of double, in an order that depends on its length only. */
+ * row are taken in double, in an order that depends on its length only. */
 #include "norm.h"
 
 #include "channels.h"
+#include "kernels.h"
 
 #include <math.h>
 #include <string.h>
-
-enum { LANES = 8 };
 
 struct job {
     const struct node *n;
@@ -56,65 +55,28 @@ void layer_norm_memory(struct node *n)
     n->scratch = d; /* g */
 }
 
-static double add_lanes(const double lane[LANES])
+static struct norm_row row_of(const struct job *j, int64_t row)
 {
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
-
-static double row_sum(const real *x, int64_t d)
-{
-    double lane[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= d; i += LANES)
-        for (int k = 0; k < LANES; k++)
-            lane[k] += (double)x[i + k];
-    for (int k = 0; i + k < d; k++)
-        lane[k] += (double)x[i + k];
-    return add_lanes(lane);
-}
-
-/* Sum of g * (x - mean). */
-static double row_dot(const real *g, const real *x, double mean, int64_t d)
-{
-    double lane[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= d; i += LANES)
-        for (int k = 0; k < LANES; k++)
-            lane[k] += (double)g[i + k] * ((double)x[i + k] - mean);
-    for (int k = 0; i + k < d; k++)
-        lane[k] += (double)g[i + k] * ((double)x[i + k] - mean);
-    return add_lanes(lane);
-}
-
-/* Sum of (x - mean)^2. */
-static double row_squares(const real *x, double mean, int64_t d)
-{
-    double lane[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= d; i += LANES)
-        for (int k = 0; k < LANES; k++)
-            lane[k] += ((double)x[i + k] - mean) * ((double)x[i + k] - mean);
-    for (int k = 0; i + k < d; k++)
-        lane[k] += ((double)x[i + k] - mean) * ((double)x[i + k] - mean);
-    return add_lanes(lane);
+    return (struct norm_row){.n = j->d,
+                             .mean = j->mean[row],
+                             .invstd = j->invstd[row],
+                             .x = j->x + row * j->d,
+                             .weight = j->weight,
+                             .bias = j->bias};
 }
 
 static void forward_row(const struct job *j, int64_t row)
 {
     const struct layer_norm_attrs *a = j->n->attrs;
-    const real *restrict x = j->x + row * j->d;
-    real *restrict y = j->y + row * j->d;
-    const double mean = j->centred ? row_sum(x, j->d) / (double)j->d : 0;
-    const double var = row_squares(x, mean, j->d) / (double)j->d;
-    const real m = j->mean[row] = (real)mean;
-    const real s = j->invstd[row] = (real)(1 / sqrt(var + a->eps));
-    for (int64_t i = 0; i < j->d; i++)
-        y[i] = (x[i] - m) * s;
-    for (int64_t i = 0; j->weight && i < j->d; i++)
-        y[i] *= j->weight[i];
-    for (int64_t i = 0; j->bias && i < j->d; i++)
-        y[i] += j->bias[i];
+    const struct kernels *f = kernels();
+    const real *x = j->x + row * j->d;
+    const double mean = j->centred ? f->row_sum(j->d, x) / (double)j->d : 0;
+    const double var = f->row_squares(j->d, x, mean) / (double)j->d;
+    j->mean[row] = (real)mean;
+    j->invstd[row] = (real)(1 / sqrt(var + a->eps));
+    struct norm_row p = row_of(j, row);
+    p.y = j->y + row * j->d;
+    f->row_normalize(&p);
 }
 
 static void forward_range(void *arg, int64_t begin, int64_t end, int worker)
@@ -143,16 +105,15 @@ void rms_norm_forward(const struct node *n, struct run *r)
 
 static void backward_row(const struct job *j, int64_t row, real *restrict g)
 {
-    const real *restrict x = j->x + row * j->d, *restrict dy = j->dy + row * j->d;
-    real *restrict dx = j->dx + row * j->d;
-    const real mean = j->mean[row], s = j->invstd[row];
+    const struct kernels *f = kernels();
+    const struct norm_row p = row_of(j, row);
+    const real *restrict dy = j->dy + row * j->d;
     for (int64_t i = 0; i < j->d; i++)
         g[i] = j->weight ? dy[i] * j->weight[i] : dy[i];
-    const double inv = (double)s, per = 1 / (double)j->d;
-    const real shift = (real)(j->centred ? row_sum(g, j->d) * per : 0);
-    const real slope = (real)(row_dot(g, x, (double)mean, j->d) * inv * inv * per);
-    for (int64_t i = 0; i < j->d; i++)
-        dx[i] = (g[i] - shift - (x[i] - mean) * slope) * s;
+    const double inv = (double)p.invstd, per = 1 / (double)j->d;
+    const real shift = (real)(j->centred ? f->row_sum(j->d, g) * per : 0);
+    const real slope = (real)(f->row_dot(j->d, g, p.x, (double)p.mean) * inv * inv * per);
+    f->row_normalize_gradient(&p, shift, slope, g, j->dx + row * j->d);
 }
 
 static void backward_range(void *arg, int64_t begin, int64_t end, int worker)

@@ -184,6 +184,51 @@ static void test_not_finite(void **state)
     free(f);
 }
 
+/* ---- rows of layer norm ---------------------------------------------------------------------- */
+
+/* As the kernels' header says it, in double. Some rows are longer than their sums have lanes. */
+static void check_row(const struct kernels *k, int64_t n, const struct buffers *f,
+                      struct buffers *to, const real *weight, const real *bias)
+{
+    const real mean = (real)0.125, invstd = (real)1.5, shift = (real)0.25, slope = (real)0.75;
+    const real *x = f->a, *g = f->b;
+    double sum = 0, squares = 0, dot = 0;
+    to->c[n] = to->again[n] = SENTINEL;
+    const struct norm_row p = {n, mean, invstd, x, weight, bias, to->c};
+    k->row_normalize(&p);
+    k->row_normalize_gradient(&p, shift, slope, g, to->again);
+    for (int64_t i = 0; i < n; i++) {
+        const double off = (double)x[i] - (double)mean;
+        const double scaled = off * (double)invstd * (weight ? (double)weight[i] : 1);
+        const double dx = ((double)g[i] - (double)shift - off * (double)slope) * (double)invstd;
+        sum += (double)x[i];
+        squares += off * off;
+        dot += (double)g[i] * off;
+        assert_true(fabs((double)to->c[i] - scaled - (bias ? (double)bias[i] : 0)) < 1e-6);
+        assert_true(fabs((double)to->again[i] - dx) < 1e-6);
+    }
+    assert_true(to->c[n] == SENTINEL && to->again[n] == SENTINEL);
+    assert_true(fabs(k->row_sum(n, x) - sum) < 1e-12);
+    assert_true(fabs(k->row_squares(n, x, (double)mean) - squares) < 1e-12);
+    assert_true(fabs(k->row_dot(n, g, x, (double)mean) - dot) < 1e-12);
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    struct buffers *f = buffers_create(), *to = buffers_create();
+    const struct kernels *k;
+    for (int i = 0; (k = kernels_at(i)); i++)
+        for (int64_t n = 0; n < MAX_SIZE; n++) {
+            check_row(k, n, f, to, NULL, NULL);
+            check_row(k, n, f, to, f->bias, NULL);
+            check_row(k, n, f, to, NULL, f->bias);
+            check_row(k, n, f, to, f->a + 7, f->bias);
+        }
+    free(f);
+    free(to);
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -209,7 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),        cmocka_unit_test(test_products),
         cmocka_unit_test(test_wide_products), cmocka_unit_test(test_no_bias),
-        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
