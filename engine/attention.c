@@ -3,8 +3,9 @@
  * Forward, for a block: s = scale q k^T; p = softmax of each row over the keys that count;
  * y = p v; kept: log_sum = maximum + ln sum. The rows of y are divided by the sums instead of the
  * weights, of which there are more. Backward (attention_backward.c) makes p = e^(s - log_sum)
- * again, and with D = sum of dy y over a row: dv += p^T dy;  ds = p (dy v^T - D) scale;  dq = ds k;
- * dk += ds^T q. One task owns a head, so dk and dv are summed over the blocks in order.
+ * again, and with D = sum of dy y over a row:
+ *     dv += p^T dy;  ds = p (dy v^T - D) scale;  dq = ds k;  dk += ds^T q.
+ * One task owns a head, so dk and dv are summed over the blocks in order.
  *
  * With dropout the weights are m p instead of p, m being 0 or 1 / (1 - dropout): y = (m p) v,
  * dv += (m p)^T dy, ds = p (m (dy v^T) - D) scale, and D is as before. m is a function of (seed,

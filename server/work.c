@@ -8,6 +8,7 @@
  *
  * A job is slow unless its queue has shown to be quick: a thread is kept for those that are. */
 #include "job_list.h"
+#include "sleepers.h"
 #include "turns.h"
 
 #include <pthread.h>
@@ -38,21 +39,26 @@ struct work_queue {
 
 struct work {
     pthread_mutex_t mutex;
-    pthread_cond_t wanted;    /* a job may be there to take, or stop */
     pthread_cond_t ended;     /* a job has ended */
     struct work_queue shared; /* jobs without a queue */
     struct work_queue *ready, **last_ready;
     struct turns turns[2]; /* by rank: of those that go first, of the rest */
     size_t waiting_reads, waiting_writes;
-    int workers, idle, running, running_writes, running_slow;
-    bool waking; /* one of the idle was told to wake */
+    int workers, running, running_writes, running_slow;
+    struct sleepers idle;
     unsigned turn;
     uint64_t first_ns; /* that jobs which go first took while others waited */
     bool stop, exit;
     struct pool *pool;
     uint64_t (*now)(void *arg);
     void *now_arg;
-    pthread_t *threads; /* workers + 1 */
+    struct worker *threads; /* workers + 1 */
+};
+
+struct worker {
+    struct work *work;
+    pthread_t thread;
+    struct sleeper sleeper;
 };
 
 static uint64_t monotonic_ns(void *arg)
@@ -246,35 +252,13 @@ static void taken_end(struct work *w, const struct taken *t)
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
-/* One that is on its way takes what there is by then, and wakes the next if there is more: each
- * that is woken costs a call of the system. */
-static void wake_one(struct work *w)
-{
-    if (!w->idle || w->waking)
-        return;
-    w->waking = true;
-    pthread_cond_signal(&w->wanted);
-}
-
-static void sleep_until(struct work *w, uint64_t due)
-{
-    struct timespec t = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
-    w->idle++;
-    if (due == UINT64_MAX)
-        pthread_cond_wait(&w->wanted, &w->mutex);
-    else
-        pthread_cond_timedwait(&w->wanted, &w->mutex, &t);
-    w->idle--;
-    w->waking = false;
-}
-
 static void run(struct work *w, struct taken *t)
 {
     bool cancelled = w->stop;
     uint64_t due;
-    if (w->idle &&
+    if (w->idle.last &&
         (choose(w, &due) || due != UINT64_MAX)) /* or it may be the next to sleep until */
-        wake_one(w);
+        sleepers_wake(&w->idle);
     pthread_mutex_unlock(&w->mutex);
     if (cancelled)
         job_chain_cancel(t->job);
@@ -287,7 +271,8 @@ static void run(struct work *w, struct taken *t)
 
 static void *worker(void *arg)
 {
-    struct work *w = arg;
+    struct worker *me = arg;
+    struct work *w = me->work;
     pthread_mutex_lock(&w->mutex);
     for (;;) {
         uint64_t due;
@@ -296,7 +281,7 @@ static void *worker(void *arg)
         if (!q && w->exit)
             break;
         if (!q) {
-            sleep_until(w, due);
+            sleepers_wait(&w->idle, &me->sleeper, &w->mutex, due);
             continue;
         }
         take(w, q, &t);
@@ -334,7 +319,7 @@ static int submit(struct work *w, struct work_queue *q, struct work_job *job, st
     if (!q->ready && (q->kind != WORK_WRITES || !q->running))
         ready_push(w, q);
     if (q->ready && may_start(w, q))
-        wake_one(w);
+        sleepers_wake(&w->idle);
     return 0;
 }
 
@@ -380,7 +365,7 @@ void work_queue_together(struct work_queue *q, size_t jobs, uint64_t delay_ns)
     pthread_mutex_lock(&q->work->mutex);
     q->together = jobs ? jobs : 1;
     q->delay_ns = delay_ns;
-    pthread_cond_signal(&q->work->wanted); /* what waits may be due now */
+    sleepers_wake(&q->work->idle); /* what waits may be due now */
     pthread_mutex_unlock(&q->work->mutex);
 }
 
@@ -430,7 +415,8 @@ size_t work_queue_waiting(struct work_queue *q)
 static void work_free(struct work *w)
 {
     pthread_cond_destroy(&w->ended);
-    pthread_cond_destroy(&w->wanted);
+    for (int i = 0; i <= w->workers; i++)
+        sleeper_destroy(&w->threads[i].sleeper);
     pthread_mutex_destroy(&w->mutex);
     free(w->threads);
     free(w);
@@ -441,16 +427,16 @@ static void work_join(struct work *w, int started)
 {
     pthread_mutex_lock(&w->mutex);
     w->exit = true;
-    pthread_cond_broadcast(&w->wanted);
+    sleepers_wake_all(&w->idle);
     pthread_mutex_unlock(&w->mutex);
     for (int i = 0; i < started; i++)
-        pthread_join(w->threads[i], NULL);
+        pthread_join(w->threads[i].thread, NULL);
 }
 
 static int work_start(struct work *w, struct error *e)
 {
     for (int i = 0; i <= w->workers; i++)
-        if (pthread_create(&w->threads[i], NULL, worker, w)) {
+        if (pthread_create(&w->threads[i].thread, NULL, worker, &w->threads[i])) {
             work_join(w, i);
             return error_set(e, ERROR_NOT_READY, "cannot start worker thread %d of %d", i + 1,
                              w->workers + 1);
@@ -460,7 +446,6 @@ static int work_start(struct work *w, struct error *e)
 
 static void work_init(struct work *w)
 {
-    pthread_condattr_t monotonic;
     w->last_ready = &w->ready;
     w->now = monotonic_ns;
     pthread_mutexattr_t adaptive; /* it is held for less than a change of threads takes */
@@ -468,18 +453,18 @@ static void work_init(struct work *w)
     pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
     pthread_mutex_init(&w->mutex, &adaptive);
     pthread_mutexattr_destroy(&adaptive);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->wanted, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     pthread_cond_init(&w->ended, NULL);
+    for (int i = 0; i <= w->workers; i++) {
+        w->threads[i].work = w;
+        sleeper_init(&w->threads[i].sleeper);
+    }
 }
 
 struct work *work_create(int workers, size_t max_waiting, struct error *e)
 {
     struct work *w = calloc(1, sizeof *w);
     workers = workers < 2 ? 2 : workers;
-    pthread_t *threads = calloc((size_t)workers + 1, sizeof *threads);
+    struct worker *threads = calloc((size_t)workers + 1, sizeof *threads);
     if (!w || !threads) {
         free(w);
         free(threads);

@@ -2,7 +2,8 @@
 # Runs test programs and checks, and counts: BUILD=build tests/run.sh [program...]
 #
 # Without arguments: every program under $BUILD/tests. Programs speak TAP (cmocka's), and so do the
-# checks, which are shell scripts. One line each in a fixed order, failures in full, every skip by
+# checks, which are shell scripts. The longest come first, so that no core waits for them at the end.
+# One line each in a fixed order, failures in full, every skip by
 # its name, and last "N passed, N failed, N skipped". A program that crashes, ends with another
 # status than its tests explain, stops early, takes too long or tests nothing is a failure too.
 #
@@ -24,20 +25,23 @@ if [ $# -gt 0 ]; then
 else
     mapfile -t programs < <(find "$BUILD/tests" -name '*.test' 2>/dev/null | sort)
 fi
-chosen() { # chosen PROGRAM
+matches() { # matches PROGRAM PATTERNS
     local pattern patterns
-    read -ra patterns <<<"${TEST_ONLY:-*}"
+    read -ra patterns <<<"$2"
     for pattern in "${patterns[@]}"; do
         # shellcheck disable=SC2053  # a pattern
         [[ ${1#"$BUILD"/tests/} == $pattern ]] && return
     done
     return 1
 }
-all=(${programs[@]+"${programs[@]}"})
-programs=()
-for program in ${all[@]+"${all[@]}"}; do
-    chosen "$program" && programs+=("$program")
+longest="*/test_golden_both* */test_determinism_both* */test_bad_clients* */test_detector* \
+*/test_observe* */test_templates*"
+first=() rest=()
+for program in ${programs[@]+"${programs[@]}"}; do
+    matches "$program" "${TEST_ONLY:-*}" || continue
+    if matches "$program" "$longest"; then first+=("$program"); else rest+=("$program"); fi
 done
+programs=(${first[@]+"${first[@]}"} ${rest[@]+"${rest[@]}"})
 # shellcheck disable=SC2206  # a list of words
 programs=($checks ${programs[@]+"${programs[@]}"})
 

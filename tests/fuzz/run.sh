@@ -21,7 +21,7 @@ if ! probe; then
     echo "skipped: fuzzing: needs clang with libFuzzer (Debian: clang libclang-rt-dev)"
     exit 0
 fi
-MAKEFLAGS='' make --no-print-directory CC=clang BUILD=$build \
+MAKEFLAGS='' make -j"$(nproc)" --no-print-directory CC=clang BUILD=$build \
     SANITIZER=fuzzer-no-link,address,undefined fuzz-targets
 
 minimise() { # minimise NAME
