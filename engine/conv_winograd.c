@@ -86,9 +86,8 @@ static int64_t enough_blocks(const struct conv *v, int64_t tiles)
 {
     enum { CHANNELS_FEW = 64 };
     const int64_t each = (winograd_tiles(v).count + TASKS_ENOUGH - 1) / TASKS_ENOUGH;
-    if (each >= tiles || v->c > CHANNELS_FEW)
-        return tiles;
-    return each < TILES_FEW ? TILES_FEW : each;
+    const int64_t enough = each < TILES_FEW ? TILES_FEW : each;
+    return enough < tiles && v->c <= CHANNELS_FEW ? enough : tiles;
 }
 
 static int64_t input_plane(const struct task *t)

@@ -90,22 +90,35 @@ static void fences_write(struct run *r)
     memset(r->arena, 0xFF, p->arena_bytes); /* NaN: what is read before it is written shows */
     for (int i = 0; i < p->n_slots; i++)
         memset(r->arena + p->slots[i].offset + p->slots[i].bytes - p->fence, FENCE_BYTE, p->fence);
+    memset(r->scratch, 0xFF, (size_t)p->threads * r->scratch_bytes);
+    for (int i = 0; i < p->threads; i++)
+        memset(r->scratch + (size_t)i * r->scratch_bytes + p->scratch_bytes, FENCE_BYTE, p->fence);
+}
+
+static bool fence_intact(const char *fence, size_t size)
+{
+    for (size_t j = 0; j < size; j++)
+        if ((unsigned char)fence[j] != FENCE_BYTE)
+            return false;
+    return true;
 }
 
 bool run_fences_intact(const struct run *r)
 {
     const struct plan *p = r->plan;
     for (int i = 0; i < p->n_slots; i++)
-        for (size_t j = 1; j <= p->fence; j++)
-            if ((unsigned char)r->arena[p->slots[i].offset + p->slots[i].bytes - j] != FENCE_BYTE)
-                return false;
+        if (!fence_intact(r->arena + p->slots[i].offset + p->slots[i].bytes - p->fence, p->fence))
+            return false;
+    for (int i = 0; i < p->threads; i++)
+        if (!fence_intact(r->scratch + (size_t)i * r->scratch_bytes + p->scratch_bytes, p->fence))
+            return false;
     return true;
 }
 
 struct run *run_create(const struct plan *p, struct error *e)
 {
     size_t pointers = (size_t)(4 * p->n_nodes + p->n_in);
-    size_t scratch = (size_t)p->threads * p->scratch_bytes;
+    size_t scratch = (size_t)p->threads * (p->scratch_bytes + p->fence);
     struct run *r = calloc(1, sizeof *r + pointers * sizeof(real *));
     size_t bytes = (p->arena_bytes + scratch + ARENA_ALIGN) / ARENA_ALIGN * ARENA_ALIGN;
     char *arena = aligned_alloc(ARENA_ALIGN, bytes);
@@ -126,7 +139,7 @@ struct run *run_create(const struct plan *p, struct error *e)
     r->grad_in = r->work + p->n_nodes;
     r->arena = arena;
     r->scratch = arena + p->arena_bytes;
-    r->scratch_bytes = p->scratch_bytes;
+    r->scratch_bytes = p->scratch_bytes + p->fence;
     r->training = p->training;
     r->invariant = !p->training && !p->backward;
     set_fixed_pointers(r);

@@ -1,5 +1,5 @@
-/* sleepers.h: worker threads that wait for work. The last that went to sleep is woken first: what it
- * needs is still in its core's caches, and one client's requests stay on one thread.
+/* sleepers.h: worker threads that wait for work. The last that went to sleep is woken first: what
+ * it needs is still in its core's caches, and one client's requests stay on one thread.
  *
  * All functions are called with the mutex held that guards the work. */
 #ifndef BACKPROPD_SLEEPERS_H
@@ -25,8 +25,8 @@ void sleeper_destroy(struct sleeper *s);
 
 /* Until it is woken, or CLOCK_MONOTONIC is at `until` ns; UINT64_MAX: no such time. */
 void sleepers_wait(struct sleepers *all, struct sleeper *s, pthread_mutex_t *mutex, uint64_t until);
-/* Wakes one, if there is one and none is on its way: it wakes the next if there is more to do, since
- * each that is woken costs a call of the system. */
+/* Wakes one, if there is one and none is on its way: it wakes the next if there is more to do,
+ * since each that is woken costs a call of the system. */
 void sleepers_wake(struct sleepers *all);
 void sleepers_wake_all(struct sleepers *all);
 

@@ -75,7 +75,8 @@ static void crew_end(struct crew *c)
     pthread_mutex_destroy(&c->mutex);
 }
 
-/* Waking again before the one that was woken is there does nothing: it would wake the next itself. */
+/* Waking again before the one that was woken is there does nothing: it would wake the next itself.
+ */
 static void test_last_first(void **state)
 {
     (void)state;

@@ -19,7 +19,8 @@ struct sizes {
 };
 
 /* Whole and partial vectors of channels, one tile and many, tiles that hang over each edge, all
- * paddings, blocks that end inside an image, several slices of channels, several parts. */
+ * paddings, blocks that end inside an image, several slices of channels, several parts, fewer tiles
+ * than a block has. */
 static const struct sizes winograd_sizes[] = {
     {1, 16, 4, 4, 16, {1, 1}, true},     {3, 16, 8, 8, 32, {1, 1}, false},
     {2, 64, 16, 16, 64, {1, 1}, true},   {3, 17, 11, 12, 35, {1, 1}, true},
@@ -27,7 +28,8 @@ static const struct sizes winograd_sizes[] = {
     {1, 130, 7, 7, 20, {1, 1}, true},    {4, 24, 12, 14, 31, {1, 0}, false},
     {2, 19, 14, 8, 16, {0, 2}, true},    {70, 16, 8, 8, 16, {1, 1}, true},
     {1, 70, 40, 44, 40, {1, 1}, true},   {5, 200, 4, 4, 150, {1, 1}, false},
-    {1, 320, 12, 12, 300, {1, 1}, true},
+    {1, 320, 12, 12, 300, {1, 1}, true}, {1, 16, 8, 8, 20, {1, 1}, true},
+    {1, 64, 12, 12, 64, {1, 1}, true},
 };
 /* Few channels, or most of the tiles outside. */
 static const struct sizes direct_sizes[] = {
