@@ -169,9 +169,11 @@ static void unknown_model(struct models *ms, const char *name, struct error *e)
 
 struct model *models_find(struct models *ms, const char *name, struct error *e)
 {
+    pthread_mutex_lock(&ms->lock); /* it is in one of the two, but a moment later in the other */
     struct model *m = table_find(ms, name);
     if (!m && !models_unloaded(ms, name, e))
         unknown_model(ms, name, e);
+    pthread_mutex_unlock(&ms->lock);
     return m;
 }
 
