@@ -304,7 +304,7 @@ struct plan_spec {
     bool params_wrt;  /* gradients of all parameters that are not frozen, into run_args.grads */
     int64_t capacity; /* largest batch */
     int threads;      /* of the largest pool it will run on: sizes the scratch */
-    size_t fence;     /* for tests: bytes of guard pattern after each buffer */
+    size_t fence;     /* for tests: bytes of guard pattern after each buffer and scratch */
     bool unfused;     /* each operator in a pass of its own: for those who observe, and tests */
 };
 

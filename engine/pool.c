@@ -40,9 +40,9 @@ struct task {
     int64_t count, grain, ranges;
     bool first;
     _Atomic int inside;   /* helpers working on it; changed under the mutex */
-    _Atomic int64_t left; /* ranges to hand out, */
-    int shares;           /* of each share from here on: */
-    _Atomic int64_t next[MAX_THREADS];
+    _Atomic int64_t left; /* ranges that nobody has taken */
+    int shares;
+    _Atomic int64_t next[MAX_THREADS]; /* of each share, the range to take next */
     struct task *link;
 };
 
@@ -120,7 +120,7 @@ static void caller_pause(struct crew *c)
     pthread_mutex_unlock(&c->mutex);
 }
 
-/* ---- helpers --------------------------------------------------------------------------------- */
+/* ---- ranges ---------------------------------------------------------------------------------- */
 
 /* The first range of share `i`. */
 static int64_t share_begin(const struct task *t, int i)
@@ -164,6 +164,8 @@ static bool task_run_one(struct task *t, int worker)
     t->f(t->arg, begin, begin + (left < t->grain ? left : t->grain), worker);
     return true;
 }
+
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 /* What a helper may do now; *denied_r: there is more, but it would be one too many. */
 static struct task *task_choose(const struct crew *c, bool *denied_r)

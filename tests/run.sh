@@ -3,9 +3,9 @@
 #
 # Without arguments: every program under $BUILD/tests. Programs speak TAP (cmocka's), and so do the
 # checks, which are shell scripts. The longest come first, so that no core waits for them at the end.
-# One line each in a fixed order, failures in full, every skip by
-# its name, and last "N passed, N failed, N skipped". A program that crashes, ends with another
-# status than its tests explain, stops early, takes too long or tests nothing is a failure too.
+# One line each in a fixed order, failures in full, every skip by its name, and last "N passed, N
+# failed, N skipped". A program that crashes, ends with another status than its tests explain, stops
+# early, takes too long or tests nothing is a failure too.
 #
 #   TEST_JOBS=2        programs that run at the same time
 #   TEST_TIMEOUT=300   seconds for each
