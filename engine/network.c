@@ -1,6 +1,7 @@
 /* network.c: networks, their generations, and gradients; network_step.c has the step. Everything is
  * cut into chunks by size alone, and sums are added in the order of the chunks: the same bits at
  * any number of threads. */
+#include "kernels.h"
 #include "optimizer.h"
 
 #include <math.h>
@@ -157,7 +158,7 @@ void generation_averages_reset(const struct network *net, struct generation *g)
 
 /* ---- gradients ------------------------------------------------------------------------------- */
 
-enum { NORM_CHUNKS = 1024, LANES = 8 };
+enum { NORM_CHUNKS = 1024 };
 
 struct norm {
     const real *grads;
@@ -165,21 +166,11 @@ struct norm {
     double sum[NORM_CHUNKS]; /* of squares, of each chunk */
 };
 
-/* Lanes are added apart, so that the loop vectorises without a change of order by the compiler. */
 static void norm_chunk(void *arg, int64_t begin, int64_t end, int worker)
 {
     struct norm *n = arg;
-    double lane[LANES] = {0}, sum = 0;
-    int64_t i = begin;
     (void)worker;
-    for (; i + LANES <= end; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] += (double)n->grads[i + j] * (double)n->grads[i + j];
-    for (; i < end; i++)
-        sum += (double)n->grads[i] * (double)n->grads[i];
-    for (int j = 0; j < LANES; j++)
-        sum += lane[j];
-    n->sum[begin / n->grain] = sum;
+    n->sum[begin / n->grain] = kernels()->row_squares(end - begin, n->grads + begin, 0);
 }
 
 double block_norm(struct pool *pool, const real *x, int64_t count)
