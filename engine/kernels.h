@@ -66,18 +66,34 @@ struct planes_product {
     real *y;
 };
 
-/* Batch norm of rows of c channels: sum = (x - mean) * scale + shift + residual, and y is its relu
- * or the sum itself. Backward, dy counts only where y is not zero: `kept` says where, or with NULL
- * it is found from x again; dx = (dy - dy_mean) * scale - (x - mean) * slope. Sizes of coefficients
- * are [c], of the others [rows][c]. */
+/* Functions of one number that can end another operator's pass. The operators of these names
+ * compute them by the same kernels: the same bits in a pass of their own. */
+enum activation {
+    ACTIVATION_NONE,
+    ACTIVATION_RELU,
+    ACTIVATION_RELU6,
+    ACTIVATION_SIGMOID,
+    ACTIVATION_TANH,
+    ACTIVATION_SILU,
+    ACTIVATION_GELU,
+    ACTIVATION_GELU_TANH,
+    ACTIVATIONS
+};
+
+/* Batch norm of rows of c channels: sum = (x - mean) * scale + shift + residual, and y is its relu,
+ * its silu (without a residual) or the sum itself. Backward: dx = (g - dy_mean) * scale -
+ * (x - mean) * slope, where g is dy times the slope of the activation. Of relu that is dy where y
+ * is not zero: `kept` says where, or with NULL it is found from x again. Sizes of coefficients are
+ * [c], of the others [rows][c]. */
 struct norm_rows {
     int64_t rows, c;
-    bool relu;
+    enum activation activation; /* NONE, RELU or SILU */
     const real *mean, *scale, *shift, *dy_mean, *slope;
     const real *x, *residual; /* residual: NULL for none */
     real *y;
     const real *dy, *kept;
-    real *masked; /* what counts of dy: norm_dot writes it where there is `kept`; NULL: nowhere */
+    real *masked; /* g: norm_dot writes it with `kept` and of SILU, for norm_gradient to read it as
+                     dy without an activation; may be dy; NULL: nowhere */
     real *dx;     /* may be dy */
 };
 
@@ -111,20 +127,6 @@ struct channels;
 struct kernel_function {
     void (*value)(int64_t n, const real *x, real *y);
     void (*gradient)(int64_t n, const real *x, const real *dy, real *dx);
-};
-
-/* Functions of one number that can end another operator's pass. The operators of these names
- * compute them by the same kernels: the same bits in a pass of their own. */
-enum activation {
-    ACTIVATION_NONE,
-    ACTIVATION_RELU,
-    ACTIVATION_RELU6,
-    ACTIVATION_SIGMOID,
-    ACTIVATION_TANH,
-    ACTIVATION_SILU,
-    ACTIVATION_GELU,
-    ACTIVATION_GELU_TANH,
-    ACTIVATIONS
 };
 
 /* y = f(x + residual), or f(x) + residual where `residual_last`. Each has rows of `cols` numbers,

@@ -161,16 +161,20 @@ INLINE vec let_through(const vec *g, const vec *y)
     return (vec)((vec_int)*g & ~(vec_int)(*y <= 0));
 }
 
-/* (x - mean) * scale + shift of the vector at c, of which there are `left` numbers. */
+/* (x - mean) * scale + shift of the vector at c, of which there are `left` numbers. All is loaded
+ * first: compilers make a product and a sum one operation, with other bits, only where no branch
+ * lies between them, and it has to be so here wherever it is so in dot_tile. */
 INLINE vec normalised(const struct norm_rows *p, const vec *x, int64_t c, int64_t left)
 {
-    return (*x - part_load(p->mean + c, left)) * part_load(p->scale + c, left) +
-           part_load(p->shift + c, left);
+    const vec mean = part_load(p->mean + c, left), scale = part_load(p->scale + c, left);
+    const vec shift = part_load(p->shift + c, left);
+    return (*x - mean) * scale + shift;
 }
 
-/* Which gradients go through a relu: all, those where y is positive, those where the y that follows
- * from x is. As relu's own: of y <= 0 nothing, and a NaN lets through. */
-enum mask { MASK_NONE, MASK_KEPT, MASK_AGAIN };
+/* What is left of a gradient: all, what goes through a relu by the y that is kept or by the y that
+ * follows from x, its product with silu's slope there. As relu's own: of y <= 0 nothing, and a NaN
+ * lets through. */
+enum mask { MASK_NONE, MASK_KEPT, MASK_AGAIN, MASK_SILU };
 
 /* Rows [row, row + rows), at most SUM_TILE, of the vector at c. */
 INLINE void dot_tile(const struct norm_rows *p, int64_t row, int64_t rows, int64_t c, int64_t left,
@@ -184,9 +188,9 @@ INLINE void dot_tile(const struct norm_rows *p, int64_t row, int64_t rows, int64
         vec dy = part_load(p->dy + at, left);
         if (mask != MASK_NONE) {
             const vec y = mask == MASK_KEPT ? part_load(p->kept + at, left) : off * scale + shift;
-            dy = let_through(&dy, &y);
+            dy = mask == MASK_SILU ? dy * vec_silu_slope(&y) : let_through(&dy, &y);
         }
-        if (mask == MASK_KEPT && p->masked)
+        if ((mask == MASK_KEPT || mask == MASK_SILU) && p->masked)
             part_store(p->masked + at, &dy, left);
         s += dy;
         d += dy * off;
@@ -212,48 +216,55 @@ INLINE void dot_rows(const struct norm_rows *p, enum mask mask, double *sum, dou
 
 static void norm_dot(const struct norm_rows *p, double *sum, double *dot)
 {
-    if (!p->relu)
+    if (p->activation == ACTIVATION_NONE)
         dot_rows(p, MASK_NONE, sum, dot);
+    else if (p->activation == ACTIVATION_SILU)
+        dot_rows(p, MASK_SILU, sum, dot);
     else if (p->kept)
         dot_rows(p, MASK_KEPT, sum, dot);
     else
         dot_rows(p, MASK_AGAIN, sum, dot);
 }
 
-INLINE void apply_vector(const struct norm_rows *p, int64_t at, int64_t c, int64_t left, bool relu,
-                         bool residual)
+INLINE void apply_vector(const struct norm_rows *p, int64_t at, int64_t c, int64_t left,
+                         enum activation activation, bool residual)
 {
     const vec x = part_load(p->x + at, left);
     vec y = normalised(p, &x, c, left);
     if (residual)
         y += part_load(p->residual + at, left);
-    if (relu)
+    if (activation == ACTIVATION_RELU)
         y = let_through(&y, &y);
+    else if (activation == ACTIVATION_SILU)
+        y = vec_silu(&y);
     part_store(p->y + at, &y, left);
 }
 
-INLINE void apply_rows(const struct norm_rows *p, bool relu, bool residual)
+INLINE void apply_rows(const struct norm_rows *p, enum activation activation, bool residual)
 {
     for (int64_t row = 0; row < p->rows; row++) {
         const int64_t at = row * p->c;
         int64_t c = 0;
         for (; c + LANES <= p->c; c += LANES)
-            apply_vector(p, at + c, c, LANES, relu, residual);
+            apply_vector(p, at + c, c, LANES, activation, residual);
         if (c < p->c)
-            apply_vector(p, at + c, c, p->c - c, relu, residual);
+            apply_vector(p, at + c, c, p->c - c, activation, residual);
     }
 }
 
 static void norm_apply(const struct norm_rows *p)
 {
-    if (p->residual && p->relu)
-        apply_rows(p, true, true);
-    else if (p->relu)
-        apply_rows(p, true, false);
+    const bool relu = p->activation == ACTIVATION_RELU;
+    if (p->activation == ACTIVATION_SILU)
+        apply_rows(p, ACTIVATION_SILU, false);
+    else if (p->residual && relu)
+        apply_rows(p, ACTIVATION_RELU, true);
+    else if (relu)
+        apply_rows(p, ACTIVATION_RELU, false);
     else if (p->residual)
-        apply_rows(p, false, true);
+        apply_rows(p, ACTIVATION_NONE, true);
     else
-        apply_rows(p, false, false);
+        apply_rows(p, ACTIVATION_NONE, false);
 }
 
 INLINE void gradient_vector(const struct norm_rows *p, int64_t at, int64_t c, int64_t left,
@@ -284,7 +295,7 @@ INLINE void gradient_rows(const struct norm_rows *p, bool again)
 
 static void norm_gradient(const struct norm_rows *p)
 {
-    if (p->relu)
+    if (p->activation == ACTIVATION_RELU)
         gradient_rows(p, true);
     else
         gradient_rows(p, false);

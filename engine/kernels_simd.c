@@ -265,12 +265,12 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
         matmul_columns(&m, 1, cols - LANES);
 }
 
-/* First what loads and stores vectors in part. */
+/* First what loads and stores vectors in part, then functions of them. */
 #include "kernels_products.h"
 
-#include "kernels_channels.h"
 #include "kernels_functions.h"
 
+#include "kernels_channels.h"
 #include "kernels_finish.h"
 #include "kernels_planes.h"
 #include "kernels_pooling.h"

@@ -32,6 +32,8 @@ void batch_norm_forward(const struct node *n, struct run *r);
 void batch_norm_backward(const struct node *n, struct run *r);
 void batch_norm_relu_forward(const struct node *n, struct run *r);
 void batch_norm_relu_backward(const struct node *n, struct run *r);
+void batch_norm_silu_forward(const struct node *n, struct run *r);
+void batch_norm_silu_backward(const struct node *n, struct run *r);
 void layer_norm_memory(struct node *n);
 void layer_norm_forward(const struct node *n, struct run *r);
 void layer_norm_backward(const struct node *n, struct run *r);

@@ -8,8 +8,10 @@
  *     dx = weight * invstd * (dy - dbias / m - (x - mean) * invstd^2 * sum dy (x - mean) / m);
  * with running statistics, which do not depend on x, only the first term of dx is left.
  *
- * Plans put what follows into the same passes (plan_fuse.c): y = relu(batch_norm(x)), and
- * y = relu(batch_norm(x) + residual). dy then counts where y is positive. */
+ * Plans put what follows into the same passes (plan_fuse.c): y = relu(batch_norm(x)),
+ * y = relu(batch_norm(x) + residual), y = silu(batch_norm(x)). In place of dy then stands its
+ * product with the slope of the activation, which the sums' pass makes; relu's is cheap to make
+ * twice. */
 #include "norm_batch.h"
 
 #include <string.h>
@@ -50,7 +52,7 @@ static struct norm_rows norm_rows(const struct batch_norm *j, int64_t begin, int
     const int64_t at = begin * j->v.c;
     return (struct norm_rows){.rows = end - begin,
                               .c = j->v.c,
-                              .relu = j->relu,
+                              .activation = j->activation,
                               .mean = j->k.mean,
                               .scale = j->k.scale,
                               .shift = j->k.shift,
@@ -93,12 +95,12 @@ static void set_coefficients(const struct batch_norm *j, const real *mean, const
     }
 }
 
-static void forward(const struct node *n, struct run *r, bool relu)
+static void forward(const struct node *n, struct run *r, enum activation activation)
 {
     struct batch_norm j = batch_norm_job(n, r);
     real *saved = run_saved(r, n), *mean = saved, *invstd = saved + j.v.c;
     j.y = run_value(r, n);
-    j.relu = relu;
+    j.activation = activation;
     if (uses_batch(n, r) && j.v.rows * j.v.inner < 2) {
         run_fail(r, ERROR_BAD_VALUE,
                  "%s: batch statistics need more than one value per channel, found a batch of %lld "
@@ -106,9 +108,9 @@ static void forward(const struct node *n, struct run *r, bool relu)
                  n->what, (long long)r->args.n);
         return;
     }
-    if (uses_batch(n, r))
+    if (uses_batch(n, r) && !r->again)
         batch_norm_use_batch(&j, mean, invstd);
-    else
+    else if (!r->again)
         batch_norm_use_running(&j, mean, invstd);
     set_coefficients(&j, mean, invstd);
     run_for(r, j.v.rows, grain_rows(j.v.c * j.v.inner), apply_range, &j);
@@ -116,12 +118,17 @@ static void forward(const struct node *n, struct run *r, bool relu)
 
 void batch_norm_forward(const struct node *n, struct run *r)
 {
-    forward(n, r, false);
+    forward(n, r, ACTIVATION_NONE);
 }
 
 void batch_norm_relu_forward(const struct node *n, struct run *r)
 {
-    forward(n, r, true);
+    forward(n, r, ACTIVATION_RELU);
+}
+
+void batch_norm_silu_forward(const struct node *n, struct run *r)
+{
+    forward(n, r, ACTIVATION_SILU);
 }
 
 /* ---- backward -------------------------------------------------------------------------------- */
@@ -174,7 +181,8 @@ static void gradient_range(void *arg, int64_t begin, int64_t end, int worker)
     const int64_t c = j->v.c, inner = j->v.inner;
     if (inner == 1) {
         struct norm_rows rows = norm_rows(j, begin, end);
-        rows.relu = j->relu && !j->masked;
+        if (j->masked)
+            rows.activation = ACTIVATION_NONE;
         rows.dy_mean = j->k.dy_mean;
         rows.slope = j->k.slope;
         rows.dy = (j->masked ? j->masked : j->dy) + begin * c;
@@ -218,17 +226,19 @@ static void param_gradients(const struct batch_norm *j, const real *invstd)
     running_gradients(j, invstd);
 }
 
-static void backward(const struct node *n, struct run *r, bool relu)
+static void backward(const struct node *n, struct run *r, enum activation activation)
 {
     struct batch_norm j = batch_norm_job(n, r);
     const real *saved = run_saved(r, n), *invstd = saved + j.v.c;
     const double per = uses_batch(n, r) ? 1 / (double)(j.v.rows * j.v.inner) : 0;
     j.dy = run_grad(r, n);
     j.dx = run_grad_in(r, n, 0);
-    j.relu = relu;
+    j.activation = activation;
     if (j.residual) {
         j.kept = run_value(r, n);
         j.masked = run_grad_in(r, n, 1) ? run_grad_in(r, n, 1) : j.dx;
+    } else if (activation == ACTIVATION_SILU) {
+        j.masked = j.dx;
     }
     set_coefficients(&j, saved, invstd);
     run_for(r, j.chunks.count, 1, dots_range, &j);
@@ -245,10 +255,15 @@ static void backward(const struct node *n, struct run *r, bool relu)
 
 void batch_norm_backward(const struct node *n, struct run *r)
 {
-    backward(n, r, false);
+    backward(n, r, ACTIVATION_NONE);
 }
 
 void batch_norm_relu_backward(const struct node *n, struct run *r)
 {
-    backward(n, r, true);
+    backward(n, r, ACTIVATION_RELU);
+}
+
+void batch_norm_silu_backward(const struct node *n, struct run *r)
+{
+    backward(n, r, ACTIVATION_SILU);
 }

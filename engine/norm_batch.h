@@ -22,9 +22,9 @@ struct batch_norm {
     double *sums; /* [chunks][2][c]: forward mean, sum of squares; backward sum dy, dot */
     const real *x, *dy;
     real *y, *dx;
-    bool relu;
+    enum activation activation;
     const real *residual, *kept; /* NULL: none; y, where it says what dy counts */
-    real *masked;                /* what counts of dy, where there is a residual: its gradient */
+    real *masked; /* what counts of dy, where it is written: with a residual its gradient */
 };
 
 /* Mean and 1 / sqrt(var + eps) of each channel of the batch, which has more than one value a

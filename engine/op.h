@@ -62,6 +62,10 @@ enum op_flags {
     OP_INDICES = 1 << 18,          /* its numbers are indices: clients get them as INT64 */
     OP_EPILOGUE =
         1 << 19, /* forward does what was fused into the node, in plans without backward */
+    OP_STATISTICS_ONCE = 1 << 20, /* where forward runs again (run.again), it reads the statistics
+                                     that it saved the first time */
+    OP_CHEAP_AGAIN = 1 << 21,     /* reads its input and writes its output once, and so little else
+                                     that backward computes it again for the one that keeps it */
 };
 
 struct op {
@@ -161,6 +165,7 @@ struct run {
     bool training;  /* batch statistics, dropout */
     bool invariant; /* a sample's bits may not depend on its company */
     real *prepared; /* block of args.prepared; NULL: each run prepares for itself, in its work */
+    bool again;     /* this forward is a second one, for backward (plan_recompute.c) */
     bool alone;     /* run_for keeps to this thread: there is little to do */
     bool prepares;  /* this run is the one that fills it */
     struct error *error;

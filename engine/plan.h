@@ -78,6 +78,9 @@ int plan_lower(struct plan *p, const struct graph *g, const struct plan_spec *sp
 /* plan_fuse.c: puts what several operators do into one pass over memory, where the values between
  * them are asked for by nobody. -1: out of memory. */
 int plan_fuse(struct plan *p, struct error *e);
+/* plan_fuse.c: readers_r[id]: how often node id is an input of others, or asked for from outside.
+ */
+void plan_count_readers(const struct plan *p, int *readers_r);
 /* plan_place.c: decides the lifetime of every buffer, and calls the two below. */
 int plan_place(struct plan *p, const struct plan_spec *spec, struct error *e);
 /* plan_recompute.c: fills again, held, again_first and the times, from wanted, root and what

@@ -17,7 +17,9 @@ struct pattern {
 static const struct pattern patterns[] = {
     {"batch_norm2d", NULL, "relu", "batch_norm_relu"},
     {"batch_norm2d", "add", "relu", "batch_norm_add_relu"},
+    {"batch_norm2d", NULL, "silu", "batch_norm_silu"},
     {"batch_norm1d", NULL, "relu", "batch_norm_relu"},
+    {"batch_norm1d", NULL, "silu", "batch_norm_silu"},
     {"batch_norm1d", "add", "relu", "batch_norm_add_relu"},
 };
 
@@ -26,20 +28,19 @@ bool fusing_is(const struct node *n, const char *op)
     return strcmp(n->op->name, op) == 0;
 }
 
-static void count_readers(const struct fusing *f)
+void plan_count_readers(const struct plan *p, int *readers)
 {
-    const struct plan *p = f->p;
-    memset(f->readers, 0, (size_t)p->graph->n_nodes * sizeof *f->readers);
+    memset(readers, 0, (size_t)p->graph->n_nodes * sizeof *readers);
     for (int i = 0; i < p->graph->n_nodes; i++)
         for (int j = 0; j < p->graph->nodes[i]->n_in; j++)
             if (p->graph->nodes[i]->in[j])
-                f->readers[p->graph->nodes[i]->in[j]->id]++;
+                readers[p->graph->nodes[i]->in[j]->id]++;
     for (int i = 0; i < p->n_outputs; i++)
-        f->readers[p->outputs[i]->id]++;
+        readers[p->outputs[i]->id]++;
     for (int i = 0; i < p->n_wrt; i++)
-        f->readers[p->wrt[i]->id]++;
+        readers[p->wrt[i]->id]++;
     if (p->loss)
-        f->readers[p->loss->id]++;
+        readers[p->loss->id]++;
 }
 
 /* Input i of n, when it is the pattern's first and only n reads it. Planes of channels (rank 3)
@@ -108,7 +109,7 @@ static int fuse(const struct fusing *f, const struct pattern *pattern, const str
 void fusing_remove_unread(const struct fusing *f)
 {
     struct graph *g = f->p->graph;
-    count_readers(f);
+    plan_count_readers(f->p, f->readers);
     for (int i = g->n_nodes - 1; i >= 0; i--)
         for (int j = 0; f->readers[i] == 0 && j < g->nodes[i]->n_in; j++)
             if (g->nodes[i]->in[j])
@@ -120,7 +121,7 @@ void fusing_remove_unread(const struct fusing *f)
     g->n_nodes = kept;
     for (int i = 0; i < kept; i++)
         g->nodes[i]->id = i;
-    count_readers(f);
+    plan_count_readers(f->p, f->readers);
 }
 
 /* Every chain of the patterns. */
@@ -145,7 +146,7 @@ int plan_fuse(struct plan *p, struct error *e)
     struct fusing f = {p, arena_array(g->arena, (size_t)g->n_nodes + 1, sizeof *f.readers)};
     if (!f.readers)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
-    count_readers(&f);
+    plan_count_readers(p, f.readers);
     if ((g->invariant && fusing_epilogues(&f)) || fuse_patterns(&f))
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
     fusing_remove_unread(&f);

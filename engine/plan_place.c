@@ -210,9 +210,9 @@ static void place_saved(struct placing *pl, const struct node *n)
     const int i = n->id, end = p->wanted[i] ? p->time_back[i] : i;
     if (is_empty(n->saved))
         return;
-    p->saved[i] = p->saved_again[i] =
-        slot_add(pl, n->saved, sizeof(real), i, p->again[i] ? i : end);
-    if (p->again[i])
+    const bool twice = p->again[i] && !(n->op->flags & OP_STATISTICS_ONCE);
+    p->saved[i] = p->saved_again[i] = slot_add(pl, n->saved, sizeof(real), i, twice ? i : end);
+    if (twice)
         p->saved_again[i] = slot_add(pl, n->saved, sizeof(real), p->time_again[i], end);
 }
 

@@ -104,8 +104,35 @@ static int count_blocks(const struct plan *p)
     return n;
 }
 
+/* Whether `reader` is all that n's value is for, and reads it in backward too. */
+static bool is_for(const struct node *n, const struct node *reader, const int *readers)
+{
+    return (n->op->flags & OP_CHEAP_AGAIN) && (reader->op->flags & OP_KEEPS_IN) &&
+           readers[n->id] == 1 && !n->block && !reader->block;
+}
+
+/* Blocks of two that nobody asked for: what is cheap to compute again, and the only one that reads
+ * it. */
+static int make_blocks(const struct plan *p, struct error *e)
+{
+    int n_blocks = count_blocks(p);
+    int *readers = arena_array(p->graph->arena, (size_t)p->n_nodes + 1, sizeof *readers);
+    if (!readers)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a plan");
+    plan_count_readers(p, readers);
+    for (int i = 0; i < p->n_nodes; i++) {
+        struct node *reader = p->graph->nodes[i];
+        for (int j = 0; j < reader->n_data; j++)
+            if (is_for(reader->in[j], reader, readers))
+                reader->in[j]->block = reader->block = ++n_blocks;
+    }
+    return 0;
+}
+
 int plan_recompute(struct plan *p, struct error *e)
 {
+    if (p->backward && make_blocks(p, e))
+        return -1;
     struct arena *a = p->graph->arena;
     const size_t n = (size_t)p->n_nodes;
     struct recompute x = {.p = p, .n_blocks = count_blocks(p)};

@@ -296,6 +296,7 @@ static int forward_again(struct run *r, int first, int last)
     const struct plan *p = r->plan;
     real *const buffers_out = r->args.buffers_out;
     r->args.buffers_out = NULL;
+    r->again = true;
     for (int i = first; i <= last && !r->failed; i++) {
         const struct node *n = p->graph->nodes[i], *root = p->graph->nodes[p->root[i]];
         if (root->block != p->graph->nodes[last]->block || (root->op->flags & OP_LEAF))
@@ -309,6 +310,7 @@ static int forward_again(struct run *r, int first, int last)
         n->op->forward(n, r);
         lap_end(r, n, RUN_BACKWARD, begin);
     }
+    r->again = false;
     r->args.buffers_out = buffers_out;
     return r->failed ? -1 : 0;
 }

@@ -21,6 +21,7 @@ enum { BATCH_SIZE = 6 };
     "{\"inputs\":[" inputs "],\"layers\":[" layers                                                 \
     ",{\"op\":\"flatten\"},{\"op\":\"linear\",\"out_features\":3}],"                               \
     "\"loss\":{\"op\":\"cross_entropy\"},\"optimizer\":{\"op\":\"sgd\",\"lr\":0.1}}"
+#define SILU  "{\"op\":\"silu\"}"
 #define IMAGE "{\"name\":\"x\",\"shape\":[-1,5,6,7]}"
 
 /* How many operators of a name the fused plan has. */
@@ -36,6 +37,13 @@ static const struct {
     {"a chain",
      NET(IMAGE, CONV(7) BN RELU "," CONV(20) BN RELU),
      {{"batch_norm_relu", 2}, {"batch_norm2d", 0}, {"relu", 0}}},
+    {"a chain with silu",
+     NET(IMAGE, CONV(7) BN SILU "," CONV(20) BN SILU "," CONV(3) BN SILU),
+     {{"batch_norm_silu", 3}, {"batch_norm2d", 0}, {"silu", 0}}},
+    {"a residual sum before silu",
+     NET(IMAGE, "{\"op\":\"conv2d\",\"out_channels\":5,\"kernel_size\":1}," BN
+                "{\"op\":\"add\",\"inputs\":[\"layers.1\",\"x\"]}," SILU),
+     {{"batch_norm_silu", 0}, {"add", 1}, {"silu", 1}}},
     {"a residual sum",
      NET(IMAGE, CONV(18) "{\"op\":\"relu\",\"name\":\"a\"}," CONV(18)
                     BN CONV(18) "{\"op\":\"batch_norm2d\",\"name\":\"b\"},"
@@ -67,6 +75,9 @@ static const struct {
      NET("{\"name\":\"x\",\"shape\":[-1,11]}",
          "{\"op\":\"linear\",\"out_features\":17},{\"op\":\"batch_norm1d\"}," RELU),
      {{"batch_norm_relu", 1}, {"batch_norm1d", 0}, {"relu", 0}}},
+    {"rows with silu, of the input",
+     NET("{\"name\":\"x\",\"shape\":[-1,11]}", "{\"op\":\"batch_norm1d\"}," SILU),
+     {{"batch_norm_silu", 1}, {"batch_norm1d", 0}, {"silu", 0}}},
     {"planes",
      NET("{\"name\":\"x\",\"shape\":[-1,4,11]}", "{\"op\":\"batch_norm1d\"}," RELU),
      {{"batch_norm_relu", 0}, {"batch_norm1d", 1}, {"relu", 1}}},
