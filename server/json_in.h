@@ -16,6 +16,7 @@
 enum {
     JSON_IN_MAX_DEPTH = 64,
     JSON_IN_MAX_VALUES = 8 << 20, /* outside spans: each costs jansson up to 100 bytes */
+    JSON_IN_MAX_TOKEN = 4096,     /* characters of a number outside spans */
 };
 
 struct json_span {
@@ -49,11 +50,12 @@ json_t *json_in_load(const char *text, size_t size, json_error_t *where_r);
 /* Reads any JSON value. `text` must stay in place while spans are used; the list of spans is in
  * `a`. `spans` false: everything goes to jansson. With line and column:
  *
- *   ERROR_BAD_JSON         what RFC 8259 forbids, and nesting deeper than JSON_IN_MAX_DEPTH
+ *   ERROR_BAD_JSON         what RFC 8259 forbids, nesting deeper than JSON_IN_MAX_DEPTH and numbers
+ *                          longer than JSON_IN_MAX_TOKEN
  *   ERROR_DUPLICATE_FIELD, ERROR_BAD_NAME, ERROR_BAD_VALUE
  *                          JSON that we do not take: a key twice, NUL in a key or string (they
- * would end there for us), integers beyond 64 bits ERROR_BAD_TYPE         a string or object among
- * the numbers of a span
+ *                          would end there for us), integers beyond 64 bits
+ *   ERROR_BAD_TYPE         a string or object among the numbers of a span
  *
  * and ERROR_OUT_OF_MEMORY. */
 int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,

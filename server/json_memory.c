@@ -5,8 +5,8 @@
  * refused while a text is read: what malloc has not got comes from a reserve. The reading is void
  * from then on, and json_in.c ends the text. jansson has at most READ_AHEAD bytes of it by then;
  * the reserve is enough for a value in each of them (an empty array takes about 110 bytes) beside
- * two doublings of a token of 16 KB. Only a longer token that is a number, or that ends with a
- * control character, may still meet the assertion.
+ * two doublings of a token of 16 KB. It takes bytes back at the end of numbers and words, and at
+ * control characters in strings: json_scan.c refuses those that are longer, and these, beforehand.
  *
  * Nobody may have the reserve for longer than a reading takes: what is in it is dropped at its end.
  * The hooks have no argument, hence variables of each thread its own. */

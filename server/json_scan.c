@@ -17,6 +17,7 @@ struct scan {
     int parameters; /* depth of the key that we are under the value of, 0: under none. What stands
                      * there may be read by nobody: its spans are checked here */
     int64_t values;
+    int token; /* characters of the number or word so far */
     struct error *error;
 };
 
@@ -29,12 +30,13 @@ static int scan_error(struct scan *s, const char *at, enum error_code code, cons
 
 /* ---- strings and keys ------------------------------------------------------------------------ */
 
-/* One past the closing quote; NULL when there is none. p is past the opening one. */
-static const char *string_end(const char *p, const char *end)
+/* The closing quote, `end` without one, or before it a control character. p is past the opening
+ * one. */
+static const char *string_stop(const char *p, const char *end)
 {
-    while (p < end && *p != '"')
+    while (p < end && *p != '"' && (unsigned char)*p >= ' ')
         p += *p == '\\' ? 2 : 1;
-    return p < end ? p + 1 : NULL;
+    return p < end ? p : end;
 }
 
 /* The character of an escape after its backslash, 0 for those that no key of ours has. */
@@ -169,9 +171,13 @@ static int span_add(struct scan *s, const char *begin, const char *end)
  * when the string has none. */
 static const char *scan_string(struct scan *s, const char *p)
 {
-    const char *after = string_end(p + 1, s->end), *value;
-    if (!after)
-        return s->end;
+    const char *stop = string_stop(p + 1, s->end), *after = stop + 1, *value;
+    if (stop == s->end)
+        return stop;
+    if (*stop != '"') {
+        scan_error(s, stop, ERROR_BAD_JSON, "a control character in a string");
+        return NULL;
+    }
     value = json_skip_space(after, s->end);
     if (!s->spans || value == s->end || *value != ':')
         return after;
@@ -195,8 +201,11 @@ static int scan_char(struct scan *s, const char *p)
     bool opens = *p == '[' || *p == '{', closes = *p == ']' || *p == '}';
     s->depth += opens - closes;
     s->values += opens || *p == ',';
+    s->token = opens || closes || json_is_space(*p) || strchr(",:", *p) ? 0 : s->token + 1;
     if (!*p) /* jansson may pass over one */
         return scan_error(s, p, ERROR_BAD_JSON, "a NUL byte");
+    if (s->token > JSON_IN_MAX_TOKEN)
+        return scan_error(s, p, ERROR_BAD_JSON, "a number or a word of more than 4096 characters");
     if (s->depth > JSON_IN_MAX_DEPTH)
         return scan_error(s, p, ERROR_BAD_JSON, "values are nested more than 64 deep");
     if (s->values > JSON_IN_MAX_VALUES)
@@ -208,7 +217,7 @@ static int scan_char(struct scan *s, const char *p)
 int json_scan(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
               struct error *e)
 {
-    struct scan s = {in, a, text, text + size, 0, spans, 0, 0, 0, e};
+    struct scan s = {in, a, text, text + size, 0, spans, 0, 0, 0, 0, e};
     for (const char *p = text; p < s.end;) {
         if (*p == '"') {
             if (!(p = scan_string(&s, p)))

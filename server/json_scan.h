@@ -5,7 +5,8 @@
 #include "json_in.h"
 
 /* Finds the spans of a body, and refuses bodies that are nested too deeply, hold too many values
- * outside of spans or a NUL, or have spans that do not end or hold strings or objects. Everything
+ * outside of spans, a NUL, a number or word that is too long or a control character in a string
+ * (json_memory.c says why), or have spans that do not end or hold strings or objects. Everything
  * else that is wrong is left for jansson to find. */
 int json_scan(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
               struct error *e);

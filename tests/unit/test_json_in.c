@@ -148,6 +148,33 @@ static void test_depth(void **state)
     assert_int_equal(f->e.code, ERROR_BAD_JSON);
 }
 
+/* What jansson would need memory for, and end the process without: json_memory.c. */
+static void test_tokens(void **state)
+{
+    struct fixture *f = *state;
+    enum { ROOM = 3 * JSON_IN_MAX_TOKEN };
+    static const char *const before[] = {"", "[", "{\"a\":", "[1, \"b\", "};
+    static const char *const after[] = {"", "]", "}", "]"};
+    char text[ROOM];
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++)
+        for (int longer = 0; longer < 2; longer++)
+            for (int word = 0; word < 2; word++) {
+                char *p = text + sprintf(text, "%s", before[i]);
+                memset(p, word ? 't' : '1', JSON_IN_MAX_TOKEN + longer);
+                p[1] = word ? 't' : '.';
+                strcpy(p + JSON_IN_MAX_TOKEN + longer, after[i]);
+                assert_int_equal(read_text(f, text) != 0, longer || word);
+                assert_int_equal(strstr(f->e.text, "more than 4096 characters") != NULL, longer);
+            }
+    strcpy(text, "{\"a\":\"");
+    memset(text + 6, 'x', ROOM - 6);
+    strcpy(text + ROOM - 3, "\"}");
+    assert_int_equal(read_text(f, text), 0); /* a string may be as long as it likes */
+    text[ROOM - 4] = '\n';
+    assert_int_equal(read_text(f, text), -1);
+    assert_non_null(strstr(f->e.text, "column 12285: a control character in a string"));
+}
+
 static void test_shapes(void **state)
 {
     struct fixture *f = *state;
@@ -432,10 +459,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_envelope),      TEST(test_forged_marks),  TEST(test_broken_bodies),
-        TEST(test_depth),         TEST(test_shapes),        TEST(test_values),
-        TEST(test_broken_values), TEST(test_nested_errors), TEST(test_mutations),
-        TEST(test_check),         TEST(test_pieces),        TEST(test_time),
+        TEST(test_envelope),  TEST(test_forged_marks),  TEST(test_broken_bodies),
+        TEST(test_depth),     TEST(test_tokens),        TEST(test_shapes),
+        TEST(test_values),    TEST(test_broken_values), TEST(test_nested_errors),
+        TEST(test_mutations), TEST(test_check),         TEST(test_pieces),
+        TEST(test_time),
     };
     return cmocka_run_group_tests_name("json_in", tests, NULL, NULL);
 }
