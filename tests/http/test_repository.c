@@ -1,5 +1,6 @@
 /* test_repository.c: models that are taken out of memory and brought back, and models that share
  * the workers. */
+#include "../support/faults.h"
 #include "../support/remote.h"
 
 #include <pthread.h>
@@ -130,7 +131,7 @@ static void start(struct trainer_thread *t)
 }
 
 /* Each step that was answered is there, however often the model comes and goes meanwhile. */
-static void while_it_trains(struct daemon *d)
+static void come_and_go(struct daemon *d)
 {
     int steps = 0, rounds = 0;
     char *batch = strdup(remote_batch(d->client, 1, 8, 4, NULL));
@@ -154,6 +155,30 @@ static void while_it_trains(struct daemon *d)
         pthread_join(t[i].thread, NULL);
     assert_true(remote_number(d->client, "m", "step") == steps);
     free(batch);
+}
+
+static void while_it_trains(struct daemon *d)
+{
+    come_and_go(d);
+}
+
+/* The same where each thread stands still whenever it has let go of a lock, so that what another
+ * does in between is seen: a model on its way between loaded and unloaded was found in neither. */
+static void while_it_trains_slowly(struct daemon *d)
+{
+    if (!faults_possible())
+        skip();
+    daemon_stop(d);
+    struct faults *f = faults_create(d);
+    faults_start(d, NULL, NULL);
+    faults_arm(f, &(struct faults){.kinds = FAULT_UNLOCK,
+                                   .places = PLACE_MEMORY,
+                                   .action = STRIKE_PAUSE,
+                                   .strikes = INT64_MAX});
+    come_and_go(d);
+    faults_disarm(f);
+    assert_true(f->struck > 1000);
+    faults_destroy(&f);
 }
 
 /* Two models train, one with steps that take far longer: they get equal time, not equal steps. */
@@ -191,8 +216,8 @@ static void equal_time(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(out_and_back),    DAEMON_TEST(a_start_loads), DAEMON_TEST(refusals),
-        DAEMON_TEST(while_it_trains), DAEMON_TEST(equal_time),
+        DAEMON_TEST(out_and_back),    DAEMON_TEST(a_start_loads),          DAEMON_TEST(refusals),
+        DAEMON_TEST(while_it_trains), DAEMON_TEST(while_it_trains_slowly), DAEMON_TEST(equal_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,20 +23,21 @@ enum fault_kind {
     FAULT_RENAME = 4, /* rename */
     FAULT_UNLINK = 8, /* unlink */
     FAULT_TRUNCATE = 16 /* ftruncate, truncate */,
-    FAULT_READ = 32,    /* read, pread */
-    FAULT_ALLOCATE = 64 /* malloc, calloc, realloc, posix_memalign, aligned_alloc */
+    FAULT_READ = 32,     /* read, pread */
+    FAULT_ALLOCATE = 64, /* malloc, calloc, realloc, posix_memalign, aligned_alloc */
+    FAULT_UNLOCK = 128   /* pthread_mutex_unlock */
 };
 enum fault_place {
     PLACE_REDO = 1,     /* a segment of a redo log, or its folder */
     PLACE_DATABASE = 2, /* backpropd.db */
     PLACE_WAL = 4,      /* backpropd.db-wal */
     PLACE_OTHER = 8,    /* another regular file or folder */
-    PLACE_MEMORY = 16   /* no file: FAULT_ALLOCATE */
+    PLACE_MEMORY = 16   /* no file: FAULT_ALLOCATE, FAULT_UNLOCK */
 };
 enum fault_action {
     STRIKE_ERROR,      /* errno `error`, nothing done */
     STRIKE_SHORT,      /* half of the bytes are written, and the call says so */
-    STRIKE_PAUSE,      /* of a read: it waits until the test disarms */
+    STRIKE_PAUSE,      /* of a read: it waits until the test disarms; an unlock in four: 1 ms */
     STRIKE_KILL,       /* SIGKILL before the call */
     STRIKE_KILL_AFTER, /* SIGKILL when the call has been carried out */
     STRIKE_KILL_TORN   /* SIGKILL when half of the bytes are written */

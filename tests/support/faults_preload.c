@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "faults.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -376,4 +377,19 @@ int posix_memalign(void **memory_r, size_t alignment, size_t bytes)
     if (memory)
         *memory_r = memory;
     return memory ? 0 : ENOMEM;
+}
+
+/* ---- locks ----------------------------------------------------------------------------------- */
+
+int pthread_mutex_unlock(pthread_mutex_t *lock)
+{
+    static int (*real)(pthread_mutex_t *);
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_mutex_unlock");
+    int status = real(lock);
+    static uint32_t random; /* one of four waits: were it all, they would stay in step */
+    if (strikes(FAULT_UNLOCK, PLACE_MEMORY) &&
+        __atomic_add_fetch(&random, 0x9e3779b9, __ATOMIC_RELAXED) * 0x85ebca6b >> 30 == 0)
+        usleep(1000);
+    return status;
 }
