@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 cat >"$work/backpropd" <<SCRIPT
 #!/bin/sh
 export BACKPROPD_SANDBOX=false
-exec valgrind --quiet --error-exitcode=97 --leak-check=full --show-leak-kinds=definite,indirect,possible \\
+exec valgrind --quiet --fair-sched=try --error-exitcode=97 --leak-check=full --show-leak-kinds=definite,indirect,possible \\
     --errors-for-leak-kinds=definite,indirect,possible --num-callers=30 --child-silent-after-fork=yes \\
     --suppressions=$PWD/tests/support/valgrind.supp $PWD/$BUILD/backpropd "\$@"
 SCRIPT

@@ -33,6 +33,11 @@
 #include <unistd.h>
 
 enum { NO_LANDLOCK = 98, NO_SECCOMP = 99 };
+#if defined(__SANITIZE_THREAD__)
+enum { TOOL_THREADS = 1 }; /* the sanitizer's own, which is there before main */
+#else
+enum { TOOL_THREADS = 0 };
+#endif
 
 struct place {
     char folder[64], inside[96], outside[96]; /* a folder, and a file beside it */
@@ -132,7 +137,7 @@ static int try_thread_files(struct place *p, const struct sandbox_report *r)
     void *wrong;
     if (!r->landlock)
         return NO_LANDLOCK;
-    if (r->threads_outside)
+    if (r->threads_outside > TOOL_THREADS)
         return 1;
     if (pthread_create(&thread, NULL, thread_main, p->outside))
         return 2;
