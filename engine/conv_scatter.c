@@ -28,35 +28,25 @@ static struct bands scatter_bands(const struct conv *v)
     return b;
 }
 
-/* Adds n numbers. */
-static inline void add_numbers(real *restrict to, const real *restrict from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
-/* Taps of a line lie side by side, and are added in one run, unless they are dilated or belong to
- * groups of channels. */
-static void scatter_taps(const struct conv *v, real *line, int64_t ix, struct taps t,
-                         const real *col)
-{
-    const int64_t dilation = v->window.dilation[WIDTH];
-    if (dilation == 1 && v->groups == 1) {
-        add_numbers(line + (ix + t.begin) * v->c, col + t.begin * v->c, (t.end - t.begin) * v->c);
-        return;
-    }
-    for (int64_t k = t.begin; k < t.end; k++)
-        add_numbers(line + (ix + k * dilation) * v->c, col + k * v->cg, v->cg);
-}
-
-/* Adds the window of output pixel (y, x) into the image, channels of one group. */
+/* Adds the window of output pixel (y, x) into the image, channels of one group. Taps of a line lie
+ * side by side, unless they are dilated or belong to groups of channels: then each is a run. */
 static void scatter_window(const struct conv *v, int64_t y, int64_t x, const real *col, real *dx)
 {
     const struct window *w = &v->window;
-    struct taps across = window_taps(w, WIDTH, x, v->w), down = window_taps(w, HEIGHT, y, v->h);
-    for (int64_t k = down.begin; k < down.end; k++)
-        scatter_taps(v, dx + window_at(w, HEIGHT, y, k) * v->w * v->c, window_at(w, WIDTH, x, 0),
-                     across, col + k * w->kernel[WIDTH] * v->cg);
+    const struct taps across = window_taps(w, WIDTH, x, v->w),
+                      down = window_taps(w, HEIGHT, y, v->h);
+    const int64_t line = w->dilation[HEIGHT] * v->w * v->c, col_line = w->kernel[WIDTH] * v->cg;
+    const int64_t tap = w->dilation[WIDTH] * v->c;
+    const int64_t width = across.end - across.begin, height = down.end - down.begin;
+    real *to = dx +
+               (window_at(w, HEIGHT, y, down.begin) * v->w + window_at(w, WIDTH, x, 0)) * v->c +
+               across.begin * tap;
+    col += down.begin * col_line + across.begin * v->cg;
+    if (tap == v->cg)
+        kernels()->add_runs(height, width * v->cg, col, col_line, to, line);
+    else
+        for (int64_t k = 0; k < height; k++)
+            kernels()->add_runs(width, v->cg, col + k * col_line, v->cg, to + k * line, tap);
 }
 
 /* scratch: pointers to rows of dy, then [pixels][k]. */

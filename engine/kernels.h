@@ -180,6 +180,10 @@ struct kernels {
     void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
     void (*norm_gradient)(const struct norm_rows *p);
 
+    /* to[r * to_step + i] += from[r * from_step + i], for r < runs and i < n. */
+    void (*add_runs)(int64_t runs, int64_t n, const real *from, int64_t from_step, real *to,
+                     int64_t to_step);
+
     /* Of n numbers: the sums of x, of (x - mean)^2, and of g (x - mean). */
     double (*row_sum)(int64_t n, const real *x);
     double (*row_squares)(int64_t n, const real *x, double mean);
@@ -191,9 +195,9 @@ struct kernels {
 
     void (*largest_windows)(const struct largest_windows *p);
 
-    /* Functions of one number; of those without a gradient y says it. kernels_functions.h says how
-     * they are computed; their names are torch's. */
-    struct kernel_function silu, gelu, gelu_tanh;
+    /* Functions of one number; of those without a gradient y says it, and relu's reads y for x.
+     * kernels_functions.h says how they are computed; their names are torch's. */
+    struct kernel_function relu, silu, gelu, gelu_tanh;
     struct kernel_function exp, sigmoid, tanh;
     /* For softmax: the largest of n numbers, where NaN is larger than all and nothing is -infinity;
      * and y[i] = e^(x[i] - less), of which the sum is returned. y may be x. */

@@ -154,13 +154,6 @@ static void channels_dot_rows(const struct channels *v, const real *dy, const re
 
 /* ---- batch norm, channels last --------------------------------------------------------------- */
 
-/* g where y lets it through, else 0. (Vectors by address: how they are passed by value depends on
- * the instruction set, and everything is inlined anyway.) */
-INLINE vec let_through(const vec *g, const vec *y)
-{
-    return (vec)((vec_int)*g & ~(vec_int)(*y <= 0));
-}
-
 /* (x - mean) * scale + shift of the vector at c, of which there are `left` numbers. All is loaded
  * first: compilers make a product and a sum one operation, with other bits, only where no branch
  * lies between them, and it has to be so here wherever it is so in dot_tile. */

@@ -7,11 +7,6 @@ INLINE vec vec_none(const vec *x)
     return *x;
 }
 
-INLINE vec vec_relu(const vec *x)
-{
-    return let_through(x, x);
-}
-
 INLINE vec vec_relu6(const vec *x)
 {
     const vec y = SELECT(*x > 6, SPLAT(6), *x);

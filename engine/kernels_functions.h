@@ -109,6 +109,18 @@ INLINE vec vec_sigmoid(const vec *x)
     return SELECT(*x < 0, z, SPLAT(1)) / (1 + z);
 }
 
+/* g where y lets it through, else 0. (Vectors by address: how they are passed by value depends on
+ * the instruction set, and everything is inlined anyway.) */
+INLINE vec let_through(const vec *g, const vec *y)
+{
+    return (vec)((vec_int)*g & ~(vec_int)(*y <= 0));
+}
+
+INLINE vec vec_relu(const vec *x)
+{
+    return let_through(x, x);
+}
+
 INLINE vec vec_silu(const vec *x)
 {
     return *x * vec_sigmoid(x);
@@ -173,12 +185,23 @@ INLINE vec vec_gelu_tanh_slope(const vec *x)
 FUNCTION_VALUE(exp)
 FUNCTION_VALUE(sigmoid)
 FUNCTION_VALUE(tanh)
+FUNCTION_VALUE(relu)
 FUNCTION_VALUE(silu)
 FUNCTION_VALUE(gelu)
 FUNCTION_VALUE(gelu_tanh)
 FUNCTION_GRADIENT(silu)
 FUNCTION_GRADIENT(gelu)
 FUNCTION_GRADIENT(gelu_tanh)
+
+/* relu's is found from y. */
+static void relu_gradient(int64_t n, const real *y, const real *dy, real *dx)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vec v = part_load(y + i, n - i), g = part_load(dy + i, n - i);
+        const vec d = let_through(&g, &v);
+        part_store(dx + i, &d, n - i);
+    }
+}
 
 /* ---- softmax --------------------------------------------------------------------------------- */
 

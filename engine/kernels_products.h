@@ -186,21 +186,22 @@ static void rows_product(const struct rows_product *p)
 
 /* ---- outer_product --------------------------------------------------------------------------- */
 
-enum { SHORT_ROWS_MOST = 27 };
+enum { SHORT_ROWS_MOST = 30 };
 
 /* So many sums are kept in registers only when their loops are unrolled, which compilers think too
  * much. */
 #ifdef __clang__
 #define UNROLL_ROWS _Pragma("unroll")
 #else
-#define UNROLL_ROWS _Pragma("GCC unroll 27")
+#define UNROLL_ROWS _Pragma("GCC unroll 30")
 #endif
 
-/* `rows` rows from i, and `vectors` vectors from column j. The rows' numbers follow each other from
- * at[0], or are at[0], at[1], ... where they lie `apart`. */
-INLINE void outer_tile(const struct outer_product *p, int rows, int vectors, int64_t i, int64_t j,
-                       bool apart, const int64_t *at)
+/* `runs` * `length` rows from i, and `vectors` vectors from column j. The numbers of run k follow
+ * each other from at[k]. */
+INLINE void outer_tile(const struct outer_product *p, int runs, int length, int vectors, int64_t i,
+                       int64_t j, const int64_t *at)
 {
+    const int rows = runs * length;
     vec acc[SHORT_ROWS_MOST][PANEL_VECTORS], bv[PANEL_VECTORS];
     UNROLL_ROWS
     for (int r = 0; r < rows; r++)
@@ -208,13 +209,16 @@ INLINE void outer_tile(const struct outer_product *p, int rows, int vectors, int
             acc[r][v] = (vec){0};
     const real *b = p->b + j;
     for (int64_t q = 0; q < p->pixels; q++, b += p->step) {
-        const real *a = p->row[q] + (apart ? 0 : at[0]);
+        const real *a[SHORT_ROWS_MOST];
+        UNROLL_ROWS
+        for (int k = 0; k < runs; k++)
+            a[k] = p->row[q] + at[k];
         for (int v = 0; v < vectors; v++)
             bv[v] = vec_load(b + v * LANES);
         UNROLL_ROWS
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < vectors; v++)
-                acc[r][v] += a[apart ? at[r] : r] * bv[v];
+                acc[r][v] += a[r / length][r % length] * bv[v];
     }
     UNROLL_ROWS
     for (int r = 0; r < rows; r++)
@@ -233,7 +237,7 @@ INLINE int64_t outer_tiles(const struct outer_product *p, int rows, int vectors,
 {
     for (; i + rows <= end; i += rows) {
         const int64_t at = offset + i;
-        outer_tile(p, rows, vectors, i, j, false, &at);
+        outer_tile(p, 1, rows, vectors, i, j, &at);
     }
     return i;
 }
@@ -254,30 +258,46 @@ INLINE void outer_panel(const struct outer_product *p, int vectors, int64_t j)
     }
 }
 
-/* Runs too short for tiles of their own: `rows` rows from i, of any runs. */
-INLINE int64_t outer_short_tiles(const struct outer_product *p, int rows, int64_t i, int64_t j)
+/* Tiles of `runs` whole runs of `length` rows, from row i. */
+INLINE int64_t outer_runs(const struct outer_product *p, int runs, int length, int64_t i, int64_t j)
+{
+    int64_t at[SHORT_ROWS_MOST];
+    for (; p->length == length && i + runs * length <= p->rows; i += runs * length) {
+        for (int k = 0; k < runs; k++)
+            at[k] = p->offset + p->runs[i / length + k];
+        outer_tile(p, runs, length, 1, i, j, at);
+    }
+    return i;
+}
+
+/* `rows` rows of any runs. */
+INLINE int64_t outer_rows(const struct outer_product *p, int rows, int64_t i, int64_t j)
 {
     int64_t at[SHORT_ROWS_MOST];
     for (; i + rows <= p->rows; i += rows) {
         for (int r = 0; r < rows; r++)
             at[r] = p->offset + p->runs[(i + r) / p->length] + (i + r) % p->length;
-        outer_tile(p, rows, 1, i, j, true, at);
+        outer_tile(p, rows, 1, 1, i, j, at);
     }
     return i;
 }
 
-/* The tiles of 5 x 5 and 3 x 3 taps, where there are registers for them. */
+/* Runs too short for tiles of their own: those of kernels of 5 x 5 and 3 x 3, of one pixel or two
+ * beside each other (conv_weight.c), as far as there are registers; and what is left. */
 static __attribute__((noinline)) void outer_short(const struct outer_product *p, int64_t j)
 {
     int64_t i = 0;
     if ((int)ISA_BYTES == 64 && NATIVE) {
-        i = outer_short_tiles(p, 27, i, j);
-        i = outer_short_tiles(p, 25, i, j);
+        i = outer_runs(p, 5, 6, i, j);
+        i = outer_runs(p, 5, 5, i, j);
+        i = outer_runs(p, 3, 9, i, j);
+        i = outer_runs(p, 3, 4, i, j);
     }
-    i = outer_short_tiles(p, 9, i, j);
-    i = outer_short_tiles(p, 5, i, j);
-    i = outer_short_tiles(p, 2, i, j);
-    outer_short_tiles(p, 1, i, j);
+    i = outer_runs(p, 3, 3, i, j);
+    i = outer_rows(p, 9, i, j);
+    i = outer_rows(p, 5, i, j);
+    i = outer_rows(p, 2, i, j);
+    outer_rows(p, 1, i, j);
 }
 
 static void outer_product(const struct outer_product *p)

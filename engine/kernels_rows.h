@@ -1,5 +1,6 @@
-/* kernels_rows.h: sums over a row of numbers in double, and the rows of layer norm. Part of
- * kernels_simd.c, which is compiled once for each instruction set; nothing else includes it.
+/* kernels_rows.h: sums over a row of numbers in double, the rows of layer norm, and runs that are
+ * added to others. Part of kernels_simd.c, which is compiled once for each instruction set; nothing
+ * else includes it.
  *
  * Number i of a row is added to lane i mod ROW_LANES, and the upper half of the lanes to the lower
  * until one is left: the order depends on the row's length only. */
@@ -79,4 +80,25 @@ static void row_normalize_gradient(const struct norm_row *p, real shift, real sl
     const real mean = p->mean, invstd = p->invstd;
     for (int64_t i = 0; i < p->n; i++)
         dx[i] = (g[i] - shift - (x[i] - mean) * slope) * invstd;
+}
+
+static void add_runs(int64_t runs, int64_t n, const real *from, int64_t from_step, real *to,
+                     int64_t to_step)
+{
+    for (; runs > 0; runs--, from += from_step, to += to_step) {
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            const vec sum = vec_load(to + i) + vec_load(from + i);
+            memcpy(to + i, &sum, sizeof sum);
+        }
+#if defined __AVX512F__
+        if (i < n) {
+            const vec sum = part_load(to + i, n - i) + part_load(from + i, n - i);
+            part_store(to + i, &sum, n - i);
+        }
+#else
+        for (; i < n; i++)
+            to[i] += from[i];
+#endif
+    }
 }

@@ -9,10 +9,10 @@
 
 /* ---- functions of one number ----------------------------------------------------------------- */
 
-UNARY_LOOPS(relu, OUT, x <= 0 ? 0 : x, y <= 0 ? 0 : g)
+UNARY_KERNEL(relu, OUT, relu)
 UNARY_KERNEL_VALUE(sigmoid, OUT, sigmoid, g *((1 - y) * y))
 UNARY_KERNEL_VALUE(tanh, OUT, tanh, g *(1 - y * y))
-UNARY_KERNEL(silu, silu)
+UNARY_KERNEL(silu, IN, silu)
 
 /* ---- leaky_relu ------------------------------------------------------------------------------ */
 
@@ -44,8 +44,8 @@ static const struct attr_def gelu_attrs[] = {
     {0},
 };
 
-UNARY_KERNEL(gelu_erf, gelu)
-UNARY_KERNEL(gelu_tanh, gelu_tanh)
+UNARY_KERNEL(gelu_erf, IN, gelu)
+UNARY_KERNEL(gelu_tanh, IN, gelu_tanh)
 
 static bool gelu_is_tanh(const struct node *n)
 {

@@ -25,10 +25,10 @@
 #define UNARY_KERNEL_VALUE(name, keep, kernel, df)                                                 \
     UNARY_FORWARD(name, kernels()->kernel.value(end - begin, in + begin, out + begin);)            \
     UNARY_BACKWARD_LOOP(name, keep, df)
-#define UNARY_KERNEL(name, kernel)                                                                 \
+#define UNARY_KERNEL(name, keep, kernel)                                                           \
     UNARY_FORWARD(name, kernels()->kernel.value(end - begin, in + begin, out + begin);)            \
     UNARY_BACKWARD(                                                                                \
-        name, IN,                                                                                  \
+        name, keep,                                                                                \
         kernels()->kernel.gradient(end - begin, kept + begin, grad + begin, out + begin);)
 
 /* What both are made of: `body` does [begin, end). */

@@ -229,6 +229,28 @@ static void test_rows(void **state)
     free(to);
 }
 
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+/* Each number once, what lies between runs not at all. */
+static void test_add_runs(void **state)
+{
+    (void)state;
+    struct buffers *f = buffers_create(), *to = buffers_create();
+    const struct kernels *k;
+    enum { RUNS = 3, FROM = 50, TO = 60 };
+    for (int i = 0; (k = kernels_at(i)); i++)
+        for (int64_t n = 0; n <= FROM; n++) {
+            for (int64_t at = 0; at < RUNS * TO; at++)
+                to->c[at] = f->b[at];
+            k->add_runs(RUNS, n, f->a, FROM, to->c, TO);
+            for (int64_t at = 0; at < RUNS * TO; at++)
+                assert_true(to->c[at] ==
+                            f->b[at] + (at % TO < n ? f->a[at / TO * FROM + at % TO] : 0));
+        }
+    free(f);
+    free(to);
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -255,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_choice),        cmocka_unit_test(test_products),
         cmocka_unit_test(test_wide_products), cmocka_unit_test(test_no_bias),
         cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_add_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

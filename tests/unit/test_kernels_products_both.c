@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { MAX_ROWS = 27, MAX_COLS = 140, MAX_RUNS = 3, MAX_LENGTH = 40, PAD = 3 };
+enum { MAX_ROWS = 27, MAX_COLS = 140, MAX_RUNS = 6, MAX_LENGTH = 40, PAD = 3 };
 enum { MAX_K = MAX_RUNS * MAX_LENGTH, ROW_STEP = 2 * MAX_K, COUNT = MAX_K * (MAX_COLS + 70) };
 
 static const real SENTINEL = (real)-12345;

@@ -1,6 +1,7 @@
-/* test_planes_both.c: convolutions to few channels, for every table of kernels: the output against
- * sums in double, over kernels, strides, paddings and dilations; the bits of a sample alone and in
- * company, on one thread and on two; which sizes are computed with pixels in the lanes. */
+/* test_planes_both.c: convolutions to few channels, for every table of kernels: the output and the
+ * gradients against sums in double, over kernels, strides, paddings and dilations; the bits of a
+ * sample alone and in company, on one thread and on two; which sizes are computed with pixels in
+ * the lanes. */
 #include "conv.h"
 #include "kernels.h"
 
@@ -41,6 +42,18 @@ static const struct sizes direct_sizes[] = {
     {2, 3, 32, 32, 6, {1, 1}, {1, 1}, {0, 0}, {1, 1}, false},
     {1, 1, 9, 70, 1, {3, 3}, {1, 64}, {1, 1}, {1, 1}, true},
 };
+/* Lines of dy that are cut in two, three, four, five, and not at all; windows that do not overlap;
+ * a last vector that lies behind the end. */
+static const struct sizes gradient_sizes[] = {
+    {3, 1, 8, 6, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true},
+    {2, 1, 7, 9, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true},
+    {2, 3, 9, 10, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, false},
+    {2, 2, 8, 14, 1, {3, 5}, {2, 2}, {1, 2}, {1, 1}, true},
+    {2, 2, 8, 15, 2, {3, 3}, {1, 3}, {0, 0}, {1, 1}, true},
+    {1, 2, 6, 8, 2, {1, 1}, {1, 1}, {0, 0}, {1, 1}, true},
+    {1, 1, 1, 16, 1, {1, 2}, {1, 1}, {0, 0}, {1, 1}, true},
+};
+enum { GRADIENTS = sizeof gradient_sizes / sizeof gradient_sizes[0] };
 enum { PLANES = sizeof planes_sizes / sizeof planes_sizes[0] };
 enum { DIRECTS = sizeof direct_sizes / sizeof direct_sizes[0] };
 
@@ -116,6 +129,32 @@ static struct numbers numbers_make(const struct sizes *s)
     return t;
 }
 
+/* Of the mean of (y - 0)^2: dparams [o][c][kh][kw], [o]; dx as x. */
+static void expected_gradients(const struct numbers *t, int64_t n, double *dparams, double *dx)
+{
+    const struct conv *v = &t->v;
+    const double scale = 2.0 / (double)(n * t->ny);
+    memset(dparams, 0, (size_t)(t->nw + v->o) * sizeof *dparams);
+    memset(dx, 0, (size_t)(n * t->nx) * sizeof *dx);
+    for (int64_t at = 0; at < n * t->ny; at++) {
+        const int64_t pixel = at % (v->oh * v->ow), o = at / (v->oh * v->ow) % v->o;
+        const double dy = scale * t->y[at];
+        dparams[t->nw + o] += dy;
+        for (int64_t i = 0; i < v->k; i++) {
+            const int64_t c = i / v->taps, tap = i % v->taps;
+            const int64_t y =
+                window_at(&v->window, HEIGHT, pixel / v->ow, tap / v->window.kernel[WIDTH]);
+            const int64_t x =
+                window_at(&v->window, WIDTH, pixel % v->ow, tap % v->window.kernel[WIDTH]);
+            if (y < 0 || y >= v->h || x < 0 || x >= v->w)
+                continue;
+            const int64_t from = ((at / t->ny * v->c + c) * v->h + y) * v->w + x;
+            dparams[o * v->k + i] += dy * (double)t->x[from];
+            dx[from] += dy * (double)t->params[o * v->k + i];
+        }
+    }
+}
+
 static void numbers_free(struct numbers *t)
 {
     test_free(t->x);
@@ -187,6 +226,63 @@ static void convolve(const struct sizes *s, const struct numbers *t, int64_t fir
     graph_destroy(&net.g);
 }
 
+/* The gradients on one thread and on two. */
+static void differentiate(const struct sizes *s, const struct numbers *t, int threads,
+                          real *dparams, real *dx)
+{
+    struct error e = {0};
+    struct net net = net_make(s, &e);
+    struct node *target =
+        graph_input(net.g, "t", DTYPE_REAL, &SHAPE(BATCH, s->o, t->v.oh, t->v.ow), &e);
+    struct node *in[] = {net.y, target};
+    struct plan_spec spec = {.training = true,
+                             .loss = graph_add(net.g, "mse", "loss", in, 2, NULL, 0, &e),
+                             .wrt = &net.x,
+                             .n_wrt = 1,
+                             .params_wrt = true,
+                             .capacity = s->n,
+                             .threads = threads,
+                             .fence = 64};
+    struct pool *pool = pool_create(threads, &e);
+    struct plan *p = spec.loss && pool ? plan_create(net.g, &spec, &e) : NULL;
+    struct run *r = p ? run_create(p, &e) : NULL;
+    real *zeros = calloc((size_t)(s->n * t->ny), sizeof *zeros);
+    const void *inputs[] = {t->x, zeros};
+    const struct run_args args = {
+        .pool = pool, .n = s->n, .inputs = inputs, .params = t->params, .grads = dparams};
+    if (!r || run_execute(r, &args, &e))
+        fail_msg("%s", e.text);
+    assert_true(run_fences_intact(r));
+    memcpy(dx, run_wrt_grad(r, 0), (size_t)(s->n * t->nx) * sizeof *dx);
+    free(zeros);
+    run_destroy(&r);
+    plan_destroy(&p);
+    pool_destroy(&pool);
+    graph_destroy(&net.g);
+}
+
+static void check_gradients(const struct sizes *s, const struct numbers *t)
+{
+    const size_t np = (size_t)(t->nw + (s->bias ? s->o : 0)), nx = (size_t)(s->n * t->nx);
+    real *dparams = test_malloc(2 * np * sizeof *dparams), *dx = test_malloc(2 * nx * sizeof *dx);
+    double *wanted = test_malloc((size_t)(t->nw + s->o) * sizeof *wanted);
+    double *wanted_x = test_malloc(nx * sizeof *wanted_x);
+    expected_gradients(t, s->n, wanted, wanted_x);
+    for (int threads = 1; threads <= 2; threads++)
+        differentiate(s, t, threads, dparams + (threads == 2 ? np : 0),
+                      dx + (threads == 2 ? nx : 0));
+    near(s, dparams, wanted, t->nw);
+    if (s->bias)
+        near(s, dparams + t->nw, wanted + t->nw, s->o);
+    near(s, dx, wanted_x, (int64_t)nx);
+    assert_memory_equal(dparams, dparams + np, np * sizeof *dparams);
+    assert_memory_equal(dx, dx + nx, nx * sizeof *dx);
+    test_free(dparams);
+    test_free(dx);
+    test_free(wanted);
+    test_free(wanted_x);
+}
+
 static void check(const struct sizes *s, const struct numbers *t)
 {
     real *y = test_malloc((size_t)(s->n * t->ny) * sizeof *y);
@@ -214,12 +310,13 @@ static bool use_kernels(int i)
     return true;
 }
 
-static void check_all(const struct sizes *all, int n)
+static void check_all(const struct sizes *all, int n,
+                      void check_one(const struct sizes *s, const struct numbers *t))
 {
     for (int i = 0; i < n; i++) {
         struct numbers t = numbers_make(&all[i]);
         for (int k = 0; use_kernels(k); k++)
-            check(&all[i], &t);
+            check_one(&all[i], &t);
         numbers_free(&t);
     }
 }
@@ -227,8 +324,17 @@ static void check_all(const struct sizes *all, int n)
 static void test_numbers(void **state)
 {
     (void)state;
-    check_all(planes_sizes, PLANES);
-    check_all(direct_sizes, DIRECTS);
+    check_all(planes_sizes, PLANES, check);
+    check_all(direct_sizes, DIRECTS, check);
+    check_all(gradient_sizes, GRADIENTS, check);
+}
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    check_all(planes_sizes, PLANES, check_gradients);
+    check_all(direct_sizes, DIRECTS, check_gradients);
+    check_all(gradient_sizes, GRADIENTS, check_gradients);
 }
 
 /* At most half a vector of channels, and the batch has no say. */
@@ -257,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
