@@ -11,6 +11,7 @@
 #   TEST_TIMEOUT=300   seconds for each
 #   TEST_CHECKS="..."  scripts to run as well; empty: none
 #   TEST_ONLY="..."    patterns of the programs to run, as they are listed: "http/* unit/test_pool*"
+#   TEST_PATIENCE=1    times two minutes that a request over HTTP may take
 set -u
 cd "$(dirname "$0")/.." || exit 2
 

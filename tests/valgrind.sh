@@ -36,4 +36,4 @@ programs=()
 for name in "${names[@]}"; do
     programs+=("$BUILD/tests/http/$name.float.test")
 done
-BUILD=$work TEST_TIMEOUT=${TEST_TIMEOUT:-1800} TEST_CHECKS='' bash tests/run.sh "${programs[@]}"
+BUILD=$work TEST_PATIENCE=10 TEST_TIMEOUT=${TEST_TIMEOUT:-1800} TEST_CHECKS='' bash tests/run.sh "${programs[@]}"
