@@ -7,7 +7,8 @@
 # failed, N skipped". A program that crashes, ends with another status than its tests explain, stops
 # early, takes too long or tests nothing is a failure too.
 #
-#   TEST_JOBS=2        programs that run at the same time
+#   TEST_JOBS=2        programs that run at the same time; beside several those that mostly wait, one
+#                      after the other
 #   TEST_TIMEOUT=300   seconds for each
 #   TEST_CHECKS="..."  scripts to run as well; empty: none
 #   TEST_ONLY="..."    patterns of the programs to run, as they are listed: "http/* unit/test_pool*"
@@ -35,8 +36,9 @@ matches() { # matches PROGRAM PATTERNS
     done
     return 1
 }
-longest="*/test_golden_both* */test_determinism_both* */test_bad_clients* */test_detector* \
-*/test_observe* */test_templates*"
+longest="*/test_golden_both* */test_determinism_both* */test_faults* */test_detector* */test_gone* \
+*/test_templates* */test_crash*"
+mostly_wait="*/test_bad_clients* */test_events*"
 first=() rest=()
 for program in ${programs[@]+"${programs[@]}"}; do
     matches "$program" "${TEST_ONLY:-*}" || continue
@@ -62,7 +64,9 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/backpropd-run-XXXXXX") || exit 2
 # Temporary files of the tests lie there too, so that those of a crash go as well.
 mkdir "$work/tmp" && export TMPDIR=$work/tmp
 trap 'rm -rf "$work"' EXIT
+lane=
 interrupt() {
+    [ -z "$lane" ] || kill "$lane" 2>/dev/null
     for file in "$work"/*.pid; do
         [ -f "$file" ] && kill "$(cat "$file")" 2>/dev/null
     done
@@ -140,15 +144,23 @@ report_ended() {
     done
 }
 
-running=0
+now=() later=()
 for i in "${!programs[@]}"; do
-    if [ "$running" -ge "$jobs" ]; then
-        wait -n
-        running=$((running - 1))
+    if [ "$jobs" -gt 1 ] && matches "${programs[i]}" "$mostly_wait"; then later+=("$i"); else now+=("$i"); fi
+done
+for i in ${later[@]+"${later[@]}"}; do
+    run_program "$i" "${programs[i]}"
+done &
+lane=$!
+declare -A running=()
+for i in ${now[@]+"${now[@]}"}; do
+    if [ "${#running[@]}" -ge "$jobs" ]; then
+        wait -n -p ended "${!running[@]}"
+        unset "running[$ended]"
         report_ended
     fi
     run_program "$i" "${programs[i]}" &
-    running=$((running + 1))
+    running[$!]=1
 done
 wait
 report_ended

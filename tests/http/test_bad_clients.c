@@ -19,11 +19,6 @@ enum { PATIENCE_MS = 60000 };
 static const char line[] = "POST /v2/autograd HTTP/1.1\r\nHost: localhost\r\n";
 static const char expression[] = "{\"expression\":\"1\"}"; /* 18 bytes */
 
-static void sleep_ms(int ms)
-{
-    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
-}
-
 static void healthy(struct daemon *d)
 {
     answer_expect(client_get(d->client, "/v2/health/ready"), 200);

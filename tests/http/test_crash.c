@@ -306,12 +306,6 @@ static void check_subject(struct daemon *d, struct daemon *oracle, struct subjec
 
 /* ---- the test -------------------------------------------------------------------------------- */
 
-static void sleep_ms(unsigned ms)
-{
-    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
-    nanosleep(&t, NULL);
-}
-
 /* What kills have hit. */
 struct hits {
     int step, checkpoint, version, start, lost[ASKS], kinds[8], idle;

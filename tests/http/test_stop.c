@@ -27,11 +27,6 @@ static const char wide[] =
     "{\"op\":\"linear\",\"out_features\":2048},{\"op\":\"linear\",\"out_features\":1}],"
     "\"loss\":\"mse\",\"optimizer\":{\"op\":\"sgd\",\"lr\":1e-6}}";
 
-static void sleep_ms(int ms)
-{
-    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
-}
-
 struct long_step {
     struct daemon *d;
     struct text body;

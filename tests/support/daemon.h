@@ -69,6 +69,8 @@ void daemon_stop(struct daemon *d);
 /* kill -9. */
 void daemon_kill(struct daemon *d);
 
+void sleep_ms(int ms);
+
 /* One run of the binary that ends by itself within 30 seconds. */
 struct outcome {
     int status;                /* exit status, or 128 + signal */

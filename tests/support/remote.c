@@ -188,3 +188,27 @@ int remote_numbers(struct answer *a, const char *path, double *numbers, int max)
     json_array_foreach(list, i, item) numbers[i] = json_number_value(item);
     return (int)json_array_size(list);
 }
+
+double remote_sample(struct client *c, const char *name)
+{
+    struct answer *a = client_get(c, "/metrics");
+    size_t n = strlen(name);
+    answer_expect(a, 200);
+    for (const char *at = a->body; at; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (!strncmp(at, name, n) && at[n] == ' ')
+            return strtod(at + n, NULL);
+    }
+    return -1;
+}
+
+void remote_expect_sample(struct client *c, const char *name, double value)
+{
+    double found = remote_sample(c, name);
+    for (int i = 0; i < 200 && found != value; i++) {
+        sleep_ms(10);
+        found = remote_sample(c, name);
+    }
+    if (found != value)
+        fail_msg("%s is %g, expected %g", name, found, value);
+}

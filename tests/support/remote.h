@@ -49,6 +49,11 @@ const char *remote_inputs(struct client *c, unsigned seed, int n, int pixels, co
 /* One train_step of the model on such a batch of 8; the answer. */
 struct answer *remote_step(struct client *c, const char *name, unsigned seed, int pixels);
 
+/* The value of a sample of GET /metrics, known by all before its value; -1: it is not there. */
+double remote_sample(struct client *c, const char *name);
+/* Waits for it for two seconds: an answer may be read before it is counted. */
+void remote_expect_sample(struct client *c, const char *name, double value);
+
 /* The numbers of an array at a path, at most `max`; their count. */
 int remote_numbers(struct answer *a, const char *path, double *numbers, int max);
 
