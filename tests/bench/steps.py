@@ -5,7 +5,7 @@ are installed, in turns (A B A B ...), so that a busy machine hurts all alike.
         [--nets mlp,lenet] [--threads 1,2] [--rounds 3] [--seconds 2] [--modes train,infer]
 
 Every sample is kept in build/bench/steps.json as soon as it is there: what was ended goes on where it
-was, net by net; --fresh begins anew for the nets that are named. The tables go to the terminal and,
+was, net by net; --fresh begins anew for the nets and modes that are named. The tables go to the terminal and,
 but for --quick, with all samples to tests/bench/RESULTS.md (steps_report.py)."""
 import argparse
 import json
@@ -219,7 +219,8 @@ def main():
     path = FOLDER + "/steps.json"
     results = load(path)
     if options.fresh:
-        results = {k: v for k, v in results.items() if k.split()[0] not in options.nets.split(",")}
+        again = [net + " " + mode for net in options.nets.split(",") for mode in options.modes.split(",")]
+        results = {k: v for k, v in results.items() if " ".join(k.split()[:2]) not in again}
     if not PYTHON:
         print("no PyTorch here (Debian: python3-torch): the engine alone")
     elif not ORT:
