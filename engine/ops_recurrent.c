@@ -158,7 +158,7 @@ static int recurrent_params_shape(struct node *n, const struct cell *cell, struc
     if (check_brought(n, e))
         return -1;
     for (int64_t layer = 0; layer < a->num_layers; layer++)
-        for (int64_t direction = 0; direction <= a->bidirectional; direction++) {
+        for (int64_t direction = 0; direction < 1 + a->bidirectional; direction++) {
             const int64_t features =
                 layer ? (1 + a->bidirectional) * a->hidden_size : n->in[0]->shape.dim[2];
             if (direction_params(n, layer, direction, features, cell->gates * a->hidden_size, e))

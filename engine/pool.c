@@ -351,10 +351,10 @@ void pool_for(struct pool *p, int64_t count, int64_t grain, pool_fn *f, void *ar
     struct task t;
     task_init(&t, p, count, grain, f, arg);
     if (t.crew)
-        task_add(c, &t);
+        task_add(t.crew, &t);
     caller_work(c, &t);
     if (t.crew)
-        task_remove(c, &t);
+        task_remove(t.crew, &t);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */

@@ -98,22 +98,22 @@ static void callers_free(struct caller **callers, int n)
 static struct caller **callers_make(struct key_list *l, struct error *e)
 {
     struct caller **all = calloc((size_t)l->n + 1, sizeof(struct caller *));
-    for (int i = 0; all && i < l->n; i++) {
-        all[i] = calloc(1, sizeof **all);
-        if (!all[i]) {
-            callers_free(all, i);
-            all = NULL;
+    int n = 0;
+    for (; all && n < l->n; n++) {
+        all[n] = calloc(1, sizeof **all);
+        if (!all[n])
             break;
-        }
-        *all[i] = (struct caller){.key = l->keys[i], .refs = 1};
-        all[i]->tokens = (double)l->keys[i].requests_per_second;
-        l->keys[i].models = NULL;
+        *all[n] = (struct caller){.key = l->keys[n], .refs = 1};
+        all[n]->tokens = (double)l->keys[n].requests_per_second;
+        l->keys[n].models = NULL;
     }
-    if (all)
-        qsort(all, (size_t)l->n, sizeof(struct caller *), by_id);
-    else
-        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %d keys", l->n);
-    return all;
+    if (all && n == l->n) {
+        qsort(all, (size_t)n, sizeof(struct caller *), by_id);
+        return all;
+    }
+    callers_free(all, n);
+    error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %d keys", l->n);
+    return NULL;
 }
 
 /* Puts the new ones in force; those that are as they were stay, the others are revoked. The old

@@ -17,11 +17,13 @@ static struct generation *copy_state(struct model *m, const struct weights_optio
         return NULL;
     memcpy(next->params, m->live->params, params);
     memcpy(next->buffers, model_training_buffers(m), graph_buffers_size(net->graph) * sizeof(real));
-    if (o->reset_optimizer)
+    if (o->reset_optimizer) {
         memset(next->slots, 0, slots);
-    else
+        next->schedule = (struct schedule_state){0};
+    } else {
         memcpy(next->slots, m->live->slots, slots);
-    next->schedule = o->reset_optimizer ? (struct schedule_state){0} : m->live->schedule;
+        next->schedule = m->live->schedule;
+    }
     generation_take_steps(net, next, o->reset_optimizer ? NULL : m->live);
     return next;
 }
