@@ -91,7 +91,7 @@ static void the_same_requests_give_the_same_state(struct daemon *d)
     struct client *c = d->client;
     static const char *const models[] = {mixing, moving};
     for (int k = 0; k < 2; k++) {
-        char a[8], b[8];
+        char a[16], b[16];
         snprintf(a, sizeof a, "a%d", k);
         snprintf(b, sizeof b, "b%d", k);
         remote_create(c, a, models[k]);

@@ -242,7 +242,7 @@ static void deeds_are_kept(void **state)
 {
     struct fixture *f = *state;
     struct store_deed d = {.request = UINT64_MAX, .status = 201, .model_id = 7}, found;
-    char key[16];
+    char key[24];
     store_up(f);
     for (int i = 0; i < 1003; i++) {
         snprintf(key, sizeof key, "m key %d", i);
@@ -470,7 +470,7 @@ static void threads_share(void **state)
     pthread_t threads[4];
     store_up(f);
     for (int i = 0; i < 4; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "m%d", i);
         workers[i] = (struct worker){f, model_add(f, name).id, 0};
     }
