@@ -17,8 +17,8 @@ names=("$@")
     test_events test_evaluate test_encoding test_tls test_once test_keys test_json test_binary
     test_aliases test_wire test_images test_images_refused test_origin test_augment test_changes
     test_dashboard test_diagnosis test_signals test_signals_recorded test_gradients test_ema
-    test_plateau test_metrics test_provisioning test_batching test_restart test_observe test_gone
-    test_detector)
+    test_plateau test_metrics test_provisioning test_batching test_restart test_observe test_server
+    test_parallel test_commands test_detector)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/backpropd-valgrind-XXXXXX") || exit 2
 trap 'rm -rf "$work"' EXIT
