@@ -5,7 +5,8 @@
  * no longer than its last reader there. Before the first backward of the block its forward runs
  * again, from the values that enter it, and what backward reads is what this second run writes: the
  * same bits, since kernels depend on shapes alone and random numbers on (seed, draw, node). It
- * moves no statistics and nobody observes it.
+ * moves no statistics and nobody observes it. Besides the blocks that were asked for, a plan makes
+ * its own of operators that cost one pass (OP_CHEAP_AGAIN) and the only one that keeps their value.
  *
  * Only what is needed runs again. Backward needs the values that its operators keep, and what
  * operators save; to compute those again needs their inputs, and so on to the block's edge. A value
@@ -123,7 +124,7 @@ static int make_blocks(const struct plan *p, struct error *e)
     for (int i = 0; i < p->n_nodes; i++) {
         struct node *reader = p->graph->nodes[i];
         for (int j = 0; j < reader->n_data; j++)
-            if (is_for(reader->in[j], reader, readers))
+            if (reader->in[j] && is_for(reader->in[j], reader, readers))
                 reader->in[j]->block = reader->block = ++n_blocks;
     }
     return 0;
