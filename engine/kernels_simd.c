@@ -15,7 +15,8 @@
  * kernels_products.h, kernels_planes.h, kernels_winograd.h and kernels_channels.h are parts of this
  * file: the products of convolutions, the transforms of Winograd's, sums of channels and batch
  * norm; kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one,
- * kernels_pooling.h the largest of windows, kernels_rows.h rows of layer norm. */
+ * kernels_pooling.h the largest of windows, kernels_rows.h rows of layer norm and runs that are
+ * added. */
 #include "channels.h"
 #include "kernels.h"
 

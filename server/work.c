@@ -10,7 +10,6 @@
 #include "work_private.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 static uint64_t monotonic_ns(void *arg)

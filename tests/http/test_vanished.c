@@ -54,19 +54,6 @@ static void send_text(int fd, const char *text)
     assert_true(raw_send(fd, text, strlen(text)));
 }
 
-static char *batch_text(int n)
-{
-    struct text t = {0};
-    text_add(&t, "{\"inputs\":[{\"shape\":[%d,512],\"datatype\":\"FP32\",\"data\":[", n);
-    for (int i = 0; i < n * 512; i++)
-        text_add(&t, "%s%d", i ? "," : "", i * 7 % 10);
-    text_add(&t, "]}],\"targets\":[");
-    for (int i = 0; i < n; i++)
-        text_add(&t, "%s%d", i ? "," : "", i & 1);
-    text_add(&t, "]}");
-    return t.data;
-}
-
 /* One waits for events, which come when it is gone already; one has sent part of a body, one part
  * of its headers. A step that runs when the link goes down makes the events. */
 static void nobody_is_kept(struct daemon *d)
@@ -89,9 +76,9 @@ static void nobody_is_kept(struct daemon *d)
     send_text(fds[n++], "Host: localhost\r\nContent-Length: 50\r\n\r\n{");
     send_text(fds[n++], "POST /v2/autograd HTTP/1.1\r\nHost: ");
 #ifdef __SANITIZE_THREAD__
-    char *batch = batch_text(32); /* a step takes seconds with it */
+    char *batch = remote_rows(32, 512); /* a step takes seconds with it */
 #else
-    char *batch = batch_text(512);
+    char *batch = remote_rows(512, 512);
 #endif
     t.size = 0;
     text_add(&t, "POST /v2/models/m/train_step HTTP/1.1\r\n%sContent-Length: %zu\r\n\r\n", head,

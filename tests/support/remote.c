@@ -212,3 +212,16 @@ void remote_expect_sample(struct client *c, const char *name, double value)
     if (found != value)
         fail_msg("%s is %g, expected %g", name, found, value);
 }
+
+char *remote_rows(int n, int width)
+{
+    struct text t = {0};
+    text_add(&t, "{\"inputs\":[{\"shape\":[%d,%d],\"datatype\":\"FP32\",\"data\":[", n, width);
+    for (int i = 0; i < n * width; i++)
+        text_add(&t, "%s%d", i ? "," : "", i * 7 % 10);
+    text_add(&t, "]}],\"targets\":[");
+    for (int i = 0; i < n; i++)
+        text_add(&t, "%s%d", i ? "," : "", i & 1);
+    text_add(&t, "]}");
+    return t.data;
+}

@@ -49,6 +49,9 @@ const char *remote_inputs(struct client *c, unsigned seed, int n, int pixels, co
 /* One train_step of the model on such a batch of 8; the answer. */
 struct answer *remote_step(struct client *c, const char *name, unsigned seed, int pixels);
 
+/* A batch of `n` rows of `width` digits, and of two classes, to be freed: for steps that take long.
+ */
+char *remote_rows(int n, int width);
 /* The value of a sample of GET /metrics, known by all before its value; -1: it is not there. */
 double remote_sample(struct client *c, const char *name);
 /* Waits for it for two seconds: an answer may be read before it is counted. */
