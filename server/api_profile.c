@@ -205,12 +205,14 @@ static int step(struct profiling *x, struct profile *profile, struct error *e)
     return 0;
 }
 
-/* The first step meets cold memory and is not counted. */
+/* The first step meets cold memory, and the second prediction prepares the weights that those after
+ * it use (program_prepared): they are not counted. */
 static int run_steps(struct profiling *x, struct error *e)
 {
+    const int64_t uncounted = x->training ? 1 : 2;
     x->p.threads = pool_threads(x->q->server->pool);
-    for (int64_t i = 0; i <= x->p.steps; i++)
-        if (step(x, i ? x->profile : NULL, e))
+    for (int64_t i = 0; i < uncounted + x->p.steps; i++)
+        if (step(x, i < uncounted ? NULL : x->profile, e))
             return -1;
     return measure_peak(x, e);
 }
