@@ -20,11 +20,14 @@ INLINE void finish_vector(const struct finish_rows *p, vec_function *f, int64_t 
     vec x = part_load(p->x + at, left);
     if (p->residual && !p->residual_last)
         x += part_load(p->residual + at, left);
-    vec y = f(&x);
+    const vec y = f(&x);
     if (p->residual && p->residual_last) {
+        vec sum = y;
         __asm__(""
-                : "+m"(y)); /* rounded as if it were stored: no fused multiply-add with the sum */
-        y += part_load(p->residual + at, left);
+                : "+m"(sum)); /* rounded as if it were stored: no fused multiply-add with the sum */
+        sum += part_load(p->residual + at, left);
+        part_store(p->y + at, &sum, left);
+        return;
     }
     part_store(p->y + at, &y, left);
 }

@@ -4,10 +4,11 @@
  * In float, e^x = 2^k e^r with k the integer nearest to x / ln 2 and r what is left, at most ln 2 /
  * 2 in size, of which a polynomial of degree 7 gives e^r. 2^k is put together from its exponent, in
  * two factors, so that results below the smallest normal number are rounded once and those above
- * the largest become infinite. The error function is a polynomial in x near 0 and 1 - e^p(|x|)
- * elsewhere; tanh is a polynomial near 0 and (1 - z) / (1 + z) with z = e^(-2 |x|) elsewhere, since
- * the differences would lose digits there. tests/unit/test_kernels_functions_both.c holds the error
- * of each below a few units in the last place, over all exponents. NaN passes through all.
+ * the largest become infinite; AVX-512 has an instruction that does the same. The error function is
+ * a polynomial in x near 0 and 1 - e^p(|x|) elsewhere; tanh is a polynomial near 0 and (1 - z) / (1
+ * + z) with z = e^(-2 |x|) elsewhere, since the differences would lose digits there.
+ * tests/unit/test_kernels_functions_both.c holds the error of each below a few units in the last
+ * place, over all exponents. NaN passes through all.
  *
  * In double the C library computes each lane: that build is for tests. */
 
@@ -15,9 +16,12 @@
 #define SELECT(mask, a, b) ((vec)(((vec_int)(a) & (mask)) | ((vec_int)(b) & ~(mask))))
 #define SPLAT(x)           ((vec){0} + (real)(x))
 
+/* All bits but that of the sign. */
+#define SIZE_BITS ((vec_int){0} + (lane_int)(UINT64_MAX >> (65 - 8 * sizeof(real))))
+
 INLINE vec vec_abs(const vec *x)
 {
-    return SELECT(*x < 0, -*x, *x);
+    return (vec)((vec_int)*x & SIZE_BITS);
 }
 
 #ifdef BACKPROP_DOUBLE
@@ -31,26 +35,52 @@ INLINE vec vec_abs(const vec *x)
         return y;                                                                                  \
     }
 EACH_LANE(vec_exp, exp(y[i]))
+EACH_LANE(vec_exp_small, exp(y[i]))
 EACH_LANE(vec_tanh, tanh(y[i]))
 EACH_LANE(vec_normal_cdf, 0.5 * erfc(-y[i] * M_SQRT1_2))
 
 #else
 
+/* x, but at least or at most `limit`. */
+#if defined __AVX512F__
+#define VEC_LEAST(x, limit) ((vec)_mm512_max_ps((__m512)SPLAT(limit), (__m512)(x)))
+#define VEC_MOST(x, limit)  ((vec)_mm512_min_ps((__m512)SPLAT(limit), (__m512)(x)))
+#elif defined __AVX2__
+#define VEC_LEAST(x, limit) ((vec)_mm256_max_ps((__m256)SPLAT(limit), (__m256)(x)))
+#define VEC_MOST(x, limit)  ((vec)_mm256_min_ps((__m256)SPLAT(limit), (__m256)(x)))
+#else
+#define VEC_LEAST(x, limit) SELECT((x) < (limit), SPLAT(limit), x)
+#define VEC_MOST(x, limit)  SELECT((x) > (limit), SPLAT(limit), x)
+#endif
+
+#if !defined __AVX512F__
 /* 2^k for k within the exponents of normal numbers. */
 INLINE vec vec_power_of_two(const vec_int *k)
 {
     enum { BIAS = 127, MANTISSA_BITS = 23 };
     return (vec)((*k + BIAS) << MANTISSA_BITS);
 }
+#endif
 
-INLINE vec vec_exp(const vec *x)
+/* p * 2^n rounded once, where n is `shifted` less `to_integer`. */
+INLINE vec vec_scale(const vec *p, const vec *shifted, real to_integer)
+{
+#if defined __AVX512F__
+    return (vec)_mm512_scalef_ps((__m512)*p, (__m512)(*shifted - to_integer));
+#else
+    const vec_int k = (vec_int)*shifted - (vec_int)SPLAT(to_integer), half = k >> 1;
+    const vec_int rest = k - half;
+    return *p * vec_power_of_two(&half) * vec_power_of_two(&rest);
+#endif
+}
+
+/* For x of at most 89. e^-104 is 0. */
+INLINE vec vec_exp_small(const vec *x)
 {
     const real to_integer = 0x1.8p23f; /* a sum with it is rounded to an integer, in its low bits */
     const real ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
-    vec v = SELECT(*x > 89, SPLAT(89), *x); /* e^89 is infinite, e^-104 is 0 */
-    v = SELECT(v < -104, SPLAT(-104), v);
+    const vec v = VEC_LEAST(*x, -104);
     const vec shifted = v * (real)M_LOG2E + to_integer;
-    const vec_int k = (vec_int)shifted - (vec_int)SPLAT(to_integer), half = k >> 1, rest = k - half;
     const vec n = shifted - to_integer;
     const vec r = v - n * ln2_high - n * ln2_low;
     vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -59,7 +89,13 @@ INLINE vec vec_exp(const vec *x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1;
-    return p * vec_power_of_two(&half) * vec_power_of_two(&rest);
+    return vec_scale(&p, &shifted, to_integer);
+}
+
+INLINE vec vec_exp(const vec *x)
+{
+    const vec v = VEC_MOST(*x, 89); /* e^89 is infinite */
+    return vec_exp_small(&v);
 }
 
 INLINE vec vec_tanh(const vec *x)
@@ -70,7 +106,7 @@ INLINE vec vec_tanh(const vec *x)
     p = p * square + 1.33314422036e-1f;
     p = p * square - 3.33332819422e-1f;
     p = p * square * *x + *x;
-    const vec z = vec_exp(&twice), far = (1 - z) / (1 + z);
+    const vec z = vec_exp_small(&twice), far = (1 - z) / (1 + z);
     return SELECT(size < 0.625f, p, SELECT(*x < 0, -far, far));
 }
 
@@ -105,7 +141,7 @@ INLINE vec vec_normal_cdf(const vec *x)
 /* e^-|x| never overflows, so both tails are exact. */
 INLINE vec vec_sigmoid(const vec *x)
 {
-    const vec down = -vec_abs(x), z = vec_exp(&down);
+    const vec down = -vec_abs(x), z = vec_exp_small(&down);
     return SELECT(*x < 0, z, SPLAT(1)) / (1 + z);
 }
 

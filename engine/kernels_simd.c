@@ -20,7 +20,7 @@
 #include "channels.h"
 #include "kernels.h"
 
-#if defined __AVX512F__
+#if defined __AVX2__
 #include <immintrin.h>
 #endif
 #include <math.h>
