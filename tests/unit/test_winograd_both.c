@@ -366,7 +366,9 @@ static void test_predictions(void **state)
         const char *alone;
     } few[] = {
         {{1, 256, 8, 8, 256, {1, 1}, true}, "winograd"},
-        {{1, 257, 8, 8, 256, {1, 1}, true}, "direct"},
+        {{1, 512, 7, 7, 512, {1, 1}, true}, "winograd"},
+        {{1, 513, 7, 7, 512, {1, 1}, true}, "direct"},
+        {{1, 512, 4, 4, 512, {1, 1}, true}, "direct"},
         {{1, 64, 4, 12, 64, {1, 1}, true}, "direct"},
     };
     for (size_t i = 0; i < sizeof few / sizeof few[0]; i++) {
