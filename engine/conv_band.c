@@ -10,6 +10,11 @@ static int64_t min_int64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 static int64_t divide_up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
@@ -102,9 +107,68 @@ struct windows band_windows(const struct conv *v, const real *x, struct band b, 
 
 int64_t bands_scratch(const struct conv *v, const struct bands *b)
 {
+    const int64_t pixels = b->images * b->lines * v->ow;
     int64_t copy = padded(v) ? b->images * band_seen_lines(v, b->lines) * padded_line(v) : 0;
-    return pointers_size(b->images * b->lines * v->ow) + copy;
+    if (band_trims(v))
+        copy = larger(copy, pixels * (int64_t)(sizeof(int64_t) / sizeof(real)));
+    return pointers_size(pixels) + copy;
 }
+
+/* ---- pixels that see a tap ------------------------------------------------------------------- */
+
+/* The line or column of the image that output `o` sees with tap `k`, which may be outside. */
+static int64_t seen_at(const struct window *w, int axis, int64_t o, int64_t k)
+{
+    return o * w->stride[axis] - w->padding[axis] + k * w->dilation[axis];
+}
+
+/* Pairs of an output and a tap that lie in the image, along an axis of `size` and `outputs`. */
+static int64_t seen_along(const struct window *w, int axis, int64_t size, int64_t outputs)
+{
+    int64_t n = 0;
+    for (int64_t k = 0; k < w->kernel[axis]; k++)
+        for (int64_t o = 0; o < outputs; o++)
+            n += seen_at(w, axis, o, k) >= 0 && seen_at(w, axis, o, k) < size;
+    return n;
+}
+
+/* Runs of one tap must be long, and a tenth of the products saved. Sides of that many lines have
+ * too little padding, unless it is wider than any network's. */
+bool band_trims(const struct conv *v)
+{
+    enum { CHANNELS_FEWEST = 64, SIDE_MOST = 64 };
+    if (!padded(v) || v->cg < CHANNELS_FEWEST || v->oh > SIDE_MOST || v->ow > SIDE_MOST)
+        return false;
+    const int64_t all = v->taps * v->oh * v->ow;
+    const int64_t seen =
+        seen_along(&v->window, HEIGHT, v->h, v->oh) * seen_along(&v->window, WIDTH, v->w, v->ow);
+    return 10 * seen <= 9 * all;
+}
+
+struct seen band_seen(const struct conv *v, const real *x, struct band b, int64_t tap,
+                      real *scratch)
+{
+    const struct window *w = &v->window;
+    const int64_t pixels = band_pixels(v, b);
+    struct seen s = {.row = (const real **)(void *)scratch,
+                     .to = (int64_t *)(void *)(scratch + pointers_size(pixels))};
+    for (int64_t line = 0; line < b.images * b.lines; line++) {
+        const int64_t y = seen_at(w, HEIGHT, b.first + line % b.lines, tap / w->kernel[WIDTH]);
+        if (y < 0 || y >= v->h)
+            continue;
+        const real *at = x + ((b.image + line / b.lines) * v->h + y) * v->w * v->c;
+        for (int64_t ox = 0; ox < v->ow; ox++) {
+            const int64_t column = seen_at(w, WIDTH, ox, tap % w->kernel[WIDTH]);
+            if (column < 0 || column >= v->w)
+                continue;
+            s.row[s.n] = at + column * v->c;
+            s.to[s.n++] = line * v->ow + ox;
+        }
+    }
+    return s;
+}
+
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 /* Taps of a line lie side by side unless they are dilated or belong to groups of channels. */
 static bool taps_touch(const struct conv *v)

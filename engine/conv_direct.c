@@ -2,7 +2,9 @@
  *
  * Channels lie last, so a window is a few runs of memory: one for each line of taps. A product of
  * kernels.h reads them where they are; only lines with padding are copied first, zeros around
- * them, which is far less than the windows would be. The weights are packed once a call.
+ * them, which is far less than the windows would be. The weights are packed once a call. Of small
+ * images much of the windows is such zeros: there a product is one of a tap, with those pixels that
+ * see it (band_seen).
  *
  * Output lines are cut into bands. A band's product goes run by run: a slice of the packed weights
  * that stays in the nearest cache is used for all pixels of the band, and the sums wait in y. Each
@@ -14,6 +16,8 @@
  */
 #include "conv_direct.h"
 
+#include <string.h>
+
 enum { BAND_PIXELS = 256, SLICE_BYTES = 24 * 1024, RUNS_MOST = 64, TASKS_ENOUGH = 8 };
 enum { FAR_BYTES = 4 << 20 }; /* a core's part of the last cache */
 
@@ -24,6 +28,7 @@ struct task {
     real *y;
     const struct epilogue *epilogue; /* NULL: none */
     struct bands bands;
+    bool trims;
     int64_t slices, width; /* of a group's output channels, for several threads on one band */
 };
 
@@ -73,11 +78,43 @@ static void multiply_band(const struct task *t, struct rows_product *p, const st
     }
 }
 
+/* What the sums begin with, where not every pixel sees the first tap. */
+static void band_begin(const struct rows_product *p)
+{
+    for (int64_t i = 0; i < p->rows; i++)
+        if (p->bias)
+            memcpy(p->y + i * p->ldy, p->bias, (size_t)p->cols * sizeof *p->y);
+        else
+            memset(p->y + i * p->ldy, 0, (size_t)p->cols * sizeof *p->y);
+}
+
+/* Tap by tap; the sums are those of multiply_band without their zeros. */
+static void multiply_seen(const struct task *t, const struct rows_product *whole, struct band b,
+                          int64_t group, real *scratch)
+{
+    const int64_t c = t->v->cg, pieces = (c + slice_rows() - 1) / slice_rows();
+    const int64_t piece = (c + pieces - 1) / pieces;
+    band_begin(whole);
+    for (int64_t tap = 0; tap < t->v->taps; tap++) {
+        const struct seen s = band_seen(t->v, t->x, b, tap, scratch);
+        struct rows_product p = *whole;
+        p.add = true, p.runs = 1;
+        p.rows = s.n, p.row = s.row, p.to = s.to;
+        for (int64_t from = 0; from < c && s.n > 0; from += piece) {
+            const int64_t offset = group * c + from;
+            p.offset = &offset;
+            p.first = tap * c + from;
+            p.length = c - from < piece ? c - from : piece;
+            kernels()->rows_product(&p);
+        }
+    }
+}
+
 /* Output channels [slice] of each group, which are all of them but where there are few bands. */
 static void band_product(const struct task *t, struct band b, int64_t slice, real *scratch)
 {
     const struct conv *v = t->v;
-    const struct windows s = band_windows(v, t->x, b, scratch);
+    const struct windows s = t->trims ? (struct windows){0} : band_windows(v, t->x, b, scratch);
     const int64_t first = slice * t->width, left = v->og - first;
     for (int64_t g = 0; g < v->groups && left > 0; g++) {
         struct rows_product p = {.rows = band_pixels(v, b),
@@ -89,7 +126,10 @@ static void band_product(const struct task *t, struct band b, int64_t slice, rea
                                  .ldy = v->o};
         p.packed = t->packed + g * kernels_packed(kernels(), v->k, v->og) + first * v->k;
         p.y = t->y + band_first(v, b) * v->o + g * v->og + first;
-        multiply_band(t, &p, &s, g);
+        if (t->trims)
+            multiply_seen(t, &p, b, g, scratch);
+        else
+            multiply_band(t, &p, &s, g);
         epilogue_apply(t->epilogue, t->y, p.y - t->y, p.rows, p.cols, p.ldy);
     }
 }
@@ -106,6 +146,7 @@ static void convolve(struct task *t)
 {
     const int64_t panel = kernels()->panel, panels = (t->v->og + panel - 1) / panel;
     t->bands = bands_cut(t->v, BAND_PIXELS);
+    t->trims = band_trims(t->v);
     t->slices = t->bands.count > 0 ? (TASKS_ENOUGH + t->bands.count - 1) / t->bands.count : 1;
     t->slices = t->slices < panels ? t->slices : panels;
     t->width = (panels + t->slices - 1) / t->slices * panel;

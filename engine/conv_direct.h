@@ -45,6 +45,18 @@ struct windows {
 struct windows band_windows(const struct conv *v, const real *x, struct band b, real *scratch);
 int64_t bands_scratch(const struct conv *v, const struct bands *b);
 
+/* Whether so many taps lie in the padding that a product for each tap pays, of those pixels only
+ * whose tap lies in the image. A pure function of the shape. */
+bool band_trims(const struct conv *v);
+/* The pixels of a band that see tap `tap`: the channels that row i sees, and which pixel it is. */
+struct seen {
+    int64_t n;
+    const real **row; /* in scratch, of bands_scratch elements, as `to` */
+    int64_t *to;
+};
+struct seen band_seen(const struct conv *v, const real *x, struct band b, int64_t tap,
+                      real *scratch);
+
 /* A window is `count` runs of `length` numbers that lie side by side, and so do the rows of the
  * packed weights. */
 struct runs {

@@ -20,8 +20,9 @@ typedef int32_t lane_int;
 /* y[i][j] = sum over p of a[i][p] * b[p][j], + y[i][j] where `add`, else + bias[j], for i < rows
  * and j < cols. Row i of a is `runs` pieces of `length` numbers, at row[i] + offset[0], ...: so a
  * row may be a window of an image. Its numbers belong to the rows from `first` of the whole b
- * [k][cols], which comes packed in panels (kernels.h: kernels_packed). The sum is sequential. `far`
- * changes the speed only: the whole b is more than caches keep until it is used again. */
+ * [k][cols], which comes packed in panels (kernels.h: kernels_packed). The sum is sequential. Row i
+ * of y lies at to[i] * ldy; NULL: at i * ldy. `far` changes the speed only: the whole b is more
+ * than caches keep until it is used again. */
 struct rows_product {
     int64_t rows, cols;
     const real *const *row;
@@ -33,6 +34,7 @@ struct rows_product {
     const real *bias; /* [cols] or NULL */
     real *y;
     int64_t ldy;
+    const int64_t *to; /* [rows] or NULL */
 };
 
 /* c[i][j] = sum over q < pixels of a(q, i) * b[q][j], + c[i][j] where `add`, for i < rows and j <

@@ -84,6 +84,11 @@ INLINE void part_store(real *p, const vec *v, int64_t n)
 
 /* ---- rows_product ---------------------------------------------------------------------------- */
 
+INLINE real *product_row(const struct rows_product *p, int64_t i)
+{
+    return p->y + (p->to ? p->to[i] : i) * p->ldy;
+}
+
 /* What the sums begin with: y, the bias or zero. */
 INLINE void product_begin(const struct rows_product *p, int rows, int vectors, int64_t i, int64_t j,
                           vec acc[][PANEL_VECTORS])
@@ -93,7 +98,7 @@ INLINE void product_begin(const struct rows_product *p, int rows, int vectors, i
         const vec bias = p->bias ? part_load(p->bias + at, left) : (vec){0};
         for (int r = 0; r < rows; r++) {
             const int64_t row = i + r < p->rows ? i + r : p->rows - 1;
-            acc[r][v] = p->add ? part_load(p->y + row * p->ldy + at, left) : bias;
+            acc[r][v] = p->add ? part_load(product_row(p, row) + at, left) : bias;
         }
     }
 }
@@ -136,8 +141,7 @@ INLINE void product_tile(const struct rows_product *p, int rows, int vectors, in
     }
     for (int r = 0; r < rows && i + r < p->rows; r++)
         for (int v = 0; v < vectors; v++)
-            part_store(p->y + (i + r) * p->ldy + j + v * LANES, &acc[r][v],
-                       p->cols - j - v * LANES);
+            part_store(product_row(p, i + r) + j + v * LANES, &acc[r][v], p->cols - j - v * LANES);
 }
 
 /* The last rows go in the smallest tile that holds them. What is far is asked for by the first

@@ -1,9 +1,9 @@
-/* test_planes_both.c: convolutions to few channels, for every table of kernels: the output and the
- * gradients against sums in double, over kernels, strides, paddings and dilations; the bits of a
- * sample alone and in company, on one thread and on two; which sizes are computed with pixels in
- * the lanes. */
-#include "conv.h"
-#include "kernels.h"
+/* test_planes_both.c: convolutions to few channels, and of small images whose windows lie in the
+ * padding for a good part, for every table of kernels: the output and the gradients against sums in
+ * double, over kernels, strides, paddings, dilations and groups; the bits of a sample alone and in
+ * company, on one thread and on two; which sizes are computed with pixels in the lanes, and which
+ * tap by tap. */
+#include "conv_direct.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -17,42 +17,56 @@ struct sizes {
     int64_t n, c, h, w, o;
     int64_t kernel[2], stride[2], pad[2], dilation[2];
     bool bias;
+    int64_t groups;
 };
 
 /* Lines shorter and longer than a vector, bands of parts of images and of several images, each
  * number of columns, windows that lie in the padding alone. */
 static const struct sizes planes_sizes[] = {
-    {3, 1, 28, 28, 6, {5, 5}, {1, 1}, {2, 2}, {1, 1}, true},
-    {2, 1, 28, 28, 8, {5, 5}, {1, 1}, {0, 0}, {1, 1}, false},
-    {1, 3, 40, 64, 3, {9, 9}, {1, 1}, {4, 4}, {1, 1}, true},
-    {2, 2, 31, 32, 1, {4, 3}, {1, 1}, {1, 2}, {1, 1}, true},
-    {9, 1, 16, 16, 4, {7, 7}, {1, 1}, {3, 3}, {1, 1}, true},
-    {2, 3, 33, 65, 2, {5, 7}, {1, 3}, {2, 3}, {1, 1}, true},
-    {2, 3, 61, 95, 5, {7, 7}, {2, 2}, {3, 3}, {1, 1}, false},
-    {1, 1, 50, 97, 2, {5, 9}, {2, 2}, {0, 5}, {2, 3}, true},
-    {2, 1, 21, 48, 7, {5, 5}, {1, 1}, {6, 9}, {3, 4}, true},
-    {1, 1, 1, 300, 6, {1, 25}, {1, 1}, {0, 12}, {1, 1}, true},
-    {2, 64, 16, 16, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true},
-    {1, 1, 8, 11, 2, {5, 5}, {1, 1}, {9, 12}, {1, 1}, true},
+    {3, 1, 28, 28, 6, {5, 5}, {1, 1}, {2, 2}, {1, 1}, true, 1},
+    {2, 1, 28, 28, 8, {5, 5}, {1, 1}, {0, 0}, {1, 1}, false, 1},
+    {1, 3, 40, 64, 3, {9, 9}, {1, 1}, {4, 4}, {1, 1}, true, 1},
+    {2, 2, 31, 32, 1, {4, 3}, {1, 1}, {1, 2}, {1, 1}, true, 1},
+    {9, 1, 16, 16, 4, {7, 7}, {1, 1}, {3, 3}, {1, 1}, true, 1},
+    {2, 3, 33, 65, 2, {5, 7}, {1, 3}, {2, 3}, {1, 1}, true, 1},
+    {2, 3, 61, 95, 5, {7, 7}, {2, 2}, {3, 3}, {1, 1}, false, 1},
+    {1, 1, 50, 97, 2, {5, 9}, {2, 2}, {0, 5}, {2, 3}, true, 1},
+    {2, 1, 21, 48, 7, {5, 5}, {1, 1}, {6, 9}, {3, 4}, true, 1},
+    {1, 1, 1, 300, 6, {1, 25}, {1, 1}, {0, 12}, {1, 1}, true, 1},
+    {2, 64, 16, 16, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true, 1},
+    {1, 1, 8, 11, 2, {5, 5}, {1, 1}, {9, 12}, {1, 1}, true, 1},
 };
 /* Short lines, many channels, little to add up, groups of channels do not come here. */
 static const struct sizes direct_sizes[] = {
-    {2, 1, 10, 4, 6, {5, 3}, {1, 1}, {0, 0}, {1, 1}, true},
-    {2, 1, 28, 28, 9, {5, 5}, {1, 1}, {2, 2}, {1, 1}, true},
-    {2, 3, 32, 32, 6, {1, 1}, {1, 1}, {0, 0}, {1, 1}, false},
-    {1, 1, 9, 70, 1, {3, 3}, {1, 64}, {1, 1}, {1, 1}, true},
+    {2, 1, 10, 4, 6, {5, 3}, {1, 1}, {0, 0}, {1, 1}, true, 1},
+    {2, 1, 28, 28, 9, {5, 5}, {1, 1}, {2, 2}, {1, 1}, true, 1},
+    {2, 3, 32, 32, 6, {1, 1}, {1, 1}, {0, 0}, {1, 1}, false, 1},
+    {1, 1, 9, 70, 1, {3, 3}, {1, 64}, {1, 1}, {1, 1}, true, 1},
 };
 /* Lines of dy that are cut in two, three, four, five, and not at all; windows that do not overlap;
  * a last vector that lies behind the end. */
 static const struct sizes gradient_sizes[] = {
-    {3, 1, 8, 6, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true},
-    {2, 1, 7, 9, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true},
-    {2, 3, 9, 10, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, false},
-    {2, 2, 8, 14, 1, {3, 5}, {2, 2}, {1, 2}, {1, 1}, true},
-    {2, 2, 8, 15, 2, {3, 3}, {1, 3}, {0, 0}, {1, 1}, true},
-    {1, 2, 6, 8, 2, {1, 1}, {1, 1}, {0, 0}, {1, 1}, true},
-    {1, 1, 1, 16, 1, {1, 2}, {1, 1}, {0, 0}, {1, 1}, true},
+    {3, 1, 8, 6, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true, 1},
+    {2, 1, 7, 9, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true, 1},
+    {2, 3, 9, 10, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, false, 1},
+    {2, 2, 8, 14, 1, {3, 5}, {2, 2}, {1, 2}, {1, 1}, true, 1},
+    {2, 2, 8, 15, 2, {3, 3}, {1, 3}, {0, 0}, {1, 1}, true, 1},
+    {1, 2, 6, 8, 2, {1, 1}, {1, 1}, {0, 0}, {1, 1}, true, 1},
+    {1, 1, 1, 16, 1, {1, 2}, {1, 1}, {0, 0}, {1, 1}, true, 1},
 };
+/* Taps that no pixel sees, all the image in the padding of some, bands of several images and of
+ * parts of one, more channels than a slice has rows, groups. */
+static const struct sizes trimmed_sizes[] = {
+    {5, 64, 4, 4, 70, {3, 3}, {2, 2}, {1, 1}, {1, 1}, true, 1},
+    {3, 130, 2, 2, 33, {3, 3}, {1, 1}, {1, 1}, {1, 1}, false, 1},
+    {2, 65, 1, 9, 20, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true, 1},
+    {2, 64, 5, 4, 40, {5, 5}, {1, 2}, {2, 3}, {1, 1}, true, 1},
+    {2, 64, 3, 3, 20, {3, 3}, {1, 1}, {5, 4}, {2, 3}, true, 1},
+    {1, 64, 18, 17, 20, {7, 7}, {1, 1}, {6, 6}, {2, 2}, false, 1},
+    {2, 192, 3, 3, 66, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true, 3},
+    {40, 64, 4, 4, 16, {2, 2}, {2, 2}, {1, 1}, {1, 1}, true, 1},
+};
+enum { TRIMMED = sizeof trimmed_sizes / sizeof trimmed_sizes[0] };
 enum { GRADIENTS = sizeof gradient_sizes / sizeof gradient_sizes[0] };
 enum { PLANES = sizeof planes_sizes / sizeof planes_sizes[0] };
 enum { DIRECTS = sizeof direct_sizes / sizeof direct_sizes[0] };
@@ -63,9 +77,9 @@ static struct conv conv_of_sizes(const struct sizes *s)
                      .h = s->h,
                      .w = s->w,
                      .o = s->o,
-                     .groups = 1,
-                     .cg = s->c,
-                     .og = s->o,
+                     .groups = s->groups,
+                     .cg = s->c / s->groups,
+                     .og = s->o / s->groups,
                      .taps = s->kernel[0] * s->kernel[1],
                      .winograd = true};
     for (int i = 0; i < 2; i++) {
@@ -74,7 +88,7 @@ static struct conv conv_of_sizes(const struct sizes *s)
     }
     v.oh = (s->h + 2 * s->pad[0] - (s->kernel[0] - 1) * s->dilation[0] - 1) / s->stride[0] + 1;
     v.ow = (s->w + 2 * s->pad[1] - (s->kernel[1] - 1) * s->dilation[1] - 1) / s->stride[1] + 1;
-    v.k = v.taps * v.c;
+    v.k = v.taps * v.cg;
     return v;
 }
 
@@ -92,16 +106,22 @@ static void fill(real *p, int64_t n, uint64_t seed)
 struct numbers {
     struct conv v;
     int64_t nx, ny, nw; /* of a sample, of a sample, weights */
-    real *x, *params;   /* weight [o][c][kh][kw], bias [o] */
+    real *x, *params;   /* weight [o][c / groups][kh][kw], bias [o] */
     double *y;          /* [n][o][oh][ow] */
 };
+
+/* Of number i of a window of output channel o. */
+static int64_t input_channel(const struct conv *v, int64_t o, int64_t i)
+{
+    return o / v->og * v->cg + i / v->taps;
+}
 
 static double expected(const struct numbers *t, int64_t n, int64_t o, int64_t oy, int64_t ox)
 {
     const struct conv *v = &t->v;
     double sum = 0;
     for (int64_t i = 0; i < v->k; i++) {
-        const int64_t c = i / v->taps, tap = i % v->taps;
+        const int64_t c = input_channel(v, o, i), tap = i % v->taps;
         const int64_t y = window_at(&v->window, HEIGHT, oy, tap / v->window.kernel[WIDTH]);
         const int64_t x = window_at(&v->window, WIDTH, ox, tap % v->window.kernel[WIDTH]);
         if (y >= 0 && y < v->h && x >= 0 && x < v->w)
@@ -129,7 +149,7 @@ static struct numbers numbers_make(const struct sizes *s)
     return t;
 }
 
-/* Of the mean of (y - 0)^2: dparams [o][c][kh][kw], [o]; dx as x. */
+/* Of the mean of (y - 0)^2: dparams as params; dx as x. */
 static void expected_gradients(const struct numbers *t, int64_t n, double *dparams, double *dx)
 {
     const struct conv *v = &t->v;
@@ -141,7 +161,7 @@ static void expected_gradients(const struct numbers *t, int64_t n, double *dpara
         const double dy = scale * t->y[at];
         dparams[t->nw + o] += dy;
         for (int64_t i = 0; i < v->k; i++) {
-            const int64_t c = i / v->taps, tap = i % v->taps;
+            const int64_t c = input_channel(v, o, i), tap = i % v->taps;
             const int64_t y =
                 window_at(&v->window, HEIGHT, pixel / v->ow, tap / v->window.kernel[WIDTH]);
             const int64_t x =
@@ -188,18 +208,19 @@ static struct net net_make(const struct sizes *s, struct error *e)
     static const char *const names[] = {"kernel_size", "stride", "padding", "dilation"};
     const int64_t *of[] = {s->kernel, s->stride, s->pad, s->dilation};
     double list[4][2];
-    struct attr attrs[6] = {
+    struct attr attrs[7] = {
         {.name = "out_channels", .kind = ATTR_IS_INT, .i = s->o, .d = (double)s->o},
         {.name = "bias", .kind = ATTR_IS_BOOL, .i = s->bias},
+        {.name = "groups", .kind = ATTR_IS_INT, .i = s->groups, .d = (double)s->groups},
     };
     for (int i = 0; i < 4; i++) {
         list[i][0] = (double)of[i][0], list[i][1] = (double)of[i][1];
-        attrs[2 + i] =
+        attrs[3 + i] =
             (struct attr){.name = names[i], .kind = ATTR_IS_LIST, .list = list[i], .n_list = 2};
     }
     struct net net = {.g = graph_create(e)};
     net.x = graph_input(net.g, "x", DTYPE_REAL, &SHAPE(BATCH, s->c, s->h, s->w), e);
-    net.y = graph_add(net.g, "conv2d", "conv", &net.x, 1, attrs, 6, e);
+    net.y = graph_add(net.g, "conv2d", "conv", &net.x, 1, attrs, 7, e);
     return net;
 }
 
@@ -327,6 +348,7 @@ static void test_numbers(void **state)
     check_all(planes_sizes, PLANES, check);
     check_all(direct_sizes, DIRECTS, check);
     check_all(gradient_sizes, GRADIENTS, check);
+    check_all(trimmed_sizes, TRIMMED, check);
 }
 
 static void test_gradients(void **state)
@@ -335,6 +357,7 @@ static void test_gradients(void **state)
     check_all(planes_sizes, PLANES, check_gradients);
     check_all(direct_sizes, DIRECTS, check_gradients);
     check_all(gradient_sizes, GRADIENTS, check_gradients);
+    check_all(trimmed_sizes, TRIMMED, check_gradients);
 }
 
 /* At most half a vector of channels, and the batch has no say. */
@@ -358,12 +381,34 @@ static void test_choice(void **state)
     }
 }
 
+/* Where a tenth of the products or more is with zeros of the padding, and channels are many. */
+static void test_trimmed(void **state)
+{
+    (void)state;
+    static const struct sizes whole[] = {
+        {1, 64, 32, 32, 64, {3, 3}, {2, 2}, {1, 1}, {1, 1}, true, 1},
+        {1, 63, 4, 4, 64, {3, 3}, {1, 1}, {1, 1}, {1, 1}, true, 1},
+        {1, 512, 4, 4, 64, {3, 3}, {1, 1}, {0, 0}, {1, 1}, true, 1},
+        {1, 512, 4, 4, 64, {1, 1}, {1, 1}, {0, 0}, {1, 1}, true, 1},
+    };
+    for (int i = 0; i < TRIMMED; i++) {
+        const struct conv v = conv_of_sizes(&trimmed_sizes[i]);
+        assert_string_equal(conv_method(&v)->name, "direct");
+        assert_true(band_trims(&v));
+    }
+    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
+        const struct conv v = conv_of_sizes(&whole[i]);
+        assert_false(band_trims(&v));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_trimmed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
