@@ -10,7 +10,7 @@
 enum {
     TILE_ROWS = 48,          /* a multiple of the kernels' rows */
     SLICE_BYTES = 24 * 1024, /* of a panel, stays in the nearest cache */
-    RANGE_WORK = 1 << 18,    /* multiplications that are worth a range of their own */
+    RANGE_WORK = 1 << 16,    /* multiplications that are worth a range of their own */
     PACK_ROWS = 16,          /* of k: a line of the cache, of each output */
 };
 
