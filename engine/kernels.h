@@ -122,6 +122,16 @@ struct largest_windows {
     lane_int *place;
 };
 
+/* dst[j][i] = src[i][j] for i < rows and j < cols, with so many elements from one row to the next.
+ * They do not overlap. Of dst nothing is read, and nothing else is written. */
+struct transpose_rows {
+    int64_t rows, cols;
+    const real *src;
+    int64_t src_step;
+    real *dst;
+    int64_t dst_step;
+};
+
 struct channels;
 
 /* A function of one number: y[i] = f(x[i]) for i < n; dx[i] = dy[i] * f'(x[i]). What is written may
@@ -181,6 +191,8 @@ struct kernels {
     void (*norm_apply)(const struct norm_rows *p);
     void (*norm_dot)(const struct norm_rows *p, double *sum, double *dot);
     void (*norm_gradient)(const struct norm_rows *p);
+
+    void (*transpose)(const struct transpose_rows *t);
 
     /* to[r * to_step + i] += from[r * from_step + i], for r < runs and i < n. */
     void (*add_runs)(int64_t runs, int64_t n, const real *from, int64_t from_step, real *to,

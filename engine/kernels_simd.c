@@ -16,7 +16,7 @@
  * file: the products of convolutions, the transforms of Winograd's, sums of channels and batch
  * norm; kernels_functions.h has e^x and activations, kernels_finish.h passes that end with one,
  * kernels_pooling.h the largest of windows, kernels_rows.h rows of layer norm and runs that are
- * added. */
+ * added, kernels_transpose.h changes of layout. */
 #include "channels.h"
 #include "kernels.h"
 
@@ -276,6 +276,7 @@ static void matmul(int64_t rows, int64_t cols, int64_t k, const real *a, int64_t
 #include "kernels_planes.h"
 #include "kernels_pooling.h"
 #include "kernels_rows.h"
+#include "kernels_transpose.h"
 #include "kernels_winograd.h"
 
 const struct kernels PASTE(kernels_, KERNELS_ISA) = {
@@ -302,6 +303,7 @@ const struct kernels PASTE(kernels_, KERNELS_ISA) = {
     .exp = {exp_value, NULL},
     .sigmoid = {sigmoid_value, NULL},
     .tanh = {tanh_value, NULL},
+    .transpose = transpose,
     .add_runs = add_runs,
     .row_sum = row_sum,
     .row_squares = row_squares,

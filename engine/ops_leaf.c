@@ -1,8 +1,11 @@
 /* ops_leaf.c: the rows that clients cannot name: leaves, whose values come from outside the run,
  * and the changes of layout that plans insert. */
+#include "kernels.h"
 #include "op.h"
 
 #include <string.h>
+
+enum { LINE = 16 }; /* elements that lie in a line of the cache */
 
 static int leaf_shape(struct node *n, struct error *e)
 {
@@ -17,37 +20,39 @@ static int same_shape(struct node *n, struct error *e)
     return node_set_shape(n, &n->in[0]->shape, e);
 }
 
-/* dst[c][p] = src[p][c] for one sample, in blocks that stay in cache. */
-static void transpose_sample(real *dst, const real *src, int64_t p, int64_t c)
-{
-    enum { TILE = 32 };
-    for (int64_t i0 = 0; i0 < p; i0 += TILE)
-        for (int64_t j0 = 0; j0 < c; j0 += TILE)
-            for (int64_t j = j0; j < c && j < j0 + TILE; j++)
-                for (int64_t i = i0; i < p && i < i0 + TILE; i++)
-                    dst[j * p + i] = src[i * c + j];
-}
-
-struct transpose {
-    real *dst;
-    const real *src;
-    int64_t rows, cols; /* of src, one sample */
+/* A sample is cut along its longer side: in predictions it may be the only one. */
+struct samples {
+    struct transpose_rows one; /* sample 0 */
+    int64_t parts, length;
 };
 
 static void transpose_range(void *arg, int64_t begin, int64_t end, int worker)
 {
     (void)worker;
-    struct transpose *t = arg;
-    int64_t size = t->rows * t->cols;
-    for (int64_t s = begin; s < end; s++)
-        transpose_sample(t->dst + s * size, t->src + s * size, t->rows, t->cols);
+    const struct samples *all = arg;
+    for (int64_t at = begin; at < end; at++) {
+        struct transpose_rows t = all->one;
+        const bool wide = t.cols > t.rows;
+        const int64_t sample = at / all->parts * t.rows * t.cols;
+        const int64_t first = at % all->parts * all->length,
+                      left = (wide ? t.cols : t.rows) - first;
+        *(wide ? &t.cols : &t.rows) = left < all->length ? left : all->length;
+        t.src += sample + first * (wide ? 1 : t.src_step);
+        t.dst += sample + first * (wide ? t.dst_step : 1);
+        kernels()->transpose(&t);
+    }
 }
 
 void transpose_samples(struct run *r, int64_t samples, int64_t rows, int64_t cols, const real *src,
                        real *dst)
 {
-    struct transpose t = {dst, src, rows, cols};
-    run_for(r, samples, grain_rows(rows * cols), transpose_range, &t);
+    const int64_t longer = cols > rows ? cols : rows, shorter = cols > rows ? rows : cols;
+    struct samples all = {.one = {rows, cols, src, cols, dst, rows},
+                          .length = (grain_rows(shorter) + LINE - 1) / LINE * LINE};
+    if (all.length > longer)
+        all.length = longer > 0 ? longer : 1;
+    all.parts = (longer + all.length - 1) / all.length;
+    run_for(r, samples * all.parts, grain_rows(all.length * shorter), transpose_range, &all);
 }
 
 static void transpose_images(const struct node *n, struct run *r, real *dst, const real *src,

@@ -1,5 +1,6 @@
 /* ops_move.c: transpose, which only moves numbers. The batch is dimension 0 and stays there: what
  * would move it is refused. */
+#include "kernels.h"
 #include "unary.h"
 
 #include <stddef.h>
@@ -56,20 +57,35 @@ struct swap {
     real *to;
 };
 
+static int64_t swap_from(const struct swap *s, int64_t outer, int64_t middle, int64_t r, int64_t c)
+{
+    return ((outer * s->rows + r) * s->middle + middle) * s->cols + c;
+}
+
+static int64_t swap_to(const struct swap *s, int64_t outer, int64_t middle, int64_t r, int64_t c)
+{
+    return ((outer * s->cols + c) * s->middle + middle) * s->rows + r;
+}
+
 static void swap_tile(const struct swap *s, int64_t outer, int64_t middle, int64_t row, int64_t col)
 {
-    int64_t rows = row + TILE < s->rows ? row + TILE : s->rows;
-    int64_t cols = col + TILE < s->cols ? col + TILE : s->cols;
+    const int64_t rows = row + TILE < s->rows ? row + TILE : s->rows;
+    const int64_t cols = col + TILE < s->cols ? col + TILE : s->cols;
+    if (s->inner == 1) {
+        kernels()->transpose(
+            &(struct transpose_rows){.rows = rows - row,
+                                     .cols = cols - col,
+                                     .src = s->from + swap_from(s, outer, middle, row, col),
+                                     .src_step = s->middle * s->cols,
+                                     .dst = s->to + swap_to(s, outer, middle, row, col),
+                                     .dst_step = s->middle * s->rows});
+        return;
+    }
     for (int64_t c = col; c < cols; c++)
-        for (int64_t r = row; r < rows; r++) {
-            int64_t i = ((outer * s->rows + r) * s->middle + middle) * s->cols + c;
-            int64_t o = ((outer * s->cols + c) * s->middle + middle) * s->rows + r;
-            if (s->inner == 1)
-                s->to[o] = s->from[i];
-            else
-                memcpy(s->to + o * s->inner, s->from + i * s->inner,
-                       (size_t)s->inner * sizeof(real));
-        }
+        for (int64_t r = row; r < rows; r++)
+            memcpy(s->to + swap_to(s, outer, middle, r, c) * s->inner,
+                   s->from + swap_from(s, outer, middle, r, c) * s->inner,
+                   (size_t)s->inner * sizeof(real));
 }
 
 static void swap_range(void *arg, int64_t begin, int64_t end, int worker UNUSED)

@@ -251,6 +251,36 @@ static void test_add_runs(void **state)
     free(to);
 }
 
+/* ---- layouts --------------------------------------------------------------------------------- */
+
+/* Every number goes to its place, and nothing beside the rows is written; rows that touch and rows
+ * that do not. */
+static void check_transpose(const struct kernels *k, struct buffers *f, int64_t rows, int64_t cols,
+                            int64_t gap)
+{
+    const int64_t src_step = cols + gap, dst_step = rows + gap, n = cols * dst_step;
+    for (int64_t i = 0; i < n + PAD; i++)
+        f->c[i] = SENTINEL;
+    k->transpose(&(struct transpose_rows){rows, cols, f->a, src_step, f->c, dst_step});
+    for (int64_t i = 0; i < n + PAD; i++) {
+        const bool inside = i < n && i % dst_step < rows;
+        assert_true(f->c[i] == (inside ? f->a[i % dst_step * src_step + i / dst_step] : SENTINEL));
+    }
+}
+
+static void test_transpose(void **state)
+{
+    (void)state;
+    struct buffers *f = buffers_create();
+    const struct kernels *k;
+    for (int i = 0; (k = kernels_at(i)); i++)
+        for (int64_t rows = 0; rows <= 35; rows++)
+            for (int64_t cols = 0; cols <= 35; cols++)
+                for (int64_t gap = 0; gap < 2; gap++)
+                    check_transpose(k, f, rows, cols, gap);
+    free(f);
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -277,7 +307,7 @@ int main(void)
         cmocka_unit_test(test_choice),        cmocka_unit_test(test_products),
         cmocka_unit_test(test_wide_products), cmocka_unit_test(test_no_bias),
         cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_add_runs),
+        cmocka_unit_test(test_add_runs),      cmocka_unit_test(test_transpose),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
