@@ -185,8 +185,13 @@ $(BUILD)/tests/fuzz/%.test: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/cor
 $(BUILD)/tests/fuzz/%.fuzz: $(BUILD)/tests/fuzz/fuzz_%.o $(SERVER_LIB_OBJ) $(LIBS) $(DOUBLE_LIBS)
 	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS) -lm
 
+# What TEST_ONLY and TEST_EXCEPT leave (tests/run.sh): others are not built either.
+test_patterns = $(subst *,%,$(addprefix $(BUILD)/tests/,$(1)))
+TEST_ALL := $(TEST_BIN) $(FUZZ_TEST)
+TEST_WANTED = $(filter-out $(call test_patterns,$(TEST_EXCEPT)),$(if $(TEST_ONLY),$(filter $(call test_patterns,$(TEST_ONLY)),$(TEST_ALL)),$(TEST_ALL)))
+
 .PHONY: tests fuzz-targets
-tests: $(TEST_BIN) $(FAULTS_PRELOAD) $(FUZZ_TEST)
+tests: $(TEST_WANTED) $(FAULTS_PRELOAD)
 fuzz-targets: $(FUZZ_BIN)
 .SECONDARY:
 
@@ -198,7 +203,7 @@ test-deps:
 	@sh tests/support/install.sh test
 test: test-deps ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory all tests
-	@BUILD=$(BUILD) bash tests/run.sh $(TEST_BIN) $(FUZZ_TEST)
+	@BUILD=$(BUILD) bash tests/run.sh $(TEST_WANTED)
 test-crash: test-deps $(BUILD)/backpropd $(FAULTS_PRELOAD) $(BUILD)/tests/http/test_crash.float.test ## kill the daemon 1,000 times (CRASH_KILLS) and check what it kept
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test
 FAULT_TESTS := $(BUILD)/tests/http/test_faults.float.test $(BUILD)/tests/http/test_power.float.test

@@ -11,7 +11,9 @@
 #                      after the other
 #   TEST_TIMEOUT=300   seconds for each
 #   TEST_CHECKS="..."  scripts to run as well; empty: none
-#   TEST_ONLY="..."    patterns of the programs to run, as they are listed: "http/* unit/test_pool*"
+#   TEST_ONLY="..."    patterns of the programs to run, as they are listed: "http/* unit/test_pool*",
+#                      with one * each
+#   TEST_EXCEPT="..."  patterns of those to leave out
 #   TEST_PATIENCE=1    times two minutes that a request over HTTP may take
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -42,6 +44,7 @@ mostly_wait="*/test_bad_clients* */test_events*"
 first=() rest=()
 for program in ${programs[@]+"${programs[@]}"}; do
     matches "$program" "${TEST_ONLY:-*}" || continue
+    ! matches "$program" "${TEST_EXCEPT:-}" || continue
     if matches "$program" "$longest"; then first+=("$program"); else rest+=("$program"); fi
 done
 programs=(${first[@]+"${first[@]}"} ${rest[@]+"${rest[@]}"})
