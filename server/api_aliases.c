@@ -195,7 +195,7 @@ static int write_moves(struct request *q, struct json_out *w, const char *name, 
 
 static int read_limit(struct request *q, int64_t *limit_r)
 {
-    return query_known(q, "limit") || query_int(q, "limit", 100, 0, 1000, limit_r) ? -1 : 0;
+    return query_int(q, "limit", 100, 0, 1000, limit_r);
 }
 
 int api_alias_list(struct request *q)

@@ -87,7 +87,7 @@ int api_model_config(struct request *q)
     struct snapshot s;
     struct error e;
     bool plan;
-    if (query_known(q, "plan") || query_bool(q, "plan", false, &plan))
+    if (query_bool(q, "plan", false, &plan))
         return q->status;
     if (model_snapshot(request_model(q), &s, &e))
         return reply_error(q, &e);

@@ -10,8 +10,6 @@
 static int read_cursor(struct request *q, struct events_cursor *since_r)
 {
     *since_r = (struct events_cursor){0};
-    if (query_known(q, "since"))
-        return -1;
     const char *since = request_query(q, "since"), *id = request_header(q, "Last-Event-ID");
     if (q->status)
         return -1;

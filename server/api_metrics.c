@@ -134,8 +134,7 @@ static int read_query(struct request *q, struct store_metrics_query *x, const ch
                       struct events_cursor *since_r)
 {
     int64_t until, max_points;
-    if (query_known(q, "names|since|until|max_points") || read_since(q, since_r) ||
-        query_int(q, "until", 0, 0, INT64_MAX, &until) ||
+    if (read_since(q, since_r) || query_int(q, "until", 0, 0, INT64_MAX, &until) ||
         query_int(q, "max_points", 1000, 1, STORE_MAX_POINTS, &max_points))
         return -1;
     const char *text = request_query(q, "names");

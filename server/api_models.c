@@ -159,7 +159,7 @@ static int reply_metadata(struct request *q, int status, struct model *m, bool h
 int api_model_get(struct request *q)
 {
     bool hash;
-    if (query_known(q, "state_sha256") || query_bool(q, "state_sha256", false, &hash))
+    if (query_bool(q, "state_sha256", false, &hash))
         return q->status;
     return reply_metadata(q, 200, request_model(q), hash);
 }
@@ -353,8 +353,6 @@ int api_model_delete(struct request *q)
 {
     struct error e;
     struct json_out w = JSON_OUT_INIT;
-    if (query_known(q, ""))
-        return q->status;
     int failed = delete_once(q, &e);
     api_once_deed_end(q);
     if (failed)

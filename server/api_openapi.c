@@ -41,14 +41,43 @@ static json_t *request_body(const struct route *r)
 }
 
 /* {name} in the pattern. */
-static json_t *path_parameters(const struct route *r)
+static void path_parameters(const struct route *r, json_t *list)
 {
-    json_t *list = json_array();
     for (const char *at = strchr(r->pattern, '{'); at; at = strchr(at + 1, '{')) {
         size_t n = strcspn(at + 1, "}");
         json_array_append_new(list, json_pack("{s:s%, s:s, s:b, s:{s:s}}", "name", at + 1, n, "in",
                                               "path", "required", 1, "schema", "type", "string"));
     }
+}
+
+static json_t *query_schema(const struct query_param *p)
+{
+    json_t *schema = json_pack("{s:s}", "type", p->type), *values = p->values ? json_array() : NULL;
+    for (const char *at = p->values; at && *at;) {
+        size_t n = strcspn(at, "|");
+        json_array_append_new(values, json_stringn(at, n));
+        at += n + (at[n] == '|');
+    }
+    if (values)
+        json_object_set_new(schema, "enum", values);
+    return schema;
+}
+
+static json_t *parameters(const struct route *r)
+{
+    json_t *list = json_array();
+    path_parameters(r, list);
+    for (const struct query_param *p = r->query; p && p->name; p++)
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s, s:o}", "name", p->name, "in", "query",
+                                        "description", p->doc, "schema", query_schema(p)));
+    if (r->flags & (ROUTE_ONCE | ROUTE_LIFE))
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:{s:s}}", "name", "Idempotency-Key", "in", "header",
+                            "description",
+                            "any text of the client's own: the request is done once however often "
+                            "it is sent with it, and answered the same",
+                            "schema", "type", "string"));
     return list;
 }
 
@@ -82,8 +111,8 @@ static json_t *operation(const struct route *r)
         json_pack("{s:s, s:{s:o}}", "description", "refused, with a sentence and a code", "content",
                   "application/json", schema_ref("Error"));
     json_t *op = json_pack("{s:s, s:o, s:o, s:{s:o, s:o}}", "summary", r->doc, "operationId",
-                           operation_id(r), "parameters", path_parameters(r), "responses", "2XX",
-                           ok, "default", failed);
+                           operation_id(r), "parameters", parameters(r), "responses", "2XX", ok,
+                           "default", failed);
     json_object_set_new(op, "security", security(r));
     json_object_set_new(op, "x-role", json_string(key_role_name(r->role)));
     if (r->flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL | ROUTE_RAW))

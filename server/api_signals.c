@@ -210,8 +210,7 @@ int api_signals(struct request *q)
     struct error e;
     int64_t since, until, max_points;
     bool histograms;
-    if (query_known(q, "since|until|max_points|histograms") ||
-        query_bool(q, "histograms", false, &histograms) ||
+    if (query_bool(q, "histograms", false, &histograms) ||
         query_int(q, "since", 0, 0, INT64_MAX, &since) ||
         query_int(q, "until", 0, 0, INT64_MAX, &until) ||
         query_int(q, "max_points", 200, 1, MAX_POINTS, &max_points))

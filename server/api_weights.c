@@ -19,7 +19,7 @@ static void done(void *arg)
 static int query_weights(struct request *q, bool *averages_r)
 {
     int choice;
-    if (query_known(q, "weights") || query_choice(q, "weights", "live|ema", 0, &choice))
+    if (query_choice(q, "weights", "live|ema", 0, &choice))
         return -1;
     *averages_r = choice;
     return 0;
@@ -119,7 +119,7 @@ int api_weights_put(struct request *q)
     struct store_answer answer, *keep;
     struct step_result first;
     struct error e;
-    if (query_known(q, "strict|reset_optimizer") || query_bool(q, "strict", true, &o.strict) ||
+    if (query_bool(q, "strict", true, &o.strict) ||
         query_bool(q, "reset_optimizer", false, &o.reset_optimizer))
         return q->status;
     if (safetensors_read(&file, q->arena, q->body ? q->body : "", q->body_size, &e))

@@ -222,6 +222,11 @@ static int check_ready(struct request *q)
     return reply_errorf(q, ERROR_NOT_READY, "the models are still being loaded");
 }
 
+static int check_query(struct request *q)
+{
+    return q->route->role != ROLE_NONE && query_known(q) ? q->status : 0;
+}
+
 int dispatch_begin(struct request *q)
 {
     struct error e;
@@ -232,7 +237,7 @@ int dispatch_begin(struct request *q)
         return status;
     if (q->server->authorize && q->server->authorize(q, &e))
         return reply_error(q, &e);
-    if ((status = check_body_headers(q)))
+    if ((status = check_query(q)) || (status = check_body_headers(q)))
         return status;
     return check_model(q);
 }

@@ -242,17 +242,32 @@ int query_choice(struct request *q, const char *name, const char *choices, int f
     return 0;
 }
 
-int query_known(struct request *q, const char *names)
+static bool is_known(const struct query_param *p, const char *name)
+{
+    while (p && p->name && strcmp(p->name, name))
+        p++;
+    return p && p->name;
+}
+
+static const char *known_names(struct request *q)
+{
+    const char *names = NULL;
+    for (const struct query_param *p = q->route->query; p && p->name; p++)
+        names = arena_printf(q->arena, "%s%s%s", names ? names : "", names ? ", " : "", p->name);
+    return names ? names : "none";
+}
+
+int query_known(struct request *q)
 {
     struct pair p;
     for (const char *at = q->query; next_pair(&at, &p);) {
         const char *key = request_decode(q, p.name, p.name_size, true);
         if (!key)
             return -1;
-        if (choice_find(names, key) >= 0 && *key)
+        if (is_known(q->route->query, key))
             continue;
         reply_errorf(q, ERROR_BAD_QUERY, "unknown query parameter '%.40s', known here: %s", key,
-                     *names ? names : "none");
+                     known_names(q));
         return -1;
     }
     return 0;

@@ -167,8 +167,8 @@ int query_bool(struct request *q, const char *name, bool fallback, bool *value_r
 /* `choices`: "eval|train"; the place of the one that was given. */
 int query_choice(struct request *q, const char *name, const char *choices, int fallback,
                  int *choice_r);
-/* Refuses query parameters whose names are not among these ("since|max_points"). */
-int query_known(struct request *q, const char *names);
+/* Refuses query parameters that are not the route's. */
+int query_known(struct request *q);
 /* A version or another whole number in the path. */
 int param_int(struct request *q, const char *name, int64_t min, int64_t *value_r);
 

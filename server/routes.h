@@ -30,6 +30,14 @@ enum route_flags {
 
 enum role { ROLE_NONE, ROLE_READ, ROLE_TRAIN, ROLE_ADMIN };
 
+/* What may stand behind the ?. */
+struct query_param {
+    const char *name;
+    const char *type;   /* of JSON Schema: "integer", "boolean", "string" */
+    const char *values; /* of a string: "live|ema"; NULL: any */
+    const char *doc;
+};
+
 struct route {
     const char *method;  /* GET also answers HEAD */
     const char *pattern; /* "/v2/models/{model}/train_step": a {name} matches one segment */
@@ -38,6 +46,9 @@ struct route {
     enum role role;
     const char *request_schema, *response_schema; /* names in openapi.yaml; NULL: none */
     const char *doc;                              /* one line */
+    /* Others are refused, but on routes for everybody: pages and probes. NULL: none; ends with name
+     * NULL. */
+    const struct query_param *query;
 };
 
 extern const struct route routes[]; /* ends with method NULL */

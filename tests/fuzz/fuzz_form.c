@@ -21,7 +21,7 @@ static int look(struct request *q)
 
 static const struct route rows[] = {
     {"POST", "/images", look, ROUTE_BODY | ROUTE_BINARY | ROUTE_FORM | ROUTE_IMAGE, ROLE_NONE, NULL,
-     NULL, ""},
+     NULL, "", NULL},
     {0},
 };
 

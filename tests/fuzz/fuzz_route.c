@@ -1,6 +1,7 @@
 /* fuzz_route.c: what is done with a request before its body: path, query and headers, with the
  * daemon's own table of routes. What must hold: each refusal is JSON with a sentence; decoded
- * parameters hold no NUL and are not longer than what was sent; models have valid names.
+ * parameters hold no NUL and are not longer than what was sent; models have valid names; query
+ * parameters are the route's.
  *
  * An input is "METHOD path?query", then headers, a line each. */
 #include "fuzz.h"
@@ -28,17 +29,19 @@ static void read_query(struct request *q)
     int64_t n;
     bool flag;
     int choice;
-    if (query_known(q, "since|max_points|limit|mode|values|state_sha256|strict|name"))
+    if (query_known(q)) {
+        FUZZ_CHECK(q->route->role == ROLE_NONE, "an unknown query parameter");
         return;
+    }
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (query_int(q, numbers[i], 7, -3, 1000, &n))
             return;
         FUZZ_CHECK(n >= -3 && n <= 1000, "%lld", (long long)n);
     }
-    if (query_bool(q, "values", true, &flag) || query_choice(q, "mode", "eval|train", 1, &choice))
+    if (query_bool(q, "strict", true, &flag) || query_choice(q, "weights", "live|ema", 1, &choice))
         return;
     FUZZ_CHECK(choice == 0 || choice == 1, "%d", choice);
-    const char *name = request_query(q, "name");
+    const char *name = request_query(q, "names");
     FUZZ_CHECK(!name || strlen(name) <= strlen(q->query), "a value that has grown");
 }
 

@@ -92,7 +92,7 @@ static int echo(struct request *q)
 }
 
 static const struct route rows[] = {
-    {"POST", "/echo", echo, ROUTE_BODY | ROUTE_BINARY, ROLE_NONE, NULL, NULL, ""},
+    {"POST", "/echo", echo, ROUTE_BODY | ROUTE_BINARY, ROLE_NONE, NULL, NULL, "", NULL},
     {0},
 };
 

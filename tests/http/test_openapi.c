@@ -23,6 +23,25 @@ static json_t *operation(json_t *root, const struct route *r)
     return json_object_get(json_object_get(json_object_get(root, "paths"), r->pattern), method);
 }
 
+/* Parameters of an operation: "query", "path" or "header". */
+static int count_in(json_t *op, const char *place)
+{
+    size_t i;
+    json_t *p;
+    int n = 0;
+    json_array_foreach(json_object_get(op, "parameters"), i, p) n +=
+        !strcmp(json_string_value(json_object_get(p, "in")), place);
+    return n;
+}
+
+static int count_query(const struct route *r)
+{
+    int n = 0;
+    while (r->query && r->query[n].name)
+        n++;
+    return n;
+}
+
 static void routes_are_in_it(struct daemon *d)
 {
     struct answer *a = client_get(d->client, "/openapi.json");
@@ -36,6 +55,8 @@ static void routes_are_in_it(struct daemon *d)
         assert_string_equal(json_string_value(json_object_get(op, "summary")), r->doc);
         bool body = r->flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL | ROUTE_RAW);
         assert_true(body == (json_object_get(op, "requestBody") != NULL));
+        assert_int_equal(count_in(op, "query"), count_query(r));
+        assert_int_equal(count_in(op, "header"), (r->flags & (ROUTE_ONCE | ROUTE_LIFE)) != 0);
         json_t *responses = json_object_get(op, "responses");
         assert_non_null(json_object_get(responses, "default"));
         assert_true(json_object_size(responses) >= 2);
@@ -61,6 +82,31 @@ static void fill_path(const char *pattern, char *out, size_t size)
         p += strcspn(p, "}");
     }
     out[n] = 0;
+}
+
+/* What is documented is taken, and what is not is refused; not on pages and by probes, which take
+ * anything. */
+static void queries_are_checked(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_call(c, "PUT", "1", "", remote_scalar); /* the model that fill_path names */
+    for (const struct route *r = routes; r->method; r++) {
+        char path[256], url[320];
+        fill_path(r->pattern, path, sizeof path);
+        snprintf(url, sizeof url, "%s?nonesuch=1", path);
+        struct answer *a = client_json(c, r->method, url, NULL);
+        if (r->role != ROLE_NONE)
+            answer_refused(a, 400, "bad_query", "unknown query parameter 'nonesuch'");
+        else
+            answer_expect(a, 200);
+        for (int i = 0; i < count_query(r) && !strstr(path, "/events"); i++) {
+            const struct query_param *p = &r->query[i];
+            const char *value = !strcmp(p->type, "boolean") ? "true" : p->values ? "live" : "1";
+            snprintf(url, sizeof url, "%s?%s=%s", path, p->name, value);
+            if (strstr(client_json(c, r->method, url, NULL)->body, "bad_query"))
+                fail_msg("%s %s is refused", r->method, url);
+        }
+    }
 }
 
 /* Whatever it says, it does not say that there is no such path or method. */
@@ -129,16 +175,10 @@ static void document_is_sound(struct daemon *d)
         if (json_object_get(ids, id))
             fail_msg("two operations are called %s", id);
         json_object_set_new(ids, id, json_true());
-        /* Each {name} of the path is declared. */
-        size_t names = 0;
+        int names = 0; /* each {name} of the path is declared */
         for (const char *p = r->pattern; *p; p++)
             names += *p == '{';
-        json_t *parameters = json_object_get(operation(root, r), "parameters");
-        size_t i, in_path = 0;
-        json_t *p;
-        json_array_foreach(parameters, i, p) in_path +=
-            !strcmp(json_string_value(json_object_get(p, "in")), "path");
-        assert_int_equal(in_path, names);
+        assert_int_equal(count_in(operation(root, r), "path"), names);
     }
     json_decref(ids);
 }
@@ -264,8 +304,10 @@ static void index_lists_routes(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(routes_are_in_it), DAEMON_TEST(paths_answer), DAEMON_TEST(document_is_sound),
-        DAEMON_TEST(required_fields),  DAEMON_TEST(operators),    DAEMON_TEST(index_lists_routes),
+        DAEMON_TEST(routes_are_in_it),    DAEMON_TEST(paths_answer),
+        DAEMON_TEST(document_is_sound),   DAEMON_TEST(required_fields),
+        DAEMON_TEST(operators),           DAEMON_TEST(index_lists_routes),
+        DAEMON_TEST(queries_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

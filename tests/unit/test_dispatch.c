@@ -34,8 +34,8 @@ static int say_query(struct request *q)
     int64_t n;
     bool flag;
     int mode;
-    if (query_known(q, "n|flag|mode|text") || query_int(q, "n", 7, 0, 100, &n) ||
-        query_bool(q, "flag", false, &flag) || query_choice(q, "mode", "eval|train", 0, &mode))
+    if (query_int(q, "n", 7, 0, 100, &n) || query_bool(q, "flag", false, &flag) ||
+        query_choice(q, "mode", "eval|train", 0, &mode))
         return q->status;
     const char *text = request_query(q, "text");
     if (q->status)
@@ -45,13 +45,22 @@ static int say_query(struct request *q)
         arena_printf(q->arena, "%lld %d %d %s", (long long)n, flag, mode, text ? text : "-"));
 }
 
+static const struct query_param of_query[] = {
+    {"n", "integer", NULL, ""},
+    {"flag", "boolean", NULL, ""},
+    {"mode", "string", "eval|train", ""},
+    {"text", "string", NULL, ""},
+    {0},
+};
+
 #define ROW(method, pattern, handle, flags)                                                        \
     {                                                                                              \
-        method, pattern, handle, flags, ROLE_NONE, NULL, NULL, ""                                  \
+        method, pattern, handle, flags, ROLE_READ, NULL, NULL, "", NULL                            \
     }
 static const struct route rows[] = {
     ROW("GET", "/v2", say_ok, 0),
-    ROW("GET", "/v2/models", say_query, 0),
+    {"GET", "/v2/health/live", say_ok, 0, ROLE_NONE, NULL, NULL, "", NULL},
+    {"GET", "/v2/models", say_query, 0, ROLE_READ, NULL, NULL, "", of_query},
     ROW("GET", "/v2/models/stats", say_ok, 0),
     ROW("GET", "/v2/models/{model}", say_request, ROUTE_MODEL),
     ROW("PUT", "/v2/models/{model}", say_request, ROUTE_MODEL | ROUTE_BODY | ROUTE_CREATES),
@@ -186,7 +195,12 @@ static void test_calls(void **state)
         {"GET", "/v2/models", "n=1.5", NULL, NULL, NULL, 400, "bad_query"},
         {"GET", "/v2/models", "flag=yes", NULL, NULL, NULL, 400, "false|true"},
         {"GET", "/v2/models", "mode=tr", NULL, NULL, NULL, 400, "eval|train"},
-        {"GET", "/v2/models", "other=1", NULL, NULL, NULL, 400, "unknown query parameter 'other'"},
+        {"GET", "/v2/models", "other=1", NULL, NULL, NULL, 400,
+         "unknown query parameter 'other', known here: n, flag, mode, text"},
+        {"GET", "/v2/models", "=1", NULL, NULL, NULL, 400, "unknown query parameter ''"},
+        {"GET", "/v2", "n=1", NULL, NULL, NULL, 400, "known here: none"},
+        {"GET", "/v2/models/other", "n=1", NULL, NULL, NULL, 400, "unknown query parameter 'n'"},
+        {"GET", "/v2/health/live", "n=1", NULL, NULL, NULL, 200, ""},
         {"GET", "/v2/models", "text=%zz", NULL, NULL, NULL, 400, "bad_query"},
         {"GET", "/v2/models", "%=1", NULL, NULL, NULL, 400, "bad_query"},
     };
