@@ -28,20 +28,20 @@ static const struct query_param of_config[] = {
 };
 static const struct query_param of_metrics[] = {
     {"names", "string", NULL, "series, with commas between them; all unless given"},
-    {"since", "string", NULL, "a revision, or a cursor of the answer before, such as 150.3"},
-    {"until", "integer", NULL, "the last revision"},
+    {"since", "string", NULL, "revisions above this one; or what came after a cursor, such as 150.3"},
+    {"until", "integer", NULL, "up to and with this revision"},
     {"max_points", "integer", NULL, "of each series; 1000 unless given"},
     {0},
 };
 static const struct query_param of_signals[] = {
-    {"since", "integer", NULL, "the first revision"},
-    {"until", "integer", NULL, "the last revision"},
+    {"since", "integer", NULL, "revisions above this one"},
+    {"until", "integer", NULL, "up to and with this revision"},
     {"max_points", "integer", NULL, "steps; 200 unless given"},
     {"histograms", "boolean", NULL, "with the counts of each bin"},
     {0},
 };
 static const struct query_param of_events[] = {
-    {"since", "string", NULL, "the id of an event: those after it; or a revision"},
+    {"since", "string", NULL, "the id of an event: those after it; or a revision: those above it"},
     {0},
 };
 static const struct query_param of_weights[] = {
