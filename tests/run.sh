@@ -40,7 +40,7 @@ matches() { # matches PROGRAM PATTERNS
 }
 longest="*/test_golden_both* */test_determinism_both* */test_faults* */test_detector* */test_gone* \
 */test_templates* */test_crash*"
-mostly_wait="*/test_bad_clients* */test_events*"
+mostly_wait="*/test_bad_clients* */test_events* */test_repository* */test_server* */test_tls*"
 first=() rest=()
 for program in ${programs[@]+"${programs[@]}"}; do
     matches "$program" "${TEST_ONLY:-*}" || continue
