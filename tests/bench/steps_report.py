@@ -150,11 +150,23 @@ Contenders take turns, each in a process of its own. PyTorch: eager, its threads
 better of its two memory layouts; for predictions traced, frozen and optimised (`torch.jit`). onnxruntime: all graph
 optimisations, models exported by `torch.onnx`. GFLOP/s count the layers with parameters, convolutions as if done
 directly: Winograd's may be above those of sgemm. HTTP: `train_step` with binary tensors over loopback, one
-connection, the client on the same cores. Memory: the most that was resident; "the net" is what it was above the
-process before there was a net (for PyTorch: after `import torch`)."""
+connection, the client on the same cores, the page cache used before. Memory: the most that was resident; "the
+net" is what it was above the process before there was a net (for PyTorch: after `import torch`)."""
+
+
+def in_order(results):
+    """Lines that were measured again stand where they stood."""
+    order = list(NETS)
+
+    def place(key):
+        net, mode, batch, threads = key.split()
+        return order.index(net), mode != "train", int(batch), int(threads)
+
+    return {key: results[key] for key in sorted(results, key=place)}
 
 
 def report(results, path, python, modules):
+    results = in_order(results)
     tables = [("Training", train_rows), ("Inference", infer_rows), ("Memory", memory_rows)]
     for _, rows in tables:
         table = list(rows(results))
