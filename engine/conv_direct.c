@@ -114,8 +114,10 @@ static void multiply_seen(const struct task *t, const struct rows_product *whole
 static void band_product(const struct task *t, struct band b, int64_t slice, real *scratch)
 {
     const struct conv *v = t->v;
-    const struct windows s = t->trims ? (struct windows){0} : band_windows(v, t->x, b, scratch);
     const int64_t first = slice * t->width, left = v->og - first;
+    struct windows s = {0};
+    if (!t->trims)
+        s = band_windows(v, t->x, b, scratch);
     for (int64_t g = 0; g < v->groups && left > 0; g++) {
         struct rows_product p = {.rows = band_pixels(v, b),
                                  .cols = left < t->width ? left : t->width,

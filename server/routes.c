@@ -28,7 +28,8 @@ static const struct query_param of_config[] = {
 };
 static const struct query_param of_metrics[] = {
     {"names", "string", NULL, "series, with commas between them; all unless given"},
-    {"since", "string", NULL, "revisions above this one; or what came after a cursor, such as 150.3"},
+    {"since", "string", NULL,
+     "revisions above this one; or what came after a cursor, such as 150.3"},
     {"until", "integer", NULL, "up to and with this revision"},
     {"max_points", "integer", NULL, "of each series; 1000 unless given"},
     {0},
