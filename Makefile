@@ -203,6 +203,7 @@ test-deps:
 	@sh tests/support/install.sh test
 test: test-deps ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory all tests
+	@$(if $(TEST_WANTED),,echo "no test is called $(TEST_ONLY)" >&2; exit 1)
 	@BUILD=$(BUILD) bash tests/run.sh $(TEST_WANTED)
 test-crash: test-deps $(BUILD)/backpropd $(FAULTS_PRELOAD) $(BUILD)/tests/http/test_crash.float.test ## kill the daemon 1,000 times (CRASH_KILLS) and check what it kept
 	CRASH_KILLS=$${CRASH_KILLS:-1000} BUILD=$(BUILD) $(BUILD)/tests/http/test_crash.float.test

@@ -52,6 +52,12 @@ struct conv_memory {
     int64_t prepared;                   /* what forward can keep from run to run; 0: nothing */
 };
 
+/* Of two sizes of memory. */
+static inline int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 struct conv_method {
     const char *name;
     struct conv_memory (*memory)(const struct conv *v);

@@ -10,11 +10,6 @@ static int64_t min_int64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static int64_t divide_up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
@@ -116,19 +111,13 @@ int64_t bands_scratch(const struct conv *v, const struct bands *b)
 
 /* ---- pixels that see a tap ------------------------------------------------------------------- */
 
-/* The line or column of the image that output `o` sees with tap `k`, which may be outside. */
-static int64_t seen_at(const struct window *w, int axis, int64_t o, int64_t k)
-{
-    return o * w->stride[axis] - w->padding[axis] + k * w->dilation[axis];
-}
-
 /* Pairs of an output and a tap that lie in the image, along an axis of `size` and `outputs`. */
 static int64_t seen_along(const struct window *w, int axis, int64_t size, int64_t outputs)
 {
     int64_t n = 0;
     for (int64_t k = 0; k < w->kernel[axis]; k++)
         for (int64_t o = 0; o < outputs; o++)
-            n += seen_at(w, axis, o, k) >= 0 && seen_at(w, axis, o, k) < size;
+            n += window_at(w, axis, o, k) >= 0 && window_at(w, axis, o, k) < size;
     return n;
 }
 
@@ -153,12 +142,12 @@ struct seen band_seen(const struct conv *v, const real *x, struct band b, int64_
     struct seen s = {.row = (const real **)(void *)scratch,
                      .to = (int64_t *)(void *)(scratch + pointers_size(pixels))};
     for (int64_t line = 0; line < b.images * b.lines; line++) {
-        const int64_t y = seen_at(w, HEIGHT, b.first + line % b.lines, tap / w->kernel[WIDTH]);
+        const int64_t y = window_at(w, HEIGHT, b.first + line % b.lines, tap / w->kernel[WIDTH]);
         if (y < 0 || y >= v->h)
             continue;
         const real *at = x + ((b.image + line / b.lines) * v->h + y) * v->w * v->c;
         for (int64_t ox = 0; ox < v->ow; ox++) {
-            const int64_t column = seen_at(w, WIDTH, ox, tap % w->kernel[WIDTH]);
+            const int64_t column = window_at(w, WIDTH, ox, tap % w->kernel[WIDTH]);
             if (column < 0 || column >= v->w)
                 continue;
             s.row[s.n] = at + column * v->c;

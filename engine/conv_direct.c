@@ -208,11 +208,6 @@ static void direct_backward(const struct conv_job *j)
         conv_weight_backward(j, j->work);
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static struct conv_memory direct_memory(const struct conv *v)
 {
     struct conv u;

@@ -277,11 +277,6 @@ static void winograd_backward(const struct conv_job *j)
         conv_bias_backward(j, j->work);
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static int64_t convolve_scratch(const struct conv *v)
 {
     const struct task t = {.v = v, .tiles = winograd_block_tiles(v), .width = winograd_width(v->o)};

@@ -120,11 +120,6 @@ static struct conv adjoint(const struct node *n)
     return v;
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static void up_memory(struct node *n)
 {
     const struct conv v = adjoint(n);
