@@ -54,11 +54,15 @@ void api_models_each(struct request *q, models_fn *f, void *arg)
     models_each(request_models(q), each_seen, &s);
 }
 
-int api_check_body(const struct request *q, const struct field *fields, struct error *e)
+int api_check_body(const struct request *q, const struct field *fields,
+                   const struct field *parameters, struct error *e)
 {
-    if (q->raw_tensor)
+    const json_t *given = parameters ? describe_get(q->json.root, "parameters") : NULL;
+    if (q->raw_tensor || !q->json.root)
         return 0;
-    return describe_check_fields(q->json.root, "", fields, false, e);
+    if (describe_check_fields(q->json.root, "", fields, false, e))
+        return -1;
+    return given ? describe_check_fields(given, "parameters", parameters, false, e) : 0;
 }
 
 const json_t *api_parameter(const struct request *q, const char *name)

@@ -36,8 +36,10 @@ void api_models_each(struct request *q, models_fn *f, void *arg);
 /* What metadata and configuration call the platform of a model. */
 #define API_PLATFORM "backpropd_graph"
 
-/* Checks the fields of the body, which is an object. */
-int api_check_body(const struct request *q, const struct field *fields, struct error *e);
+/* Checks the fields of the body, if there is one, and those of its "parameters"; `parameters` NULL:
+ * the body has none, or fields that are checked elsewhere. */
+int api_check_body(const struct request *q, const struct field *fields,
+                   const struct field *parameters, struct error *e);
 /* An entry of the body's "parameters"; NULL when it is not there. */
 const json_t *api_parameter(const struct request *q, const char *name);
 /* The live state for a question, whose runs end when the client of `q` has gone. */

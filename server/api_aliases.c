@@ -75,7 +75,7 @@ static int read_move(struct request *q, const struct field *fields, struct store
     *mv = (struct store_alias_move){.alias = param_alias(q)};
     if (!mv->alias)
         return -1;
-    if ((q->json.root && api_check_body(q, fields, e)) || read_words(q, "who", &mv->who, e) ||
+    if (api_check_body(q, fields, NULL, e) || read_words(q, "who", &mv->who, e) ||
         read_words(q, "why", &mv->why, e)) {
         reply_error(q, e);
         return -1;

@@ -31,11 +31,9 @@ static const char *label_of(void *arg, int64_t class)
 static int read_question(struct request *q, const struct snapshot *s, uint64_t *draw_r,
                          struct error *e)
 {
-    const json_t *given = json_object_get(q->json.root, "parameters");
     if (!program_network(s->program)->augment)
         return error_set(e, ERROR_CONFLICT, "the model's description has no 'augment'");
-    if (api_check_body(q, fields, e) ||
-        (given && describe_check_fields(given, "parameters", parameters, false, e)))
+    if (api_check_body(q, fields, parameters, e))
         return -1;
     const json_t *draw = api_parameter(q, "draw");
     if (draw && json_integer_value(draw) < 0)

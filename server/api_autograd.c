@@ -66,7 +66,7 @@ static int read_question(struct request *q, struct question *x, struct error *e)
     json_t *object;
     if (q->raw_tensor)
         return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no expression");
-    if (api_check_body(q, fields, e))
+    if (api_check_body(q, fields, NULL, e))
         return -1;
     json_object_foreach(json_object_get(q->json.root, "tensors"), name, object)
     {

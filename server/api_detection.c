@@ -66,8 +66,8 @@ static int read_body(struct request *q, struct coco_set *set, struct coco_option
     if (!size)
         return error_set(e, ERROR_BAD_JSON, "the body is empty, expected a JSON object");
     if (coco_text_prepare(&text, &size, q->arena, e) ||
-        json_in_read(&q->json, q->arena, text, size, false, e) || api_check_body(q, fields, e) ||
-        read_options(q, o, e))
+        json_in_read(&q->json, q->arena, text, size, false, e) ||
+        api_check_body(q, fields, NULL, e) || read_options(q, o, e))
         return -1;
     const json_t *truth = json_object_get(q->json.root, "ground_truth");
     return coco_read(truth, json_object_get(q->json.root, "detections"), q->arena, set, e);

@@ -12,6 +12,12 @@ static const struct field fields[] = {
     {0},
 };
 
+static const struct field parameters[] = {
+    {"weights", IS_STRING, "\"live\" or \"ema\"", false},
+    {"metrics", IS_LIST, "a list of names of metrics", false},
+    {0},
+};
+
 struct evaluation {
     struct score_wishes wishes;
     struct arena *arena;
@@ -33,7 +39,7 @@ static int evaluate(struct request *q, struct snapshot *s)
     struct step_result r;
     struct batch b;
     struct error e;
-    if (api_check_body(q, fields, &e) || api_choose_weights(q, s, &e) ||
+    if (api_check_body(q, fields, parameters, &e) || api_choose_weights(q, s, &e) ||
         score_wishes_read(net, api_parameter(q, "metrics"), &v.wishes, &e) ||
         api_read_batch(q, net, true, &b, &e) ||
         snapshot_evaluate(s, q->server->pool, &b, compute_scores, &v, &r, &e))

@@ -22,6 +22,7 @@ static const struct field batch_fields[] = {
     {"targets", IS_LIST, "a list of tensors", true},
     {0},
 };
+static const struct field batch_parameters[] = {{0}};
 static const struct field start_parameters[] = {
     {"conf", IS_NUMBER, "a number", false},
     {"iou", IS_NUMBER, "a number", false},
@@ -63,14 +64,11 @@ static int choose_state(struct request *q, struct snapshot *s, struct error *e)
 int api_evaluation_start(struct request *q)
 {
     struct detect_options o = {.conf = 0.001, .iou = 0.7, .max_det = 300};
-    const json_t *given = json_object_get(q->json.root, "parameters");
     struct evaluation *v = NULL;
     struct snapshot s;
     struct error e;
-    if ((q->json.root && api_check_body(q, start_fields, &e)) ||
-        (given && describe_check_fields(given, "parameters", start_parameters, false, &e)) ||
-        detect_options_read(q, &o, &e) || choose_state(q, &s, &e) ||
-        !(v = evaluation_start(request_model(q), &s, &o, &e)))
+    if (api_check_body(q, start_fields, start_parameters, &e) || detect_options_read(q, &o, &e) ||
+        choose_state(q, &s, &e) || !(v = evaluation_start(request_model(q), &s, &o, &e)))
         return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
     reply_changed(q);
@@ -147,7 +145,7 @@ static int add_batch(struct request *q, struct evaluation *v, struct error *e)
     struct batch b;
     if (q->raw_tensor)
         return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
-    if (api_check_body(q, batch_fields, e) || find_detector(net, &detector, e) ||
+    if (api_check_body(q, batch_fields, batch_parameters, e) || find_detector(net, &detector, e) ||
         api_read_batch(q, net, false, &b, e) || read_truths(q, net, &detector, &sent, e))
         return -1;
     if (sent.n != b.n)

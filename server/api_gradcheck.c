@@ -99,9 +99,7 @@ static int read_wrt(struct request *q, const struct graph *g, struct asked *a, s
 static int read_question(struct request *q, const struct graph *g, struct gradcheck_question *x,
                          struct asked *a, struct error *e)
 {
-    const json_t *given = json_object_get(q->json.root, "parameters");
-    if (api_check_body(q, fields, e) ||
-        (given && describe_check_fields(given, "parameters", parameters, false, e)))
+    if (api_check_body(q, fields, parameters, e))
         return -1;
     double count;
     const char *mode = json_string_value(api_parameter(q, "mode"));

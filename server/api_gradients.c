@@ -153,10 +153,8 @@ static int read_histograms(struct request *q, struct question *x, struct error *
 static int read_question(struct request *q, const struct network *net, struct question *x,
                          struct error *e)
 {
-    const json_t *given = json_object_get(q->json.root, "parameters");
     *x = (struct question){.training = true};
-    if (api_check_body(q, fields, e) ||
-        (given && describe_check_fields(given, "parameters", parameters, false, e)))
+    if (api_check_body(q, fields, parameters, e))
         return -1;
     x->values = json_is_true(api_parameter(q, "values"));
     x->signals = json_is_true(api_parameter(q, "signals"));

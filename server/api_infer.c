@@ -17,6 +17,23 @@ static const struct field infer_fields[] = {
     {0},
 };
 
+/* The last five are the protocol's own, for sequences and schedulers: clients may set them for any
+ * server, and they are not used here. */
+static const struct field infer_parameters[] = {
+    {"weights", IS_STRING, "\"live\" or \"ema\"", false},
+    {"top_k", IS_INT, "a whole number", false},
+    {"conf", IS_NUMBER, "a number", false},
+    {"iou", IS_NUMBER, "a number", false},
+    {"max_det", IS_INT, "a whole number", false},
+    {"binary_data_output", IS_BOOL, "true or false", false},
+    {"sequence_id", IS_INT | IS_STRING, "a number or a string", false},
+    {"sequence_start", IS_BOOL, "true or false", false},
+    {"sequence_end", IS_BOOL, "true or false", false},
+    {"priority", IS_INT, "a whole number", false},
+    {"timeout", IS_INT, "a whole number", false},
+    {0},
+};
+
 /* An output of the network: its name on the wire, its bit and its node. */
 struct output {
     const char *name;
@@ -227,13 +244,25 @@ static int check_size(const struct snapshot *s, int64_t n, struct error *e)
                      (long long)n, (long long)s->batching.max_batch_size);
 }
 
+/* What only detectors take. */
+static int check_detects(const struct request *q, bool detects, struct error *e)
+{
+    static const char *const theirs[] = {"conf", "iou", "max_det"};
+    for (size_t i = 0; !detects && i < sizeof theirs / sizeof *theirs; i++)
+        if (api_parameter(q, theirs[i]))
+            return error_set(e, ERROR_CONFLICT, "parameters.%s: the model is no detector",
+                             theirs[i]);
+    return 0;
+}
+
 static int asked_read(struct asked *a, const struct snapshot *s, const struct detector *detector,
                       struct error *e)
 {
     const struct network *net = program_network(s->program);
     struct request *q = a->q;
     a->t.begin = infer_stats_now();
-    if (api_check_body(q, infer_fields, e) || output_wishes_read(q, &a->wishes, e) ||
+    if (api_check_body(q, infer_fields, infer_parameters, e) ||
+        check_detects(q, detector != NULL, e) || output_wishes_read(q, &a->wishes, e) ||
         wanted_outputs(net, &a->wishes, &a->g.shown, e) ||
         api_read_batch(q, net, false, &a->b, e) || check_size(s, a->b.n, e) ||
         api_top_k(q, net, &a->g.top_k, e) || (api_wants_png(q) && api_check_drawable(q, e)))

@@ -324,7 +324,7 @@ int api_model_patch(struct request *q)
     json_t *patch = json_copy(q->json.root);
     if (!patch)
         return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory");
-    int failed = api_check_body(q, patch_fields, &e) || patch_once(q, patch, &e);
+    int failed = api_check_body(q, patch_fields, NULL, &e) || patch_once(q, patch, &e);
     json_decref(patch);
     return failed ? reply_error(q, &e) : reply_metadata(q, 200, request_model(q), false);
 }
@@ -375,7 +375,7 @@ static int clone_once(struct request *q)
     const struct store_deed *keep;
     struct store_deed d;
     struct error e;
-    if (api_check_body(q, clone_fields, &e))
+    if (api_check_body(q, clone_fields, NULL, &e))
         return reply_error(q, &e);
     const char *name = json_string_value(json_object_get(q->json.root, "name"));
     if (!dispatch_name_valid(name))

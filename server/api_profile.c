@@ -91,10 +91,7 @@ static int read_question(struct profiling *x, struct error *e)
 {
     struct request *q = x->q;
     const struct network *net = program_network(x->s.program);
-    const json_t *given = q->json.root ? json_object_get(q->json.root, "parameters") : NULL;
-    if (q->json.root && api_check_body(q, fields, e))
-        return -1;
-    if (given && describe_check_fields(given, "parameters", parameters, false, e))
+    if (api_check_body(q, fields, parameters, e))
         return -1;
     return read_whole(q, "steps", DEFAULT_STEPS, MAX_STEPS, &x->p.steps, e) ||
                    read_whole(q, "batch", DEFAULT_BATCH, MAX_BATCH, &x->p.batch, e) ||

@@ -34,7 +34,7 @@ int api_repository_index(struct request *q)
     static const struct field fields[] = {{"ready", IS_BOOL, "true or false", false}, {0}};
     struct json_out w = JSON_OUT_INIT;
     struct error e;
-    if (q->json.root && api_check_body(q, fields, &e))
+    if (api_check_body(q, fields, NULL, &e))
         return reply_error(q, &e);
     out_open_array(&w);
     struct index x = {q, &w};
@@ -56,10 +56,7 @@ static int reply_state(struct request *q, const char *state)
 static int check_parameters(const struct request *q, const struct field *known, struct error *e)
 {
     static const struct field fields[] = {{"parameters", IS_OBJECT, "an object", false}, {0}};
-    const json_t *given = json_object_get(q->json.root, "parameters");
-    if (q->json.root && api_check_body(q, fields, e))
-        return -1;
-    return given ? describe_check_fields(given, "parameters", known, false, e) : 0;
+    return api_check_body(q, fields, known, e);
 }
 
 /* Triton's "config" and "file:" would bring another model: that is what PUT is for. */

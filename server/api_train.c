@@ -46,9 +46,7 @@ static int read_options(struct request *q, const struct field *fields,
     *o_r = (struct step_options){.lr = NAN};
     if (!q->json.root)
         return 0;
-    const json_t *given = json_object_get(q->json.root, "parameters");
-    if (api_check_body(q, fields, e) ||
-        (given && describe_check_fields(given, "parameters", parameters, false, e)))
+    if (api_check_body(q, fields, parameters, e))
         return -1;
     const json_t *lr = api_parameter(q, "lr");
     if (lr)

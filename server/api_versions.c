@@ -24,7 +24,7 @@ enum { MAX_NOTE = 1000 };
 static int read_note(const struct request *q, const char **note_r, struct error *e)
 {
     static const struct field fields[] = {{"note", IS_STRING, "a string", false}, {0}};
-    if (q->json.root && api_check_body(q, fields, e))
+    if (api_check_body(q, fields, NULL, e))
         return -1;
     const char *note = describe_get_string(q->json.root, "note");
     *note_r = note ? note : "";

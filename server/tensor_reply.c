@@ -2,67 +2,54 @@
  * outputs go to the end of the buffer that holds the JSON. */
 #include "tensor_reply.h"
 
+#include "describe_fields.h"
+
 #include <stdio.h>
 #include <string.h>
 
 /* ---- what is wanted -------------------------------------------------------------------------- */
 
-static int read_flag(const json_t *object, const char *what, const char *key, bool *value_r,
-                     struct error *e)
-{
-    const json_t *v = json_object_get(object, key);
-    if (v && !json_is_boolean(v))
-        return error_set(e, ERROR_BAD_TYPE, "%s: '%s' must be true or false", what, key);
-    if (v)
-        *value_r = json_is_true(v);
-    return 0;
-}
-
-static int read_parameters(const json_t *parameters, const char *what, struct output_wish *w,
-                           struct error *e)
-{
-    const json_t *best = json_object_get(parameters, "classification");
-    if (parameters && !json_is_object(parameters))
-        return error_set(e, ERROR_BAD_TYPE, "%s: 'parameters' must be an object", what);
-    if (read_flag(parameters, what, "binary_data", &w->binary, e))
-        return -1;
-    if (best && (!json_is_integer(best) || json_integer_value(best) < 0))
-        return error_set(e, ERROR_BAD_TYPE, "%s: 'classification' must be a whole number", what);
-    w->classification = best ? json_integer_value(best) : 0;
-    return 0;
-}
+static const struct field wish_fields[] = {
+    {"name", IS_STRING, "a string", true},
+    {"parameters", IS_OBJECT, "an object", false},
+    {0},
+};
+static const struct field wish_parameters[] = {
+    {"binary_data", IS_BOOL, "true or false", false},
+    {"classification", IS_INT, "a whole number", false},
+    {0},
+};
 
 static int read_wish(const json_t *object, size_t i, struct output_wish *w, struct error *e)
 {
-    char what[40];
-    const char *key;
-    json_t *v;
-    snprintf(what, sizeof what, "outputs[%zu]", i);
-    if (!json_is_object(object))
-        return error_set(e, ERROR_BAD_TYPE, "%s must be an object with a name", what);
-    json_object_foreach((json_t *)(uintptr_t)object, key, v)
-    {
-        if (strcmp(key, "name") && strcmp(key, "parameters"))
-            return error_set(e, ERROR_UNKNOWN_FIELD, "%s: unknown field '%.40s'", what, key);
-    }
-    const json_t *name = json_object_get(object, "name");
-    if (!name)
-        return error_set(e, ERROR_MISSING_FIELD, "%s has no name", what);
-    if (!json_is_string(name))
-        return error_set(e, ERROR_BAD_TYPE, "%s: 'name' must be a string", what);
-    w->name = json_string_value(name);
-    return read_parameters(json_object_get(object, "parameters"), what, w, e);
+    const struct place what = describe_place("outputs[%zu]", i);
+    const struct place inner = describe_place("outputs[%zu].parameters", i);
+    const json_t *given = describe_get(object, "parameters");
+    if (describe_check_fields(object, what.text, wish_fields, false, e) ||
+        (given && describe_check_fields(given, inner.text, wish_parameters, false, e)))
+        return -1;
+    const json_t *binary = describe_get(given, "binary_data");
+    w->name = describe_get_string(object, "name");
+    w->binary = binary ? json_is_true(binary) : w->binary;
+    w->classification = json_integer_value(describe_get(given, "classification"));
+    if (w->classification >= 0)
+        return 0;
+    return error_set(e, ERROR_BAD_VALUE, "%s.classification must be at least 0, not %lld",
+                     inner.text, (long long)w->classification);
 }
 
 int output_wishes_read(struct request *q, struct output_wishes *w, struct error *e)
 {
     const json_t *list = json_object_get(q->json.root, "outputs");
     *w = (struct output_wishes){.all = !list, .binary = q->raw_tensor};
-    if (read_flag(json_object_get(q->json.root, "parameters"), "parameters", "binary_data_output",
-                  &w->binary, e))
+    const json_t *binary =
+        describe_get(json_object_get(q->json.root, "parameters"), "binary_data_output");
+    if ((list && describe_check_type(list, "outputs", IS_LIST, "a list of outputs", e)) ||
+        (binary && describe_check_type(binary, "parameters.binary_data_output", IS_BOOL,
+                                       "true or false", e)))
         return -1;
-    if (list && !json_is_array(list))
-        return error_set(e, ERROR_BAD_TYPE, "'outputs' must be an array of objects");
+    if (binary)
+        w->binary = json_is_true(binary);
     w->list = arena_array(q->arena, json_array_size(list) + 1, sizeof *w->list);
     if (!w->list)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the list of outputs");

@@ -12,6 +12,7 @@
 #define PUT_NEW   "PUT", "/v2/models/new"
 #define STEP      "POST", "/v2/models/m/train_step"
 #define INFER     "POST", "/v2/models/m/infer"
+#define EVALUATE  "POST", "/v2/models/m/evaluate"
 #define GRADIENTS "POST", "/v2/models/m/gradients"
 #define AUTOGRAD  "POST", "/v2/autograd"
 
@@ -214,7 +215,17 @@ static const struct row {
     {INFER,
      "{\"inputs\":" ONE ",\"outputs\":[{\"name\":\"output\",\"parameters\":"
      "{\"classification\":-2}}]}",
-     400, "bad_type", "classification"},
+     422, "bad_value", "classification"},
+    /* Parameters that nobody knows would otherwise look as if they worked. */
+    {INFER, "{\"inputs\":" ONE ",\"parameters\":{\"weight\":\"ema\"}}", 400, "unknown_field",
+     "'weights'"},
+    {INFER, "{\"inputs\":" ONE ",\"parameters\":{\"topk\":2}}", 400, "unknown_field", "'top_k'"},
+    {INFER, "{\"inputs\":" ONE ",\"parameters\":{\"conf\":0.1}}", 409, "conflict", "no detector"},
+    {INFER,
+     "{\"inputs\":" ONE
+     ",\"outputs\":[{\"name\":\"output\",\"parameters\":{\"clasification\":1}}]}",
+     400, "unknown_field", "'classification'"},
+    {EVALUATE, BATCH(ONE, "[0],\"parameters\":{\"metric\":[]}"), 400, "unknown_field", "'metrics'"},
     {INFER, "{\"inputs\":" ONE ",\"parameters\":{\"binary_data_output\":1}}", 400, "bad_type",
      "binary_data_output"},
 
