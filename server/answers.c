@@ -21,7 +21,9 @@ struct answers {
     pthread_mutex_t lock;  /* guards the rest */
     struct answered *ring; /* made when first needed */
     uint64_t n, n_saved;   /* ever added; of those, in the store */
-    uint64_t last_seq;
+    uint64_t last_seq;     /* the highest; 0: none */
+    struct answered seq;   /* that answer, which stays when the ring has gone over it */
+    uint64_t seq_place;    /* `n` when it was added */
     char *running[MAX_RUNNING];
     int n_running;
 };
@@ -49,22 +51,37 @@ void answers_destroy(struct answers **answers)
 
 /* ---- what was answered ----------------------------------------------------------------------- */
 
+/* The number in the key of an answer that has one; 0: it has none. */
+static uint64_t seq_of(const char *key)
+{
+    unsigned long long seq;
+    return sscanf(key, "seq %llu", &seq) == 1 ? seq : 0;
+}
+
+static void seq_note(struct answers *a, const struct answered *at, uint64_t place)
+{
+    uint64_t seq = seq_of(at->key);
+    if (seq <= a->last_seq)
+        return;
+    a->last_seq = seq;
+    a->seq = *at;
+    a->seq_place = place;
+}
+
 static void add(struct answers *a, const char *key, uint64_t request, bool change,
                 const struct step_result *r)
 {
-    unsigned long long seq;
     pthread_mutex_lock(&a->lock);
     if (!a->ring)
         a->ring = calloc(ANSWERS_KEPT, sizeof *a->ring);
     if (a->ring) { /* else a retry will be carried out again; nothing else can be done */
-        struct answered *at = &a->ring[a->n++ % ANSWERS_KEPT];
+        struct answered *at = &a->ring[a->n % ANSWERS_KEPT];
         snprintf(at->key, sizeof at->key, "%s", key);
         at->request = request;
         at->change = change;
         at->result = *r;
+        seq_note(a, at, a->n++);
     }
-    if (sscanf(key, "seq %llu", &seq) == 1 && seq > a->last_seq)
-        a->last_seq = seq;
     pthread_mutex_unlock(&a->lock);
 }
 
@@ -89,36 +106,45 @@ void answers_add_change(struct answers *a, const struct store_answer *s)
     add(a, s->key, s->request, true, &r);
 }
 
-void answers_trim(struct answers *a, uint64_t revision)
+int answers_trim(struct answers *a, struct store *s, int64_t model_id, uint64_t revision,
+                 struct error *e)
 {
     pthread_mutex_lock(&a->lock);
     uint64_t kept = 0, known = a->n < ANSWERS_KEPT ? a->n : ANSWERS_KEPT;
+    if (a->last_seq && a->seq.result.at.revision > revision)
+        a->last_seq = 0;
     for (uint64_t i = 0; i < known; i++) {
         struct answered *at = &a->ring[(a->n - known + i) % ANSWERS_KEPT];
-        if (at->change || at->result.at.revision <= revision)
-            a->ring[(a->n - known + kept++) % ANSWERS_KEPT] = *at;
+        if (!at->change && at->result.at.revision > revision)
+            continue;
+        seq_note(a, at, a->n - known + kept);
+        a->ring[(a->n - known + kept++) % ANSWERS_KEPT] = *at;
     }
+    const bool lost = kept < known;
     a->n -= known - kept;
     a->n_saved = a->n_saved < a->n ? a->n_saved : a->n;
     pthread_mutex_unlock(&a->lock);
+    return lost ? store_answers_forget(s, model_id, revision, e) : 0;
 }
 
 bool answers_find(struct answers *a, const char *key, uint64_t *request_r,
                   struct step_result *result_r)
 {
-    bool found = false;
+    const struct answered *found = NULL;
     pthread_mutex_lock(&a->lock);
     uint64_t known = a->n < ANSWERS_KEPT ? a->n : ANSWERS_KEPT;
     for (uint64_t i = 1; i <= known && !found; i++) {
         const struct answered *at = &a->ring[(a->n - i) % ANSWERS_KEPT];
-        found = strcmp(at->key, key) == 0;
-        if (found) {
-            *request_r = at->request;
-            *result_r = at->result;
-        }
+        found = strcmp(at->key, key) == 0 ? at : NULL;
+    }
+    if (!found && a->last_seq && strcmp(a->seq.key, key) == 0)
+        found = &a->seq;
+    if (found) {
+        *request_r = found->request;
+        *result_r = found->result;
     }
     pthread_mutex_unlock(&a->lock);
-    return found;
+    return found != NULL;
 }
 
 uint64_t answers_last_seq(struct answers *a)
@@ -233,16 +259,20 @@ int answers_load(struct answers *a, struct store *s, int64_t model_id, struct er
     return status;
 }
 
-/* Copies of those that the store does not have, in their order. */
+/* Copies of those that the store does not have, in their order; first that of the last seq, if the
+ * ring has gone over it meanwhile. */
 static struct answered *unsaved(struct answers *a, uint64_t *n_r, uint64_t *upto_r)
 {
     pthread_mutex_lock(&a->lock);
     uint64_t n = a->n - a->n_saved;
     n = n < ANSWERS_KEPT ? n : ANSWERS_KEPT;
-    struct answered *copies = malloc((n ? n : 1) * sizeof *copies);
+    const bool seq = a->last_seq && a->seq_place >= a->n_saved && a->seq_place < a->n - n;
+    struct answered *copies = malloc((n + 1) * sizeof *copies);
+    if (copies && seq)
+        copies[0] = a->seq;
     for (uint64_t i = 0; copies && i < n; i++)
-        copies[i] = a->ring[(a->n - n + i) % ANSWERS_KEPT];
-    *n_r = n;
+        copies[seq + i] = a->ring[(a->n - n + i) % ANSWERS_KEPT];
+    *n_r = n + seq;
     *upto_r = a->n;
     pthread_mutex_unlock(&a->lock);
     return copies;
@@ -270,7 +300,7 @@ int answers_save(struct answers *a, struct store *s, int64_t model_id, struct er
     for (uint64_t i = 0; !status && i < n; i++)
         rows[i] = store_row(&copies[i], &parts[i]);
     if (!status)
-        status = store_answers_save(s, model_id, rows, (int)n, ANSWERS_KEPT, e);
+        status = store_answers_save(s, model_id, rows, (int)n, e);
     free(parts);
     free(rows);
     free(copies);

@@ -3,7 +3,7 @@
  * answer and is not carried out again, also after a restart: answers to steps are in the redo log
  * with their requests, and with each checkpoint go to the store; those to other changes (versions,
  * restore, PATCH, weights, aliases) are in the store, in the transaction that makes the change. The
- * newest ANSWERS_KEPT of a model are known.
+ * newest ANSWERS_KEPT of a model are known, and the one with the last seq.
  *
  * Any thread. */
 #ifndef BACKPROPD_ANSWERS_H
@@ -11,7 +11,7 @@
 
 #include "model.h"
 
-enum { ANSWERS_KEPT = 1000, ANSWER_KEY = 300 /* with the final NUL */ };
+enum { ANSWERS_KEPT = STORE_ANSWERS_KEPT, ANSWER_KEY = 300 /* with the final NUL */ };
 
 struct answers;
 struct answers *answers_create(void); /* NULL: out of memory */
@@ -22,9 +22,10 @@ void answers_add(struct answers *a, const char *key, uint64_t request, const str
 /* The answer to a change that is no step, which the store has: what it needs is in its counters and
  * `samples`. */
 void answers_add_change(struct answers *a, const struct store_answer *s);
-/* At start: forgets answers to steps above this revision. They were lost with the power, and so is
- * what they promised. */
-void answers_trim(struct answers *a, uint64_t revision);
+/* At start: forgets answers to steps above this revision, here and in the store. They were lost
+ * with the power or the process, and so is what they promised. */
+int answers_trim(struct answers *a, struct store *s, int64_t model_id, uint64_t revision,
+                 struct error *e);
 /* Whether it is known. *request_r is the hash that belongs to it. */
 bool answers_find(struct answers *a, const char *key, uint64_t *request_r,
                   struct step_result *result_r);

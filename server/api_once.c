@@ -150,12 +150,6 @@ int api_once_check(struct request *q, struct step_options *o, struct step_result
     return check_seq(q, e) || check_expected(q, e) ? -1 : 0;
 }
 
-void api_once_done(struct request *q, const struct step_options *o, const struct step_result *r)
-{
-    if (o->key)
-        answers_add(request_model(q)->answers, o->key, o->request, r);
-}
-
 /* Keys are of a path's model, whether it is there or not. */
 static const char *deed_key(struct request *q, struct error *e)
 {

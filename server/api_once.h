@@ -16,8 +16,6 @@ void api_once_end(struct request *q);
  * that is not the next one, 412 when parameters.expect_step is not the model's step. */
 int api_once_check(struct request *q, struct step_options *o, struct step_result *r,
                    struct error *e);
-/* After it was carried out. */
-void api_once_done(struct request *q, const struct step_options *o, const struct step_result *r);
 
 /* For ROUTE_LIFE, in the handler: the key that the request carries, if it does, and what was done
  * under it. *d_r is what is to be kept, with this status; use_r is it, or NULL for a request

@@ -94,8 +94,6 @@ static int reply_once(struct request *q, verb_fn *verb, const struct batch *b,
     if (known < 0 || (!known && verb(request_model(q), b, o, &r, &e)))
         return reply_error(q, &e);
     reply_changed(q);
-    if (!known)
-        api_once_done(q, o, &r);
     return reply_step(q, &r);
 }
 

@@ -223,7 +223,6 @@ int model_redo_open(struct model *m, bool replay, struct error *e)
     m->replaying = true;
     int status = redo_replay(m->redo, m->at.revision, replay_one, &p, &m->torn_bytes, e);
     m->replaying = false;
-    answers_trim(m->answers, m->at.revision);
     m->replayed = p.count;
     m->replayed_other_engine = p.other_engine;
     if (!status)

@@ -3,6 +3,7 @@
  * has changed nothing, and used up no counter. */
 #include "model_private.h"
 
+#include "answers.h"
 #include "metrics.h"
 #include "score.h"
 
@@ -236,12 +237,15 @@ static struct step_result no_result(void)
     return (struct step_result){.loss = NAN, .grad_norm = NAN, .lr = NAN, .accuracy = NAN};
 }
 
-/* Times the step too: what the steps since a checkpoint took is about what their replay takes. */
-static int model_end_step(struct model *m, int status, struct step_result *r, double begun,
-                          const struct error *e)
+/* Times the step too: what the steps since a checkpoint took is about what their replay takes. The
+ * answer to a keyed request is known before a checkpoint can take the place of its record. */
+static int model_end_step(struct model *m, int status, const struct step_options *o,
+                          struct step_result *r, double begun, const struct error *e)
 {
     r->at = m->at;
     int64_t now = m->commit_ms;
+    if (!status && o->key)
+        answers_add(m->answers, o->key, o->request, r);
     pthread_mutex_unlock(&m->writing);
     if (status) {
         model_count_refused(m, e);
@@ -261,7 +265,7 @@ int model_train_step(struct model *m, const struct batch *b, const struct step_o
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, train_step(m, b, o, r, e), r, begun, e);
+    return model_end_step(m, train_step(m, b, o, r, e), o, r, begun, e);
 }
 
 int model_forward_backward(struct model *m, const struct batch *b, const struct step_options *o,
@@ -270,7 +274,7 @@ int model_forward_backward(struct model *m, const struct batch *b, const struct 
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, forward_backward(m, b, o, r, e), r, begun, e);
+    return model_end_step(m, forward_backward(m, b, o, r, e), o, r, begun, e);
 }
 
 int model_optim_step(struct model *m, const struct step_options *o, struct step_result *r,
@@ -279,7 +283,7 @@ int model_optim_step(struct model *m, const struct step_options *o, struct step_
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, optim_step(m, o, r, e), r, begun, e);
+    return model_end_step(m, optim_step(m, o, r, e), o, r, begun, e);
 }
 
 int model_zero_grad(struct model *m, const struct step_options *o, struct step_result *r,
@@ -288,5 +292,5 @@ int model_zero_grad(struct model *m, const struct step_options *o, struct step_r
     *r = no_result();
     pthread_mutex_lock(&m->writing);
     double begun = seconds_now();
-    return model_end_step(m, zero_grad(m, o, r, e), r, begun, e);
+    return model_end_step(m, zero_grad(m, o, r, e), o, r, begun, e);
 }

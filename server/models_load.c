@@ -2,6 +2,7 @@
  * log, then what its metrics say of steps that are gone. */
 #include "models.h"
 
+#include "answers.h"
 #include "json_in.h"
 #include "model_private.h"
 
@@ -40,16 +41,18 @@ static int collect_row(void *arg, const struct store_model *row)
     return l->failed ? -1 : 0;
 }
 
-/* Metrics above the state are those of steps that were lost with the process, of a model that asked
- * for no durability; their revisions are not used again. */
-static int settle_metrics(struct models *ms, struct model *m, struct error *e)
+/* What the store has above the state is of steps that were lost with the power, or with the process
+ * of a model that asked for no durability. Metrics and answers of those go; their revisions are not
+ * used again, nor those of versions and changes, which stay. */
+static int settle_lost(struct models *ms, struct model *m, struct error *e)
 {
     uint64_t last;
-    if (store_metrics_max_revision(ms->store, m->id, &last, e))
+    if (store_last_revision(ms->store, m->id, &last, e))
         return -1;
     if (last <= m->at.revision)
         return 0;
-    if (store_metrics_trim(ms->store, m->id, m->at.revision, e))
+    if (store_metrics_trim(ms->store, m->id, m->at.revision, e) ||
+        answers_trim(m->answers, ms->store, m->id, m->at.revision, e))
         return -1;
     m->at.revision = last;
     m->dirty = true;
@@ -84,7 +87,7 @@ static int load_model(struct models *ms, const struct store_model *row, struct a
     json_decref(then);
     json_decref(settings);
     if (m && (model_load_checkpoint(m, row, &v, e) || model_redo_open(m, true, e) ||
-              settle_metrics(ms, m, e)))
+              settle_lost(ms, m, e)))
         model_release(&m);
     pthread_mutex_lock(&ms->lock);
     if (m && models_insert(ms, m, e))

@@ -109,6 +109,7 @@ int store_model_list(struct store *s, store_model_fn *f, void *arg, struct error
  */
 
 #define STORE_CHANGE "{}"
+enum { STORE_ANSWERS_KEPT = 1000 }; /* of a model */
 /* What was answered to a request that carried a key. NaN: the answer has no such number. Of a
  * change that is no step (STORE_CHANGE) only the counters and `samples` are used, as its verb says.
  */
@@ -240,11 +241,13 @@ int store_alias_moves(struct store *s, int64_t model_id, const char *name, int l
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* Adds or replaces them; of the model's answers the newest `keep` by revision stay. They survive
- * the process when this returns. */
+/* Adds or replaces them, in their order; of the model's answers the newest STORE_ANSWERS_KEPT stay,
+ * and the newest with a seq. They survive the process when this returns. */
 int store_answers_save(struct store *s, int64_t model_id, const struct store_answer *rows, int n,
-                       int keep, struct error *e);
-/* Calls f for each, by revision; a result other than 0 ends it with -1. */
+                       struct error *e);
+/* Deletes answers to steps above this revision, which were lost. */
+int store_answers_forget(struct store *s, int64_t model_id, uint64_t revision, struct error *e);
+/* Calls f for each, the oldest first; a result other than 0 ends it with -1. */
 typedef int store_answer_fn(void *arg, const struct store_answer *a);
 int store_answers_load(struct store *s, int64_t model_id, store_answer_fn *f, void *arg,
                        struct error *e);
@@ -311,9 +314,8 @@ typedef int store_series_fn(void *arg, const struct store_series *series);
 int store_metrics_names(struct store *s, int64_t model_id, store_series_fn *f, void *arg,
                         struct error *e);
 
-/* The highest revision that has a row of metrics or signals; 0 when there is none. */
-int store_metrics_max_revision(struct store *s, int64_t model_id, uint64_t *revision_r,
-                               struct error *e);
+/* The highest revision that a row of metrics or signals, an answer or a version has; 0: none. */
+int store_last_revision(struct store *s, int64_t model_id, uint64_t *revision_r, struct error *e);
 
 /* Removes the rows of metrics and signals above `revision`: at start, those of steps that were lost
  * with the process. */

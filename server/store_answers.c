@@ -3,11 +3,9 @@
 
 #include <math.h>
 
-int store_answer_put(struct store *s, int64_t model_id, const struct store_answer *a,
-                     struct error *e)
+/* Its number is above all that there are, also when it takes the place of one. */
+static int row_put(struct store *s, int64_t model_id, const struct store_answer *a, struct error *e)
 {
-    if (!a)
-        return 0;
     return db_run(
         &s->db, e,
         "INSERT OR REPLACE INTO answers (model_id, key, request, revision, step, draw, loss,"
@@ -16,29 +14,53 @@ int store_answer_put(struct store *s, int64_t model_id, const struct store_answe
         a->loss, a->grad_norm, a->lr, a->accuracy, a->samples, a->parts);
 }
 
-/* Of each model the newest `keep` stay. */
+/* Of each model the newest stay, and the newest with a seq: without it nobody could tell any more
+ * which seq is the next one. */
+static int rows_trim(struct store *s, int64_t model_id, struct error *e)
+{
+    return db_run(&s->db, e,
+                  "DELETE FROM answers WHERE model_id = ?1 AND number <="
+                  " (SELECT number FROM answers WHERE model_id = ?1"
+                  "  ORDER BY number DESC LIMIT 1 OFFSET ?2)"
+                  " AND number IS NOT"
+                  " (SELECT max(number) FROM answers WHERE model_id = ?1 AND key GLOB 'seq *')",
+                  "ii", model_id, (int64_t)STORE_ANSWERS_KEPT);
+}
+
+int store_answer_put(struct store *s, int64_t model_id, const struct store_answer *a,
+                     struct error *e)
+{
+    return a ? row_put(s, model_id, a, e) || rows_trim(s, model_id, e) : 0;
+}
+
 static int save_rows(struct store *s, int64_t model_id, const struct store_answer *rows, int n,
-                     int keep, struct error *e)
+                     struct error *e)
 {
     for (int i = 0; i < n; i++)
-        if (store_answer_put(s, model_id, &rows[i], e))
+        if (row_put(s, model_id, &rows[i], e))
             return -1;
-    return db_run(&s->db, e,
-                  "DELETE FROM answers WHERE model_id = ?1 AND revision <="
-                  " (SELECT revision FROM answers WHERE model_id = ?1"
-                  "  ORDER BY revision DESC LIMIT 1 OFFSET ?2)",
-                  "ii", model_id, (int64_t)keep);
+    return rows_trim(s, model_id, e);
 }
 
 int store_answers_save(struct store *s, int64_t model_id, const struct store_answer *rows, int n,
-                       int keep, struct error *e)
+                       struct error *e)
 {
     if (!n)
         return 0;
     db_lock(&s->db, "storing answers");
     int result = db_begin(&s->db, false, e);
     if (!result)
-        result = db_end(&s->db, save_rows(s, model_id, rows, n, keep, e), e);
+        result = db_end(&s->db, save_rows(s, model_id, rows, n, e), e);
+    db_unlock(&s->db);
+    return result;
+}
+
+int store_answers_forget(struct store *s, int64_t model_id, uint64_t revision, struct error *e)
+{
+    db_lock(&s->db, "forgetting answers");
+    int result =
+        db_run(&s->db, e, "DELETE FROM answers WHERE model_id = ? AND revision > ? AND parts <> ?",
+               "iut", model_id, revision, STORE_CHANGE);
     db_unlock(&s->db);
     return result;
 }
@@ -73,7 +95,7 @@ int store_answers_load(struct store *s, int64_t model_id, store_answer_fn *f, vo
     sqlite3_stmt *row = db_query(&s->reader, e,
                                  "SELECT key, request, revision, step, draw, loss, grad_norm, lr,"
                                  " accuracy, samples, parts FROM answers WHERE model_id = ?"
-                                 " ORDER BY revision",
+                                 " ORDER BY number",
                                  "i", model_id);
     int more = row ? db_next(&s->reader, row, e) : -1;
     while (more > 0) {

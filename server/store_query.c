@@ -183,8 +183,7 @@ int store_metrics_names(struct store *s, int64_t model_id, store_series_fn *f, v
     return more < 0 ? -1 : 0;
 }
 
-int store_metrics_max_revision(struct store *s, int64_t model_id, uint64_t *revision_r,
-                               struct error *e)
+int store_last_revision(struct store *s, int64_t model_id, uint64_t *revision_r, struct error *e)
 {
     int64_t revision = 0;
     if (store_metrics_flush(s, e))
@@ -195,7 +194,10 @@ int store_metrics_max_revision(struct store *s, int64_t model_id, uint64_t *revi
                            " SELECT (SELECT max(revision) FROM metrics"
                            "  WHERE model_id = ?1 AND series_id = series.id) AS revision"
                            "  FROM series WHERE model_id = ?1"
-                           " UNION ALL SELECT max(revision) FROM signal_steps WHERE model_id = ?1)",
+                           " UNION ALL SELECT max(revision) FROM signal_steps WHERE model_id = ?1"
+                           " UNION ALL SELECT max(revision) FROM answers WHERE model_id = ?1"
+                           " UNION ALL SELECT max(revision) FROM versions"
+                           "  WHERE model_id = ?1 AND state = 'complete')",
                            "i", model_id);
     db_unlock(&s->reader);
     *revision_r = (uint64_t)revision;

@@ -16,7 +16,8 @@
     X(004, "004_late_metrics.sql")                                                                 \
     X(005, "005_signals.sql")                                                                      \
     X(006, "006_who.sql")                                                                          \
-    X(007, "007_deeds.sql")
+    X(007, "007_deeds.sql")                                                                        \
+    X(008, "008_answers_order.sql")
 
 #define MIGRATION_EMBED(number, file)                                                              \
     __asm__(".pushsection .rodata\n"                                                               \

@@ -45,8 +45,8 @@ int output_wishes_read(struct request *q, struct output_wishes *w, struct error 
     const json_t *binary =
         describe_get(json_object_get(q->json.root, "parameters"), "binary_data_output");
     if ((list && describe_check_type(list, "outputs", IS_LIST, "a list of outputs", e)) ||
-        (binary && describe_check_type(binary, "parameters.binary_data_output", IS_BOOL,
-                                       "true or false", e)))
+        (binary &&
+         describe_check_type(binary, "parameters.binary_data_output", IS_BOOL, "true or false", e)))
         return -1;
     if (binary)
         w->binary = json_is_true(binary);

@@ -133,6 +133,51 @@ static void answers_survive(struct daemon *d)
     }
 }
 
+/* A checkpoint in the background, which takes the place of the log, has the answer of the step that
+ * was due for it. */
+static void checkpoints_have_the_answer(struct daemon *d)
+{
+    enum { ROUNDS = 6, SAMPLES = 8000 };
+    remote_create(d->client, "m", remote_mlp);
+    for (int round = 0; round < ROUNDS; round++) {
+        char key[16], first[1024];
+        snprintf(key, sizeof key, "\"k%d\"", round);
+        const char *body = remote_batch(d->client, (unsigned)round, SAMPLES, 4, NULL);
+        double before = remote_sample(d->client, "backpropd_checkpoints_total{model=\"m\"}");
+        struct answer *a = keyed(d->client, step, key, body);
+        answer_expect(a, 200);
+        snprintf(first, sizeof first, "%s", a->body);
+        remote_expect_sample(d->client, "backpropd_checkpoints_total{model=\"m\"}", before + 1);
+        daemon_kill(d);
+        daemon_start(d, d->flags);
+        body = remote_batch(d->client, (unsigned)round, SAMPLES, 4, NULL);
+        assert_string_equal(keyed(d->client, step, key, body)->body, first);
+        assert_true(remote_number(d->client, "m", "step") == round + 1);
+    }
+}
+
+/* The last seq is known however many other answers came after it. */
+static void old_seqs_are_not_repeated(struct daemon *d)
+{
+    remote_create(d->client, "m", remote_mlp);
+    char first[1024];
+    answer_expect(sequenced(d->client, 1, 1), 200);
+    snprintf(first, sizeof first, "%s", sequenced(d->client, 2, 2)->body);
+    for (int i = 0; i < 1001; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "\"z%d\"", i);
+        answer_expect(keyed(d->client, "/v2/models/m/zero_grad", key, "{}"), 200);
+        client_forget(d->client);
+    }
+    for (int round = 0; round < 2; round++) {
+        answer_refused(sequenced(d->client, 1, 1), 409, "conflict", "the next one is 3");
+        assert_string_equal(sequenced(d->client, 2, 2)->body, first);
+        daemon_stop(d);
+        daemon_start(d, d->flags);
+    }
+    assert_true(remote_number(d->client, "m", "step") == 2);
+}
+
 /* A version, a restore, a PATCH, weights and moves of an alias are kept with their answers: sent
  * again, at once and after a kill -9, they change nothing. */
 static void changes_are_made_once(struct daemon *d)
@@ -306,6 +351,8 @@ int main(void)
         DAEMON_TEST(seq_is_in_order),
         DAEMON_TEST(expect_step_guards),
         DAEMON_TEST(answers_survive),
+        DAEMON_TEST(checkpoints_have_the_answer, "--redo-bytes", "64K"),
+        DAEMON_TEST(old_seqs_are_not_repeated),
         DAEMON_TEST(changes_are_made_once),
         DAEMON_TEST(models_are_made_and_deleted_once),
         DAEMON_TEST(at_the_same_time),

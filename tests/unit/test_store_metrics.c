@@ -137,21 +137,21 @@ static void metrics_trim(void **state)
     char names[200] = "";
     store_up(f);
     struct store_model m = model_add(f, "m"), other = model_add(f, "other");
-    check(f, store_metrics_max_revision(f->s, m.id, &revision, &f->e));
+    check(f, store_last_revision(f->s, m.id, &revision, &f->e));
     assert_int_equal(revision, 0);
     for (uint64_t i = 1; i <= 50; i++) {
         append(f, m.id, "loss", i, 1);
         append(f, other.id, "loss", i, 1);
     }
     append(f, m.id, "late", 50, 1);
-    check(f, store_metrics_max_revision(f->s, m.id, &revision, &f->e));
+    check(f, store_last_revision(f->s, m.id, &revision, &f->e));
     assert_int_equal(revision, 50);
     check(f, store_metrics_trim(f->s, m.id, 30, &f->e));
-    check(f, store_metrics_max_revision(f->s, m.id, &revision, &f->e));
+    check(f, store_last_revision(f->s, m.id, &revision, &f->e));
     assert_int_equal(revision, 30);
     check(f, store_metrics_names(f->s, m.id, series_seen, names, &f->e));
     assert_string_equal(names, "loss:1-30 ");
-    check(f, store_metrics_max_revision(f->s, other.id, &revision, &f->e));
+    check(f, store_last_revision(f->s, other.id, &revision, &f->e));
     assert_int_equal(revision, 50);
 }
 
