@@ -22,11 +22,11 @@ struct index {
     struct json_out *w;
 };
 
-static void write_unloaded(void *arg, const char *name)
+static void write_unloaded(void *arg, const struct unloaded_model *u)
 {
     const struct index *x = arg;
-    if (caller_sees(x->q->caller, name))
-        write_item(x->w, name, "UNAVAILABLE", "unloaded");
+    if (caller_sees(x->q->caller, u->name))
+        write_item(x->w, u->name, "UNAVAILABLE", u->reason[0] ? u->reason : "unloaded");
 }
 
 int api_repository_index(struct request *q)

@@ -31,6 +31,8 @@ static void reclaim(void *arg)
     if (pthread_mutex_trylock(&ms->lock))
         return;
     models_each(ms, reclaim_one, NULL);
+    if (ms->loading)
+        reclaim_one(NULL, ms->loading);
     pthread_mutex_unlock(&ms->lock);
 }
 
@@ -254,8 +256,9 @@ static struct model *create(struct models *ms, const char *name, const struct or
 {
     if (models_unloaded(ms, name, e))
         return NULL;
-    if (ms->n >= ms->max_models) {
-        error_set(e, ERROR_OUT_OF_MEMORY, "there are %d models already (--max-models)", ms->n);
+    if (ms->n + ms->n_unloaded >= ms->max_models) {
+        error_set(e, ERROR_OUT_OF_MEMORY, "there are %d models already (--max-models)",
+                  ms->n + ms->n_unloaded);
         return NULL;
     }
     struct model *m = model_create(ms, name, o->given, o->settings, e);

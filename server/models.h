@@ -23,14 +23,17 @@ struct models {
     pthread_mutex_t lock;      /* guards the table; held for moments only */
     struct answers *running;   /* keys of requests that make or delete a model, under way */
     struct unloaded *unloaded; /* models that are in the store only, by name */
-    struct model **table;      /* sorted by name */
+    int n_unloaded;
+    struct model *loading; /* is not in the table yet; NULL: none */
+    struct model **table;  /* sorted by name */
     int n, cap;
 };
 
 struct models *models_create(const struct server *s, struct error *e);
 /* Saves what has changed (-1 when that failed) and frees. Nobody may hold a model any more. */
 int models_destroy(struct models **ms, struct error *e);
-/* Brings back every model of the store from its checkpoint. */
+/* Brings back every model of the store from its checkpoint. One that there is no memory for stays
+ * unloaded, and the log is told. */
 int models_load(struct models *ms, struct error *e);
 
 /* Held until model_release. NULL: UNKNOWN_MODEL with the nearest name. */
@@ -61,7 +64,16 @@ int models_unload(struct models *ms, struct model *m, struct error *e);
 int models_load_again(struct models *ms, const char *name, struct error *e);
 /* Whether a model of this name is unloaded; then with ERROR_NOT_READY. */
 bool models_unloaded(struct models *ms, const char *name, struct error *e);
-void models_each_unloaded(struct models *ms, void (*f)(void *arg, const char *name), void *arg);
+/* A model of the store that could not be loaded, for this reason. OUT_OF_MEMORY. */
+int models_add_unloaded(struct models *ms, const char *name, const char *who, int64_t id,
+                        const char *reason, struct error *e);
+/* Calls f for each by name; what it gets is for the call. */
+struct unloaded_model {
+    const char *name, *who, *reason; /* reason "": it was asked for */
+    int64_t id, bytes;               /* bytes 0: not known */
+};
+typedef void models_unloaded_fn(void *arg, const struct unloaded_model *u);
+void models_each_unloaded(struct models *ms, models_unloaded_fn *f, void *arg);
 void models_forget_unloaded(struct models *ms);
 
 /* Calls f for each model in the order of names, which it must not keep. */

@@ -66,6 +66,25 @@ static int drop_unfinished(struct models *ms, const struct store_model *row, str
     return e->code == ERROR_UNKNOWN_VERSION ? store_model_delete(ms->store, row->id, NULL, e) : -1;
 }
 
+/* Takes over `m`. While it is not in the table, its memory that nobody uses can be reclaimed all
+ * the same: what the steps took when they were made must be enough to make them again. */
+static int bring_up(struct models *ms, struct model *m, const struct store_model *row,
+                    const struct store_version *v, struct error *e)
+{
+    pthread_mutex_lock(&ms->lock);
+    ms->loading = m;
+    pthread_mutex_unlock(&ms->lock);
+    int status =
+        model_load_checkpoint(m, row, v, e) || model_redo_open(m, true, e) || settle_lost(ms, m, e);
+    pthread_mutex_lock(&ms->lock);
+    ms->loading = NULL;
+    status = status || models_insert(ms, m, e);
+    pthread_mutex_unlock(&ms->lock);
+    if (status)
+        model_release(&m);
+    return status ? -1 : 0;
+}
+
 /* The model as its checkpoint describes it; the row holds how it was created. */
 static int load_model(struct models *ms, const struct store_model *row, struct arena *a,
                       struct error *e)
@@ -86,26 +105,32 @@ static int load_model(struct models *ms, const struct store_model *row, struct a
     json_decref(given);
     json_decref(then);
     json_decref(settings);
-    if (m && (model_load_checkpoint(m, row, &v, e) || model_redo_open(m, true, e) ||
-              settle_lost(ms, m, e)))
-        model_release(&m);
-    pthread_mutex_lock(&ms->lock);
-    if (m && models_insert(ms, m, e))
-        model_release(&m);
-    pthread_mutex_unlock(&ms->lock);
-    return m ? 0 : -1;
+    return m ? bring_up(ms, m, row, &v, e) : -1;
 }
 
-/* A log that is left of a delete which a kill cut short. */
-static bool log_has_model(const struct models *ms, int64_t id)
+struct sought {
+    int64_t id;
+    bool found;
+};
+
+static void seek_unloaded(void *arg, const struct unloaded_model *u)
 {
-    for (int i = 0; i < ms->n; i++)
-        if (ms->table[i]->id == id)
-            return true;
-    return false;
+    struct sought *s = arg;
+    s->found |= u->id == s->id;
 }
 
-/* Only when every model of the store is in the table: logs without one are deleted. */
+/* Else it is what is left of a delete which a kill cut short. */
+static bool log_has_model(struct models *ms, int64_t id)
+{
+    struct sought s = {.id = id};
+    for (int i = 0; i < ms->n && !s.found; i++)
+        s.found = ms->table[i]->id == id;
+    if (!s.found)
+        models_each_unloaded(ms, seek_unloaded, &s);
+    return s.found;
+}
+
+/* Only when every model of the store is known: logs without one are deleted. */
 static void sweep_logs(struct models *ms)
 {
     DIR *d = opendir(ms->redo_root);
@@ -119,7 +144,16 @@ static void sweep_logs(struct models *ms)
         closedir(d);
 }
 
-/* Those of the store with this id; 0: all. */
+/* At start, what other models take must not keep the daemon from serving these. */
+static int leave_unloaded(struct models *ms, const struct store_model *row, struct error *e)
+{
+    if (e->code != ERROR_OUT_OF_MEMORY)
+        return -1;
+    models_log_failure(ms, row->name, "load", e);
+    return models_add_unloaded(ms, row->name, row->who, row->id, e->text, e);
+}
+
+/* Those of the store with this id; 0: all, and those that there is no memory for stay unloaded. */
 static int load_some(struct models *ms, int64_t id, struct error *e)
 {
     struct loading l = {.ms = ms, .arena = arena_create(4096)};
@@ -129,7 +163,8 @@ static int load_some(struct models *ms, int64_t id, struct error *e)
     if (!status && l.failed)
         status = error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the list of models");
     for (int i = 0; i < l.n && !status; i++)
-        if ((!id || l.rows[i].id == id) && load_model(ms, &l.rows[i], l.arena, e))
+        if ((!id || l.rows[i].id == id) && load_model(ms, &l.rows[i], l.arena, e) &&
+            (id || leave_unloaded(ms, &l.rows[i], e)))
             status = error_prefix(e, "model '%s'", l.rows[i].name);
     free(l.rows);
     arena_destroy(&l.arena);

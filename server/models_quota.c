@@ -22,6 +22,15 @@ static void holdings_add(void *arg, struct model *m)
     h->models++;
 }
 
+static void holdings_add_unloaded(void *arg, const struct unloaded_model *u)
+{
+    struct holdings *h = arg;
+    if (strcmp(u->who, h->who))
+        return;
+    h->bytes += u->bytes;
+    h->models++;
+}
+
 int models_check_bytes(struct models *ms, const struct key *k, const struct model *m,
                        const struct network *net, struct error *e)
 {
@@ -29,6 +38,7 @@ int models_check_bytes(struct models *ms, const struct key *k, const struct mode
     if (!k->max_bytes)
         return 0;
     models_each(ms, holdings_add, &h);
+    models_each_unloaded(ms, holdings_add_unloaded, &h);
     int64_t more = (int64_t)model_bytes(net);
     if (h.bytes > k->max_bytes || more > k->max_bytes - h.bytes)
         return error_set(e, ERROR_QUOTA,
@@ -43,6 +53,7 @@ int models_check_quotas(struct models *ms, const struct key *k, const struct mod
 {
     struct holdings h = {.who = k->name};
     models_each(ms, holdings_add, &h);
+    models_each_unloaded(ms, holdings_add_unloaded, &h);
     if (k->max_models && h.models >= k->max_models)
         return error_set(e, ERROR_QUOTA, "the key '%s' has %lld models already, its quota is %lld",
                          k->name, (long long)h.models, (long long)k->max_models);

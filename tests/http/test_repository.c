@@ -88,6 +88,62 @@ static void a_start_loads(struct daemon *d)
     assert_same_state(remote_hash(d->client, "m"), hash);
 }
 
+/* About 6 MB in memory, and more for each size of batch that it is trained with. */
+static const char wide[] = "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,256]}],\"layers\":[{\"op\":"
+                           "\"linear\",\"out_features\":1024},{\"op\":\"tanh\"},{\"op\":\"linear\","
+                           "\"out_features\":2}],\"loss\":\"cross_entropy\"}";
+
+/* The runs of steps of all sizes do not fit into memory together; those of before are given up for
+ * those that follow, when the steps are made and when they are made again. */
+static void a_start_has_the_room_of_before(struct daemon *d)
+{
+    int steps = 0;
+    remote_create(d->client, "m", wide);
+    for (int n = 256; n <= 2048; n += 256, steps++) {
+        char *rows = remote_rows(n, 256);
+        answer_expect(client_post(d->client, "/v2/models/m/train_step", rows), 200);
+        free(rows);
+    }
+    struct remote_hash hash = remote_hash(d->client, "m");
+    daemon_kill(d);
+    daemon_start(d, d->flags);
+    assert_true(remote_number(d->client, "m", "step") == steps);
+    assert_same_state(remote_hash(d->client, "m"), hash);
+}
+
+/* What took the room of an unloaded model does not keep the daemon from starting. */
+static void a_start_without_room(struct daemon *d)
+{
+    remote_create(d->client, "a", wide);
+    struct remote_hash hash = remote_hash(d->client, "a");
+    answer_expect(move(d, "a", "unload", NULL), 200);
+    remote_create(d->client, "b", wide);
+    answer_refused(move(d, "a", "load", NULL), 507, "out_of_memory", "--max-memory");
+    for (int round = 0; round < 2; round++) { /* also what a start could not load is kept */
+        daemon_stop(d);
+        daemon_start(d, d->flags);
+        assert_string_equal(state_of(d, "a"), "READY");
+        assert_string_equal(state_of(d, "b"), "UNAVAILABLE");
+    }
+    answer_refused(remote_call(d->client, "GET", "b", "", NULL), 503, "not_ready", "--max-memory");
+    assert_same_state(remote_hash(d->client, "a"), hash);
+    answer_expect(remote_call(d->client, "DELETE", "a", "", NULL), 200);
+    answer_expect(move(d, "b", "load", NULL), 200);
+    assert_true(remote_number(d->client, "b", "step") == 0);
+}
+
+static void unloaded_models_count(struct daemon *d)
+{
+    remote_create(d->client, "a", remote_mlp);
+    remote_create(d->client, "b", remote_mlp);
+    answer_expect(move(d, "a", "unload", NULL), 200);
+    answer_refused(remote_call(d->client, "PUT", "c", "", remote_mlp), 507, "out_of_memory",
+                   "--max-models");
+    answer_expect(move(d, "a", "load", NULL), 200);
+    answer_expect(remote_call(d->client, "DELETE", "a", "", NULL), 200);
+    remote_create(d->client, "c", remote_mlp);
+}
+
 static void refusals(struct daemon *d)
 {
     remote_create(d->client, "m", remote_mlp);
@@ -216,8 +272,15 @@ static void equal_time(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(out_and_back),    DAEMON_TEST(a_start_loads),          DAEMON_TEST(refusals),
-        DAEMON_TEST(while_it_trains), DAEMON_TEST(while_it_trains_slowly), DAEMON_TEST(equal_time),
+        DAEMON_TEST(out_and_back),
+        DAEMON_TEST(a_start_loads),
+        DAEMON_TEST(refusals),
+        DAEMON_TEST(a_start_has_the_room_of_before, "--max-memory", "30M", "--threads", "1"),
+        DAEMON_TEST(a_start_without_room, "--max-memory", "10M"),
+        DAEMON_TEST(unloaded_models_count, "--max-models", "2"),
+        DAEMON_TEST(while_it_trains),
+        DAEMON_TEST(while_it_trains_slowly),
+        DAEMON_TEST(equal_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
