@@ -118,8 +118,10 @@ struct model *model_create(struct models *ms, const char *name, json_t *given, j
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a model");
     if (!m->program || !m->answers || model_queues(m, e) || model_allocate(m, e))
         model_release(&m);
-    else
-        model_settings_apply(m);
+    else {
+        model_settings_read(m);
+        model_queues_set(m);
+    }
     return m;
 }
 
@@ -223,6 +225,18 @@ int model_check_there(const struct model *m, struct error *e)
     return 0;
 }
 
+/* Under the model's lock. */
+static void exchange_program(struct model *m, const struct commit *c)
+{
+    struct program *program = m->program;
+    json_t *settings = m->settings;
+    m->program = *c->program;
+    m->settings = *c->settings;
+    *c->program = program;
+    *c->settings = settings;
+    model_settings_read(m);
+}
+
 int model_commit(struct model *m, struct generation *next, const struct commit *c,
                  const struct logged *l, struct error *e)
 {
@@ -245,7 +259,14 @@ int model_commit(struct model *m, struct generation *next, const struct commit *
     m->dirty = true;
     if (!isnan(c->loss))
         m->last_loss = c->loss;
+    if (c->program)
+        exchange_program(m, c);
     pthread_mutex_unlock(&m->lock);
+    if (c->program) { /* both are of the old one's size */
+        generation_unref(&m->spare);
+        generation_unref(&old);
+        model_queues_set(m);
+    }
     model_keep_spare(m, &old);
     return 0;
 }

@@ -99,19 +99,23 @@ static enum durability durability_of(const struct model *m)
     return DURABILITY_PROCESS;
 }
 
-void model_settings_apply(struct model *m)
+void model_settings_read(struct model *m)
 {
-    enum { MICROSECOND = 1000 };
-    pthread_mutex_lock(&m->lock);
     const json_t *dynamic = setting(m, "dynamic_batching");
-    struct batching b = {
+    m->batching = (struct batching){
         json_integer_value(setting(m, "max_batch_size")),
         json_integer_value(json_object_get(dynamic, "max_queue_delay_microseconds")),
         json_integer_value(
             json_object_get(json_object_get(dynamic, "default_queue_policy"), "max_queue_size"))};
     m->durability = durability_of(m);
-    m->batching = b;
     m->signals_every = model_signals_every(m->given, m->settings);
+}
+
+void model_queues_set(struct model *m)
+{
+    enum { MICROSECOND = 1000 };
+    pthread_mutex_lock(&m->lock);
+    const struct batching b = m->batching;
     pthread_mutex_unlock(&m->lock);
     bool fewer = b.max_batch_size && b.max_batch_size < INFER_MAX_BATCH;
     work_queue_together(m->queue[WORK_PREDICTIONS],
@@ -154,29 +158,18 @@ struct generation *model_regenerate(const struct model *m, const struct network 
     return g;
 }
 
-void model_swap_program(struct model *m, struct program *program, json_t *settings)
-{
-    pthread_mutex_lock(&m->lock);
-    struct program *old = m->program;
-    json_t *old_settings = m->settings;
-    m->program = program;
-    m->settings = settings;
-    pthread_mutex_unlock(&m->lock);
-    model_settings_apply(m);
-    generation_unref(&m->spare); /* of the old one's size */
-    program_unref(&old);
-    json_decref(old_settings);
-}
-
-/* Saved before it is published: settings that were answered are there after any restart. */
-static int patch_commit(struct model *m, struct program *program, struct generation *next,
-                        const json_t *settings, struct store_answer *answer, struct error *e)
+/* Saved before it is published: settings that were answered are there after any restart. Then
+ * *program and *settings are the old ones. */
+static int patch_commit(struct model *m, struct program **program, struct generation *next,
+                        json_t **settings, struct store_answer *answer, struct error *e)
 {
     struct model_state s = model_state(m);
-    s.net = program_network(program);
+    s.net = program_network(*program);
     s.generation = next;
-    s.settings = settings;
+    s.settings = *settings;
     s.c.at.revision++;
+    s.c.program = program;
+    s.c.settings = settings;
     if (model_check_there(m, e) || model_state_checkpoint(m, &s, answer, e))
         return -1;
     return model_commit(m, next, &s.c, NULL, e);
@@ -202,19 +195,16 @@ int model_patch(struct model *m, const json_t *patch, const struct key *by,
         !model_reserve(m, program_network(program), e))
         next = model_regenerate(m, program_network(program), e);
     pthread_mutex_lock(&m->writing);
-    int status = next ? patch_commit(m, program, next, settings, answer, e) : -1;
-    if (!status) {
-        model_swap_program(m, program, settings);
+    int status = next ? patch_commit(m, &program, next, &settings, answer, e) : -1;
+    if (!status)
         m->dirty = false;
-    }
     model_reserve_settle(m);
     pthread_mutex_unlock(&m->writing);
     if (!status)
         model_kept_drop(m, 0); /* versions that were read for the old network */
-    if (!status)
-        return 0;
-    generation_unref(&next);
+    else
+        generation_unref(&next);
     program_unref(&program);
     json_decref(settings);
-    return -1;
+    return status;
 }

@@ -11,6 +11,9 @@ struct commit {
     bool pending, moved;
     struct pending_losses losses;
     double loss; /* NaN: no new one */
+    /* Exchanged with the model's, so that the caller has the old ones then; NULL: those stay. */
+    struct program **program;
+    json_t **settings;
 };
 /* A verb that trains: its name in the log, and how it is carried out again. */
 enum verb { VERB_TRAIN_STEP, VERB_FORWARD_BACKWARD, VERB_OPTIM_STEP, VERB_ZERO_GRAD };
@@ -45,8 +48,8 @@ int model_state_checkpoint(struct model *m, const struct model_state *s,
                            struct store_answer *answer, struct error *e);
 
 /* Makes a change visible: appends it to the log (`l` NULL: a checkpoint has it already), publishes
- * `next` (NULL: the generation stays) and the counters. Takes over `next` when it works. -1:
- * nothing has changed. */
+ * `next` (NULL: the generation stays), the counters, and program and settings if they change, all
+ * at once. Takes over `next` when it works. -1: nothing has changed. */
 int model_commit(struct model *m, struct generation *next, const struct commit *c,
                  const struct logged *l, struct error *e);
 
@@ -92,8 +95,6 @@ void model_reserve_settle(struct model *m);
 /* The live numbers laid out for another network of the same graph. */
 struct generation *model_regenerate(const struct model *m, const struct network *net,
                                     struct error *e);
-/* Takes over both. */
-void model_swap_program(struct model *m, struct program *program, json_t *settings);
 
 /* A run on one generation; buffers_out and grads are the caller's to set. */
 struct run_args model_run_args(const struct network *net, struct pool *pool, const struct batch *b,

@@ -275,7 +275,9 @@ static int restore_commit(struct model *m, struct restoring *r, struct store_ans
                        .pending = r->v.pending,
                        .moved = r->moved,
                        .losses = r->losses,
-                       .loss = NAN};
+                       .loss = NAN,
+                       .program = r->program ? &r->program : NULL,
+                       .settings = &r->settings};
     struct model_state s = {.net = program_network(r->program ? r->program : m->program),
                             .generation = r->next,
                             .c = c,
@@ -286,11 +288,6 @@ static int restore_commit(struct model *m, struct restoring *r, struct store_ans
         return -1;
     r->next = NULL;
     adopt_unpublished(m, r->v.pending, r->moved);
-    if (r->program) {
-        model_swap_program(m, r->program, r->settings);
-        r->program = NULL;
-        r->settings = NULL;
-    }
     m->dirty = false;
     return 0;
 }

@@ -117,8 +117,10 @@ int model_load_checkpoint(struct model *m, const struct store_model *row,
 json_t *description_effective(const json_t *given, const json_t *settings);
 const char *durability_name(enum durability d);
 uint64_t model_signals_every(const json_t *given, const json_t *settings);
-/* What the settings say besides the network: durability, batching, signals. */
-void model_settings_apply(struct model *m);
+/* What the settings say besides the network: durability, batching, signals. Under the model's lock;
+ * then without it what the queues are told. */
+void model_settings_read(struct model *m);
+void model_queues_set(struct model *m);
 json_t *description_settings(const json_t *given, const json_t *effective);
 
 #endif

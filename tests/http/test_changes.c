@@ -1,9 +1,12 @@
 /* test_changes.c: PATCH and clone. A refused change leaves state, settings and budget as they were;
  * the optimiser's state stays with its optimiser; a copy has the whole state, or the layers that
  * were named. */
+#include "../support/faults.h"
 #include "../support/remote.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static double memory_used(struct client *c)
@@ -107,6 +110,65 @@ static void patch_over_budget(struct daemon *d)
 
 /* ---- copying --------------------------------------------------------------------------------- */
 
+/* Asks what class an input is of until told to stop; the label's number must be the revision. */
+struct asker {
+    const char *address;
+    bool stop;
+    int answers, mixed;
+};
+
+static void *ask(void *arg)
+{
+    struct asker *a = arg;
+    struct client *c = client_create(a->address);
+    while (!__atomic_load_n(&a->stop, __ATOMIC_ACQUIRE)) {
+        struct answer *r = remote_post(c, "m", "infer",
+                                       "{\"inputs\":[[1,2,3,4]],\"outputs\":[{\"name\":\"output\","
+                                       "\"parameters\":{\"classification\":1}}]}");
+        const char *label = strrchr(answer_string(r, "outputs.0.data.0"), '_');
+        a->answers++;
+        a->mixed += !label || atoi(label + 1) != (int)answer_number(r, "parameters.revision");
+        client_forget(c);
+    }
+    client_destroy(&c);
+    return NULL;
+}
+
+static void label(struct daemon *d, int i)
+{
+    char json[100];
+    snprintf(json, sizeof json, "{\"labels\":[\"a_%d\",\"b_%d\",\"c_%d\"]}", i, i, i);
+    answer_expect(remote_call(d->client, "PATCH", "m", "", json), 200);
+}
+
+/* Nobody sees the new revision with the old settings, even where each thread stands still whenever
+ * it has let go of a lock. */
+static void patched_at_once(struct daemon *d)
+{
+    if (!faults_possible())
+        skip();
+    daemon_stop(d);
+    struct faults *f = faults_create(d);
+    faults_start(d, NULL, NULL);
+    remote_create(d->client, "m", remote_mlp);
+    label(d, 1);
+    faults_arm(f, &(struct faults){.kinds = FAULT_UNLOCK,
+                                   .places = PLACE_MEMORY,
+                                   .action = STRIKE_PAUSE,
+                                   .strikes = INT64_MAX});
+    struct asker a = {.address = d->address};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, ask, &a), 0);
+    for (int i = 2; i < 40; i++)
+        label(d, i);
+    __atomic_store_n(&a.stop, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    faults_disarm(f);
+    faults_destroy(&f);
+    assert_true(a.answers > 0);
+    assert_int_equal(a.mixed, 0);
+}
+
 static void clone_whole(struct daemon *d)
 {
     struct client *c = d->client;
@@ -203,6 +265,7 @@ int main(void)
         DAEMON_TEST(clone_whole),
         DAEMON_TEST(clone_layers),
         DAEMON_TEST(clone_refused),
+        DAEMON_TEST(patched_at_once),
         DAEMON_TEST(patch_over_budget, "--max-memory", "16M"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
