@@ -104,6 +104,7 @@ struct model {
     bool pending;     /* gradients are pending */
     struct kept_version kept[MODEL_KEPT_VERSIONS];
     unsigned kept_next;
+    uint64_t kept_drops; /* how often some of them were dropped */
     enum model_presence presence;
     bool dirty;       /* changed since the last checkpoint */
     double last_loss; /* of the last training forward; NaN: none yet */

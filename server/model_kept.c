@@ -25,6 +25,7 @@ static void kept_drop(struct model *m, struct kept_version *k)
 void model_kept_drop(struct model *m, int64_t version)
 {
     pthread_mutex_lock(&m->lock);
+    m->kept_drops++;
     for (int i = 0; i < MODEL_KEPT_VERSIONS; i++)
         if (!version || m->kept[i].version == version)
             kept_drop(m, &m->kept[i]);
@@ -55,12 +56,14 @@ struct infer_stats *model_version_stats(struct model *m, int64_t version, bool m
     return v ? &v->stats : NULL;
 }
 
-/* Its place is that of the one that was put in longest ago. */
+/* Its place is that of the one that was put in longest ago. `drops`: of before it was read; if any
+ * were dropped since, it may have been deleted, or belong to another network. */
 static void kept_put(struct model *m, int64_t version, struct generation *g,
-                     const struct counters *at, size_t bytes)
+                     const struct counters *at, size_t bytes, uint64_t drops)
 {
     pthread_mutex_lock(&m->lock);
-    if (kept_find(m, version)) { /* somebody else has read it meanwhile */
+    /* Or somebody else has read it meanwhile. */
+    if (m->kept_drops != drops || kept_find(m, version)) {
         budget_give(&m->models->budget, bytes);
     } else {
         struct kept_version *k = &m->kept[m->kept_next++ % MODEL_KEPT_VERSIONS];
@@ -68,6 +71,14 @@ static void kept_put(struct model *m, int64_t version, struct generation *g,
         *k = (struct kept_version){version, generation_ref(g), *at, bytes};
     }
     pthread_mutex_unlock(&m->lock);
+}
+
+static uint64_t kept_drops(struct model *m)
+{
+    pthread_mutex_lock(&m->lock);
+    uint64_t drops = m->kept_drops;
+    pthread_mutex_unlock(&m->lock);
+    return drops;
 }
 
 static bool kept_get(struct model *m, int64_t version, struct snapshot *s)
@@ -118,6 +129,7 @@ static int version_read(struct model *m, int64_t version, struct snapshot *s, st
 
 int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_r, struct error *e)
 {
+    uint64_t drops = kept_drops(m);
     if (model_snapshot(m, s_r, e))
         return -1;
     if (kept_get(m, version, s_r))
@@ -132,7 +144,7 @@ int model_version_snapshot(struct model *m, int64_t version, struct snapshot *s_
         snapshot_release(s_r);
         return -1;
     }
-    kept_put(m, version, s_r->generation, &s_r->at, bytes);
+    kept_put(m, version, s_r->generation, &s_r->at, bytes, drops);
     return 0;
 }
 

@@ -159,7 +159,7 @@ static void patched_at_once(struct daemon *d)
     struct asker a = {.address = d->address};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, ask, &a), 0);
-    for (int i = 2; i < 40; i++)
+    for (int i = 2; i < 22; i++)
         label(d, i);
     __atomic_store_n(&a.stop, true, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);

@@ -1,7 +1,9 @@
 /* test_versions.c: saving the whole state and going back to it: counters, optimiser state, pending
  * gradients. After a restore training goes on as it did the first time, to the bit. */
+#include "../support/faults.h"
 #include "../support/remote.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -231,6 +233,53 @@ static void settings_stay(struct daemon *d)
 }
 
 /* A version of a version: the same state has the same hash. */
+struct asker {
+    const char *address;
+    int version;
+};
+
+static void *ask_version(void *arg)
+{
+    struct asker *a = arg;
+    struct client *c = client_create(a->address);
+    char rest[60];
+    snprintf(rest, sizeof rest, "/versions/%d/infer", a->version);
+    remote_call(c, "POST", "m", rest, "{\"inputs\":[[1,2,3,4]]}");
+    client_destroy(&c);
+    return NULL;
+}
+
+/* A version that is read for a prediction while it is deleted is not kept, even where each thread
+ * stands still whenever it has let go of a lock. */
+static void deleted_while_it_is_read(struct daemon *d)
+{
+    if (!faults_possible())
+        skip();
+    daemon_stop(d);
+    struct faults *f = faults_create(d);
+    faults_start(d, NULL, NULL);
+    remote_create(d->client, "m", remote_mlp);
+    faults_arm(f, &(struct faults){.kinds = FAULT_UNLOCK,
+                                   .places = PLACE_MEMORY,
+                                   .action = STRIKE_PAUSE,
+                                   .strikes = INT64_MAX});
+    for (int i = 1; i <= 6; i++) {
+        struct asker a = {d->address, i};
+        char rest[60];
+        pthread_t thread;
+        answer_expect(remote_call(d->client, "POST", "m", "/versions", NULL), 201);
+        assert_int_equal(pthread_create(&thread, NULL, ask_version, &a), 0);
+        snprintf(rest, sizeof rest, "/versions/%d", i);
+        answer_expect(remote_call(d->client, "DELETE", "m", rest, NULL), 200);
+        pthread_join(thread, NULL);
+        snprintf(rest, sizeof rest, "/versions/%d/infer", i);
+        answer_refused(remote_call(d->client, "POST", "m", rest, "{\"inputs\":[[1,2,3,4]]}"), 404,
+                       "unknown_version", NULL);
+    }
+    faults_disarm(f);
+    faults_destroy(&f);
+}
+
 /* Of a model without durability steps may be lost; the revision that a version has is not used for
  * another state. */
 static void revisions_are_not_reused(struct daemon *d)
@@ -268,7 +317,8 @@ int main(void)
         DAEMON_TEST(numbers_are_not_reused),   DAEMON_TEST(infer_from_version),
         DAEMON_TEST(train_on_after_restore),   DAEMON_TEST(restore_with_pending),
         DAEMON_TEST(restore_other_optimizer),  DAEMON_TEST(settings_stay),
-        DAEMON_TEST(revisions_are_not_reused), DAEMON_TEST(same_state_same_hash),
+        DAEMON_TEST(deleted_while_it_is_read), DAEMON_TEST(revisions_are_not_reused),
+        DAEMON_TEST(same_state_same_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
