@@ -130,6 +130,15 @@ static int note_model(void *arg, const struct store_model *m)
     return k->models[k->n++].name ? 0 : -1;
 }
 
+/* A creation that a kill cut short has left a row and nothing else. */
+static int check_unfinished(const struct checking *k, const struct store_model *m, struct error *e)
+{
+    bool used;
+    if (store_model_used(k->store, m->id, &used, e))
+        return -1;
+    return used ? error_set(e, ERROR_STORAGE, "it has versions or metrics, but no checkpoint") : 0;
+}
+
 static int check_model(struct checking *k, const struct store_model *m, struct error *e)
 {
     struct store_version checkpoint;
@@ -137,7 +146,7 @@ static int check_model(struct checking *k, const struct store_model *m, struct e
     uint64_t torn;
     int versions;
     if (check_state(k, m, STORE_CHECKPOINT, &checkpoint, e))
-        return e->code == ERROR_UNKNOWN_VERSION ? 0 : -1; /* its creation was cut short */
+        return e->code == ERROR_UNKNOWN_VERSION ? check_unfinished(k, m, e) : -1;
     if (check_log(k, m, checkpoint.revision, &log, &torn, e) || check_versions(k, m, &versions, e))
         return -1;
     fprintf(k->out, "model '%s': checkpoint at step %llu, %lld records since, %d versions%s\n",

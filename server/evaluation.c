@@ -62,13 +62,20 @@ static bool make_room(struct model *m, struct evaluation **dropped_r)
 struct evaluation *evaluation_start(struct model *m, struct snapshot *s,
                                     const struct detect_options *o, struct error *e)
 {
-    struct evaluation *v = calloc(1, sizeof *v), *dropped;
+    /* The state that it holds stays in memory when training has left it behind. */
+    const size_t bytes = generation_bytes(program_network(s->program));
+    struct budget *budget = &m->models->budget;
+    struct evaluation *dropped, *v = NULL;
+    if (!budget_take(budget, bytes, "an evaluation", e) && !(v = calloc(1, sizeof *v))) {
+        budget_give(budget, bytes);
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for an evaluation");
+    }
     if (!v) {
         snapshot_release(s);
-        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for an evaluation");
         return NULL;
     }
-    *v = (struct evaluation){.refs = 1, .state = *s, .options = *o, .budget = &m->models->budget};
+    *v = (struct evaluation){
+        .refs = 1, .state = *s, .options = *o, .budget = budget, .reserved = bytes};
     *s = (struct snapshot){0};
     pthread_mutex_init(&v->lock, NULL);
     pthread_mutex_lock(&m->lock);
@@ -112,6 +119,29 @@ void evaluation_remove(struct model *m, struct evaluation *v)
     struct evaluation *found = unlink_evaluation(m, v);
     pthread_mutex_unlock(&m->lock);
     evaluation_release(&found);
+}
+
+void evaluations_reclaim(struct model *m)
+{
+    const int64_t now = metrics_now_ms();
+    struct evaluation *idle = NULL;
+    pthread_mutex_lock(&m->lock);
+    for (struct evaluation **at = &m->evaluations; *at;) {
+        struct evaluation *v = *at;
+        if (now - v->used_ms < IDLE_MS) {
+            at = &v->next;
+            continue;
+        }
+        *at = v->next;
+        v->next = idle;
+        idle = v;
+    }
+    pthread_mutex_unlock(&m->lock);
+    while (idle) {
+        struct evaluation *v = idle;
+        idle = v->next;
+        evaluation_release(&v);
+    }
 }
 
 void evaluations_destroy(struct model *m)

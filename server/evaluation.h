@@ -40,6 +40,8 @@ struct evaluation *evaluation_find(struct model *m, int64_t id, struct error *e)
 void evaluation_release(struct evaluation **v);
 /* It cannot be found any more. */
 void evaluation_remove(struct model *m, struct evaluation *v);
+/* Gives up those that nobody has used for ten minutes. */
+void evaluations_reclaim(struct model *m);
 /* For the model's end, when nobody holds it. */
 void evaluations_destroy(struct model *m);
 

@@ -158,16 +158,21 @@ static int write_window(void *arg, const struct store_metric *row)
 
 /* ---- feeding a stream ------------------------------------------------------------------------ */
 
-static uint64_t model_revision(struct model *m, bool *gone_r)
+static uint64_t model_revision(struct model *m, enum model_presence *presence_r)
 {
     pthread_mutex_lock(&m->lock);
     uint64_t revision = m->at.revision;
-    *gone_r = m->presence != MODEL_THERE;
+    *presence_r = m->presence;
     pthread_mutex_unlock(&m->lock);
     return revision;
 }
 
-static const char goodbye[] = "event: deleted\ndata: {}\n\n";
+/* The last words of a stream; a model that is unloaded may come back. */
+static const char *const goodbye[] = {
+    [MODEL_THERE] = "",
+    [MODEL_DELETED] = "event: deleted\ndata: {}\n\n",
+    [MODEL_UNLOADED] = "event: unloaded\ndata: {}\n\n",
+};
 
 /* Late rows, then the rows of one window, without the lock. What fails leaves the cursor and is
  * read again at the next tick. */
@@ -199,10 +204,11 @@ static void read_window(struct stream *s, struct writer *w)
 {
     struct error e;
     uint64_t rows = store_metrics_appended(s->events->store);
-    uint64_t revision = model_revision(s->model, &w->last);
+    enum model_presence presence;
+    uint64_t revision = model_revision(s->model, &presence);
     int failed = read_rows(s, w, revision, &e);
-    if (w->last)
-        out_append_bytes(&w->text, goodbye, sizeof goodbye - 1);
+    w->last = presence != MODEL_THERE;
+    out_append_bytes(&w->text, goodbye[presence], strlen(goodbye[presence]));
     if (failed || w->text.failed) {
         s->rows = UINT64_MAX;
         s->more = false;
@@ -215,11 +221,12 @@ static void read_window(struct stream *s, struct writer *w)
 
 static bool due(const struct stream *s, uint64_t rows, int64_t now)
 {
-    bool gone;
+    enum model_presence presence;
     if (!s->hungry)
         return false;
-    model_revision(s->model, &gone);
-    return gone || s->more || s->rows != rows || now - s->spoke_ms >= KEEP_ALIVE_MS;
+    model_revision(s->model, &presence);
+    return presence != MODEL_THERE || s->more || s->rows != rows ||
+           now - s->spoke_ms >= KEEP_ALIVE_MS;
 }
 
 /* Text for a hungry stream; the text of a failed attempt is not used. */
@@ -365,9 +372,9 @@ static void stream_link(struct events *v, struct stream *s)
 /* A cursor from before a loss of power may be ahead of the model: what follows is new to it. */
 static struct stream *stream_create(struct events *v, struct model *m, struct events_cursor at)
 {
-    bool gone;
+    enum model_presence presence;
     char hello[48];
-    uint64_t revision = model_revision(m, &gone);
+    uint64_t revision = model_revision(m, &presence);
     struct stream *s = calloc(1, sizeof *s);
     int n = snprintf(hello, sizeof hello, "retry: %d\n\n", RECONNECT_MS);
     char *text = strndup(hello, (size_t)n);

@@ -6,6 +6,7 @@
 
 #include "answers.h"
 #include "describe.h"
+#include "evaluation.h"
 #include "json_in.h"
 #include "model_private.h"
 
@@ -21,6 +22,7 @@ static void reclaim_one(void *arg, struct model *m)
     pthread_mutex_unlock(&m->lock);
     program_reclaim(p);
     model_kept_drop(m, 0);
+    evaluations_reclaim(m);
     program_unref(&p);
 }
 

@@ -63,7 +63,14 @@ static int settle_lost(struct models *ms, struct model *m, struct error *e)
  * of that model. */
 static int drop_unfinished(struct models *ms, const struct store_model *row, struct error *e)
 {
-    return e->code == ERROR_UNKNOWN_VERSION ? store_model_delete(ms->store, row->id, NULL, e) : -1;
+    bool used;
+    if (e->code != ERROR_UNKNOWN_VERSION || store_model_used(ms->store, row->id, &used, e))
+        return -1;
+    if (used)
+        return error_set(e, ERROR_STORAGE,
+                         "the store has versions or metrics of it, but no checkpoint: the database "
+                         "is damaged");
+    return store_model_delete(ms->store, row->id, NULL, e);
 }
 
 /* Takes over `m`. While it is not in the table, its memory that nobody uses can be reclaimed all

@@ -102,6 +102,10 @@ int store_model_delete(struct store *s, int64_t model_id, const struct store_dee
 int store_model_forget(struct store *s, const char *name, struct error *e);
 
 /* Calls f for each model in the order of their names; a result other than 0 ends it. */
+/* Whether anything is kept of it but how it was created. Without a checkpoint it is then a damage,
+ * else what is left of a creation that a kill cut short. */
+int store_model_used(struct store *s, int64_t model_id, bool *used_r, struct error *e);
+
 typedef int store_model_fn(void *arg, const struct store_model *m);
 int store_model_list(struct store *s, store_model_fn *f, void *arg, struct error *e);
 

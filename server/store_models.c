@@ -100,6 +100,21 @@ static struct store_model row_model(sqlite3_stmt *row)
     };
 }
 
+int store_model_used(struct store *s, int64_t model_id, bool *used_r, struct error *e)
+{
+    int64_t used = 0;
+    db_lock(&s->reader, "looking for what a model has");
+    int found = db_integer(&s->reader, e, &used,
+                           "SELECT EXISTS (SELECT 1 FROM series WHERE model_id = ?1)"
+                           " OR EXISTS (SELECT 1 FROM answers WHERE model_id = ?1)"
+                           " OR EXISTS (SELECT 1 FROM versions"
+                           "            WHERE model_id = ?1 AND state = 'complete')",
+                           "i", model_id);
+    db_unlock(&s->reader);
+    *used_r = used;
+    return found < 0 ? -1 : 0;
+}
+
 int store_model_list(struct store *s, store_model_fn *f, void *arg, struct error *e)
 {
     db_lock(&s->reader, "listing models");

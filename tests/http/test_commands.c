@@ -4,6 +4,7 @@
 #include "../support/remote.h"
 
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,6 +256,29 @@ static void check_finds_damage(struct daemon *d)
     daemon_start(d, d->flags);
 }
 
+/* A model that has versions, but no checkpoint: that is damage, and no reason to delete it. */
+static void check_misses_a_checkpoint(struct daemon *d)
+{
+    struct outcome o;
+    char path[400];
+    sqlite3 *db;
+    remote_create(d->client, "m", remote_scalar);
+    answer_expect(remote_call(d->client, "POST", "m", "/versions", NULL), 201);
+    daemon_stop(d);
+    snprintf(path, sizeof path, "%s/backpropd.db", d->data);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db, "PRAGMA foreign_keys = ON; DELETE FROM versions WHERE kind = 'checkpoint'",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close(db);
+    daemon_command(d, &o, WORDS("check", d->data));
+    expect_outcome(&o, 1, "model 'm': it has versions or metrics, but no checkpoint");
+    assert_int_not_equal(daemon_try(d, d->flags), 0);
+    daemon_command(d, &o, WORDS("check", d->data)); /* nothing was deleted */
+    expect_outcome(&o, 1, "model 'm': it has versions or metrics, but no checkpoint");
+}
+
 static void commands_refused(struct daemon *d)
 {
     struct outcome o;
@@ -271,9 +295,13 @@ static void commands_refused(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(precedence),         DAEMON_TEST(sources_refused),
-        DAEMON_TEST(man_page),           DAEMON_TEST(backup_online),
-        DAEMON_TEST(check_finds_damage), DAEMON_TEST(backup_while_training, "--redo-bytes", "64K"),
+        DAEMON_TEST(precedence),
+        DAEMON_TEST(sources_refused),
+        DAEMON_TEST(man_page),
+        DAEMON_TEST(backup_online),
+        DAEMON_TEST(check_misses_a_checkpoint),
+        DAEMON_TEST(check_finds_damage),
+        DAEMON_TEST(backup_while_training, "--redo-bytes", "64K"),
         DAEMON_TEST(commands_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -375,8 +375,13 @@ static void evaluations_of_averages(struct daemon *d)
 static void evaluations_are_few(struct daemon *d)
 {
     put_detector(d, "m", 1, "");
+    const double before = answer_number(client_get(d->client, "/v2"), "memory_used_bytes");
     for (int i = 1; i <= 4; i++)
         answer_expect(client_json(d->client, "POST", "/v2/models/m/evaluations", NULL), 201);
+    /* Each keeps the state that it began with. */
+    const double parameters = 4 * remote_number(d->client, "m", "parameter_count");
+    const double held = answer_number(client_get(d->client, "/v2"), "memory_used_bytes") - before;
+    assert_true(held >= 4 * parameters);
     answer_refused(client_json(d->client, "POST", "/v2/models/m/evaluations", NULL), 409,
                    "conflict", "4 evaluations");
     answer_expect(client_json(d->client, "DELETE", "/v2/models/m/evaluations/2", NULL), 200);

@@ -41,6 +41,7 @@ struct seen {
     uint64_t ids[MAX_EVENTS];
     double losses[MAX_EVENTS];
     int n;
+    bool deleted, unloaded; /* the last event */
 };
 static void see(struct answer *a, struct seen *s)
 {
@@ -64,6 +65,8 @@ static void see(struct answer *a, struct seen *s)
         s->ids[s->n] = strtoull(strchr(id, ' '), NULL, 10);
         s->losses[s->n++] = strtod(loss + 7, NULL);
     }
+    s->deleted = body.data && strstr(body.data, "event: deleted\n");
+    s->unloaded = body.data && strstr(body.data, "event: unloaded\n");
     text_free(&body);
 }
 
@@ -215,6 +218,23 @@ static void the_end(struct daemon *d)
     pthread_join(l.thread, NULL);
     assert_events(l.seen, 1, losses, 3);
     assert_true(l.ended - deleted < QUIET_MS / 1e3);
+    assert_true(l.seen->deleted && !l.seen->unloaded);
+    free(l.seen);
+}
+
+/* So does taking it out of memory; it is not called deleted, as it can come back. */
+static void unloaded(struct daemon *d)
+{
+    struct listener l;
+    double losses[3];
+    remote_create(d->client, "m", remote_mlp);
+    train(d->client, 3, losses);
+    listener_start(&l, d, QUIET_MS);
+    usleep(300000);
+    answer_expect(client_json(d->client, "POST", "/v2/repository/models/m/unload", NULL), 200);
+    pthread_join(l.thread, NULL);
+    assert_events(l.seen, 1, losses, 3);
+    assert_true(l.seen->unloaded && !l.seen->deleted);
     free(l.seen);
 }
 
@@ -387,6 +407,7 @@ int main(void)
         DAEMON_TEST(cursors),
         DAEMON_TEST(long_histories),
         DAEMON_TEST(as_they_come),
+        DAEMON_TEST(unloaded),
         DAEMON_TEST(the_end),
         DAEMON_TEST(over_restarts),
         DAEMON_TEST(evaluations_come_late),
