@@ -209,9 +209,11 @@ void json_in_free(struct json_in *in)
     *in = (struct json_in){0};
 }
 
-const struct json_span *json_in_span(const struct json_in *in, const json_t *value)
+const struct json_span *json_in_span(const struct json_in *in, const json_t *object,
+                                     const char *key)
 {
-    if (!json_is_array(value) || json_array_size(value) != 1)
+    const json_t *value = json_object_get(object, key);
+    if (!json_scan_key(key) || !json_is_array(value) || json_array_size(value) != 1)
         return NULL;
     const json_t *k = json_array_get(value, 0);
     json_int_t i = json_is_integer(k) ? json_integer_value(k) : -1;

@@ -2,10 +2,11 @@
  *
  * jansson reads the envelope only. json_in_read finds the arrays of numbers (or booleans) that are
  * values of the keys "data", "inputs" and "targets", however deeply nested, and feeds jansson the
- * body with each of them replaced by [k], its place in a list of spans. A client cannot forge one:
- * every array under these keys that begins with a number is itself replaced. json_in_span leads
- * from the jansson value back to the span, and span_read parses the text straight into memory of
- * the type that is wanted. Positions in errors are those of the body that the client sent. */
+ * body with each of them replaced by [k], its place in a list of spans. A client cannot forge one
+ * under these keys, since every array there that begins with a number is itself replaced; elsewhere
+ * [k] is what the client wrote, so json_in_span, which leads back to the span, wants to know the
+ * key. span_read parses the text straight into memory of the type that is wanted. Positions in
+ * errors are those of the body that the client sent. */
 #ifndef BACKPROPD_JSON_IN_H
 #define BACKPROPD_JSON_IN_H
 
@@ -65,9 +66,10 @@ int json_in_read(struct json_in *in, struct arena *a, const char *text, size_t s
 int json_in_check(const struct json_in *in, struct error *e);
 void json_in_free(struct json_in *in);
 
-/* The span that stands for `value`, which is the value of one of the three keys; NULL when it is an
- * ordinary value (strings, objects). Only for values under those keys. */
-const struct json_span *json_in_span(const struct json_in *in, const json_t *value);
+/* The span that stands for the value of `key` in `object`; NULL when it is not there or an ordinary
+ * value (strings, objects), and under every key but the three. */
+const struct json_span *json_in_span(const struct json_in *in, const json_t *object,
+                                     const char *key);
 
 /* The sizes that the nesting shows: [[1,2,3],[4,5,6]] is [2,3]. Lists of unequal lengths or depths
  * are ERROR_BAD_SHAPE with line and column. *count_r is the product. */

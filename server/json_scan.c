@@ -57,8 +57,7 @@ static char escape_value(const char **p, const char *end)
 
 enum key { KEY_OTHER, KEY_SPAN, KEY_PARAMETERS };
 
-/* What the key between its quotes means here. */
-static enum key key_find(const char *p, const char *end)
+static enum key key_named(const char *name, size_t size)
 {
     static const struct {
         const char *name;
@@ -67,8 +66,22 @@ static enum key key_find(const char *p, const char *end)
                 {"inputs", KEY_SPAN},
                 {"targets", KEY_SPAN},
                 {"parameters", KEY_PARAMETERS}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strlen(rows[i].name) == size && !memcmp(rows[i].name, name, size))
+            return rows[i].key;
+    return KEY_OTHER;
+}
+
+bool json_scan_key(const char *key)
+{
+    return key_named(key, strlen(key)) == KEY_SPAN;
+}
+
+/* What the key between its quotes means here. */
+static enum key key_find(const char *p, const char *end)
+{
     enum { LONGEST = 10 };
-    char text[LONGEST + 1];
+    char text[LONGEST];
     size_t n = 0;
     for (; p < end; p++) {
         if (n == LONGEST)
@@ -80,11 +93,7 @@ static enum key key_find(const char *p, const char *end)
         }
         text[n++] = c;
     }
-    text[n] = 0;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (strlen(rows[i].name) == n && !memcmp(rows[i].name, text, n))
-            return rows[i].key;
-    return KEY_OTHER;
+    return key_named(text, n);
 }
 
 /* ---- spans ----------------------------------------------------------------------------------- */

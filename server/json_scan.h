@@ -11,6 +11,9 @@
 int json_scan(struct json_in *in, struct arena *a, const char *text, size_t size, bool spans,
               struct error *e);
 
+/* Whether arrays of numbers under this key, which is decoded, are spans. */
+bool json_scan_key(const char *key);
+
 /* 0: the text from `begin` to `end` is one JSON value to the letter of RFC 8259. Else
  * ERROR_BAD_JSON with the place of the first mistake in `body`, which the text is (a part of). */
 int json_check(const char *body, const char *begin, const char *end, struct error *e);

@@ -91,7 +91,7 @@ static int read_data(struct source *s, const json_t *v)
 {
     if (!json_is_array(v))
         return wrong_type(s, "data", v, "an array");
-    s->t->span = json_in_span(&s->q->json, v);
+    s->t->span = json_in_span(&s->q->json, s->t->object, "data");
     bool bytes = s->t->datatype ? !s->t->datatype->size : json_is_string(json_array_get(v, 0));
     if (bytes && !s->t->span)
         s->t->strings = v;
@@ -225,8 +225,6 @@ int tensor_read(struct request *q, const char *field, const char *name, const js
                 const char *extra, struct tensor *t, struct error *e)
 {
     *t = (struct tensor){.field = field, .name = name, .index = -1, .pool = readers(q)};
-    if ((t->span = json_in_span(&q->json, object))) /* {"data":[1,2]} with data as the name */
-        return 0;
     struct source s = {q, t, extra, e};
     if (read_one(&s, object))
         return -1;
@@ -259,7 +257,7 @@ int tensors_read(struct request *q, const char *field, struct tensor **tensors_r
                  struct error *e)
 {
     const json_t *list = json_object_get(q->json.root, field); /* NULL root: NULL */
-    const struct json_span *span = json_in_span(&q->json, list);
+    const struct json_span *span = json_in_span(&q->json, q->json.root, field);
     if (!list && !q->raw_tensor)
         return error_set(e, ERROR_MISSING_FIELD, "field '%s' is missing", field);
     if (list && !json_is_array(list))

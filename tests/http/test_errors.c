@@ -265,6 +265,13 @@ static const struct row {
     {AUTOGRAD, "{\"expression\":\"x\",\"tensors\":{\"2x\":{\"data\":[1]}}}", 400, "bad_name", "2x"},
     {AUTOGRAD, "{\"expression\":\"x\",\"tensors\":{\"x\":{\"data\":[1e99]}}}", 422, "bad_value",
      "1e99"},
+    /* A bare list is no tensor here, and never another's numbers, whose place in the body it names.
+     */
+    {AUTOGRAD,
+     "{\"expression\":\"a+b\",\"tensors\":{\"a\":[1],\"b\":{\"data\":[10]},\"c\":{\"data\":[20]}}}",
+     400, "bad_type", "'a' is an array"},
+    {AUTOGRAD, "{\"expression\":\"data\",\"tensors\":{\"data\":[1]}}", 400, "bad_type",
+     "'data' is an array"},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
