@@ -73,6 +73,10 @@ int api_read_training_batch(struct request *q, const struct network *net, uint64
 int api_batch_augment(struct request *q, const struct network *net, uint64_t draw, struct batch *b,
                       struct error *e);
 
+/* What the protocol's metadata of a model has: "name", "versions", "platform", "inputs", "outputs";
+ * and "targets". Into an object that is open. Errors of store_version_list. api_models.c */
+int api_write_metadata(struct json_out *w, const struct model *m, const struct network *net,
+                       struct error *e);
 /* "model_name", and "id" if the request has one. Into an object that is open. */
 void api_write_name(struct json_out *w, const struct request *q, const char *model_name);
 /* "step", "revision". */
@@ -83,6 +87,8 @@ void api_put_shape(struct json_out *w, const char *key, const struct shape *s);
 /* The {version} of the path, which is a number or an alias. Read or reply, like param_int.
  * api_aliases.c */
 int api_param_version(struct request *q, int64_t *version_r);
+/* The version that it stands for, in the request's arena. Read or reply. api_versions.c */
+int api_version_find(struct request *q, struct store_version *v_r);
 
 /* Handlers, by file. */
 int api_home(struct request *q); /* api_dashboard.c */
@@ -104,7 +110,8 @@ int api_model_patch(struct request *q);
 int api_model_delete(struct request *q);
 int api_model_clone(struct request *q);
 int api_model_ready(struct request *q);
-int api_model_config(struct request *q);
+int api_model_config(struct request *q); /* api_config.c */
+int api_version_config(struct request *q);
 int api_infer(struct request *q); /* api_infer.c */
 int api_stats(struct request *q); /* api_stats.c */
 int api_model_stats(struct request *q);
@@ -139,6 +146,7 @@ int api_events(struct request *q);         /* api_events.c */
 int api_version_create(struct request *q); /* api_versions.c */
 int api_version_list(struct request *q);
 int api_version_get(struct request *q);
+int api_version_ready(struct request *q);
 int api_version_delete(struct request *q);
 int api_version_restore(struct request *q);
 int api_key_list(struct request *q); /* api_keys.c */

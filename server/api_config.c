@@ -2,6 +2,8 @@
  * when asked for, the plans that run. */
 #include "api.h"
 
+#include <string.h>
+
 static void write_layer(struct json_out *w, const struct node *n)
 {
     out_open_object(w);
@@ -82,7 +84,24 @@ static int write_plan(struct json_out *w, struct program *p, struct error *e)
     return 0;
 }
 
-int api_model_config(struct request *q)
+static void write_graph(struct json_out *w, const struct graph *g)
+{
+    out_key(w, "layers");
+    out_open_array(w);
+    for (int i = 0; i < graph_node_count(g); i++)
+        if (node_input_count(graph_node(g, i)) && node_name(graph_node(g, i))[0])
+            write_layer(w, graph_node(g, i));
+    out_close(w);
+    out_key(w, "parameters");
+    out_open_array(w);
+    for (int i = 0; i < graph_param_count(g); i++)
+        write_parameter(w, graph_param(g, i));
+    out_close(w);
+}
+
+/* `version` NULL: of the live state. Predictions with a version run by the model's plans and wait
+ * in its queue, so that only the description is its own. */
+static int reply_config(struct request *q, const struct store_version *version)
 {
     struct snapshot s;
     struct error e;
@@ -91,24 +110,18 @@ int api_model_config(struct request *q)
         return q->status;
     if (model_snapshot(request_model(q), &s, &e))
         return reply_error(q, &e);
-    const struct graph *g = program_network(s.program)->graph;
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "name", request_model(q)->name);
     out_put_string(&w, "platform", API_PLATFORM);
     write_batching(&w, &s, request_models(q)->max_queue);
-    api_put_json(&w, "description", s.description);
-    out_key(&w, "layers");
-    out_open_array(&w);
-    for (int i = 0; i < graph_node_count(g); i++)
-        if (node_input_count(graph_node(g, i)) && node_name(graph_node(g, i))[0])
-            write_layer(&w, graph_node(g, i));
-    out_close(&w);
-    out_key(&w, "parameters");
-    out_open_array(&w);
-    for (int i = 0; i < graph_param_count(g); i++)
-        write_parameter(&w, graph_param(g, i));
-    out_close(&w);
+    if (version) {
+        out_key(&w, "description");
+        out_raw(&w, version->description, strlen(version->description));
+    } else {
+        api_put_json(&w, "description", s.description);
+    }
+    write_graph(&w, program_network(s.program)->graph);
     const int status = plan ? write_plan(&w, s.program, &e) : 0;
     snapshot_release(&s);
     if (status) {
@@ -117,4 +130,15 @@ int api_model_config(struct request *q)
     }
     out_close(&w);
     return reply_json(q, 200, &w);
+}
+
+int api_model_config(struct request *q)
+{
+    return reply_config(q, NULL);
+}
+
+int api_version_config(struct request *q)
+{
+    struct store_version v;
+    return api_version_find(q, &v) ? q->status : reply_config(q, &v);
 }

@@ -106,21 +106,28 @@ static void write_replay(struct json_out *w, const struct model *m)
     out_close(w);
 }
 
-static int write_metadata(struct json_out *w, struct request *q, struct model *m, struct error *e)
+int api_write_metadata(struct json_out *w, const struct model *m, const struct network *net,
+                       struct error *e)
 {
-    struct snapshot s;
-    if (model_snapshot(m, &s, e))
-        return -1;
-    const struct network *net = program_network(s.program);
     out_put_string(w, "name", m->name);
     out_key(w, "versions");
     out_open_array(w);
-    int status = store_version_list(request_models(q)->store, m->id, write_version_number, w, e);
+    int status = store_version_list(m->models->store, m->id, write_version_number, w, e);
     out_close(w);
     out_put_string(w, "platform", API_PLATFORM);
     write_leaves(w, "inputs", net->inputs, net->n_inputs);
     write_outputs(w, net);
     write_leaves(w, "targets", net->targets, net->n_targets);
+    return status;
+}
+
+static int write_metadata(struct json_out *w, struct model *m, struct error *e)
+{
+    struct snapshot s;
+    if (model_snapshot(m, &s, e))
+        return -1;
+    const struct network *net = program_network(s.program);
+    int status = api_write_metadata(w, m, net, e);
     api_write_counters(w, &s.at);
     out_put_uint(w, "draw", s.at.draw);
     out_put_bool(w, "gradients_pending", s.pending);
@@ -146,7 +153,7 @@ static int reply_metadata(struct request *q, int status, struct model *m, bool h
     if (hash && model_state_sha256(m, sha256, &e))
         return reply_error(q, &e);
     out_open_object(&w);
-    if (write_metadata(&w, q, m, &e)) {
+    if (write_metadata(&w, m, &e)) {
         out_free(&w);
         return reply_error(q, &e);
     }

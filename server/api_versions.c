@@ -103,25 +103,56 @@ static void write_parts(struct json_out *w, const struct store_version *v)
     out_close(w);
 }
 
+int api_version_find(struct request *q, struct store_version *v_r)
+{
+    struct error e;
+    int64_t version;
+    if (api_param_version(q, &version))
+        return -1;
+    if (!store_version_info(request_models(q)->store, request_model(q)->id, version, q->arena, v_r,
+                            &e))
+        return 0;
+    reply_error(q, &e);
+    return -1;
+}
+
+/* The model's inputs and outputs, which are also those of each of its versions. */
+static int write_protocol(struct json_out *w, struct model *m, struct error *e)
+{
+    struct snapshot s;
+    if (model_snapshot(m, &s, e))
+        return -1;
+    int status = api_write_metadata(w, m, program_network(s.program), e);
+    snapshot_release(&s);
+    return status;
+}
+
 int api_version_get(struct request *q)
 {
     struct model *m = request_model(q);
     struct store_version v;
     struct error e;
-    int64_t version;
-    if (api_param_version(q, &version))
+    if (api_version_find(q, &v))
         return q->status;
-    if (store_version_info(request_models(q)->store, m->id, version, q->arena, &v, &e))
-        return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
+    if (write_protocol(&w, m, &e)) {
+        out_free(&w);
+        return reply_error(q, &e);
+    }
     write_version(&w, &v);
     write_parts(&w, &v);
     out_key(&w, "description");
     out_raw(&w, v.description, strlen(v.description));
     out_close(&w);
     return reply_json(q, 200, &w);
+}
+
+int api_version_ready(struct request *q)
+{
+    struct store_version v;
+    return api_version_find(q, &v) ? q->status : api_model_ready(q);
 }
 
 int api_version_delete(struct request *q)

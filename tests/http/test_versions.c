@@ -52,6 +52,7 @@ static void create_list_get(struct daemon *d)
     assert_string_equal(answer_string(a, "parts.0.name"), "params");
     assert_true(answer_number(a, "parts.0.bytes") == 4 * (4 * 8 + 8 + 8 * 3 + 3));
     assert_true(answer_number(a, "description.optimizer.momentum") == 0.9);
+    assert_true(answer_number(a, "version") == 1);
     a = remote_get(c, "m", "");
     assert_string_equal(answer_string(a, "versions.0"), "1");
     assert_string_equal(answer_string(a, "versions.1"), "2");
@@ -59,17 +60,48 @@ static void create_list_get(struct daemon *d)
     assert_true(answer_number(a, "revision") == 2);
 }
 
+/* What the protocol has below versions/{v}: metadata, readiness, configuration. */
+static void of_the_protocol(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    version_save(c, "m");
+    answer_expect(remote_call(c, "PUT", "m", "/aliases/best", "{\"version\":1}"), 201);
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"lr\":0.5}"), 200);
+    json_t *model = json_incref(answer_json(remote_get(c, "m", "")));
+    static const char *const same[] = {"name", "versions", "platform", "inputs", "outputs"};
+    for (int i = 0; i < 2; i++) {
+        const char *version = i ? "best" : "1";
+        char path[64];
+        snprintf(path, sizeof path, "/versions/%s", version);
+        struct answer *a = remote_get(c, "m", path);
+        for (size_t k = 0; k < sizeof same / sizeof *same; k++)
+            assert_true(json_equal(answer_find(a, same[k]), json_object_get(model, same[k])));
+        snprintf(path, sizeof path, "/versions/%s/ready", version);
+        a = remote_get(c, "m", path);
+        assert_string_equal(answer_string(a, "name"), "m");
+        assert_true(json_is_true(answer_find(a, "ready")));
+        snprintf(path, sizeof path, "/versions/%s/config?plan=1", version);
+        a = remote_get(c, "m", path);
+        assert_string_equal(answer_string(a, "platform"),
+                            json_string_value(json_object_get(model, "platform")));
+        assert_true(answer_number(a, "description.optimizer.lr") == 0.1);
+        assert_non_null(answer_find(a, "plan.infer.0"));
+    }
+    assert_true(answer_number(remote_get(c, "m", "/config"), "description.optimizer.lr") == 0.5);
+    json_decref(model);
+}
+
 static void unknown(struct daemon *d)
 {
     struct client *c = d->client;
     remote_create(c, "m", remote_mlp);
     version_save(c, "m");
-    static const char *const rows[][2] = {{"GET", "/versions/2"},
-                                          {"DELETE", "/versions/2"},
-                                          {"POST", "/versions/2/restore"},
-                                          {"POST", "/versions/2/infer"}};
-    for (int i = 0; i < 4; i++) {
-        const char *body = i == 3 ? "{\"inputs\":[[1,2,3,4]]}" : NULL;
+    static const char *const rows[][2] = {
+        {"GET", "/versions/2"},    {"GET", "/versions/2/ready"},    {"GET", "/versions/2/config"},
+        {"DELETE", "/versions/2"}, {"POST", "/versions/2/restore"}, {"POST", "/versions/2/infer"}};
+    for (int i = 0; i < 6; i++) {
+        const char *body = i == 5 ? "{\"inputs\":[[1,2,3,4]]}" : NULL;
         answer_refused(remote_call(c, rows[i][0], "m", rows[i][1], body), 404, "unknown_version",
                        "2");
         answer_refused(remote_call(c, rows[i][0], "n", rows[i][1], body), 404, "unknown_model",
@@ -318,7 +350,7 @@ int main(void)
         DAEMON_TEST(train_on_after_restore),   DAEMON_TEST(restore_with_pending),
         DAEMON_TEST(restore_other_optimizer),  DAEMON_TEST(settings_stay),
         DAEMON_TEST(deleted_while_it_is_read), DAEMON_TEST(revisions_are_not_reused),
-        DAEMON_TEST(same_state_same_hash),
+        DAEMON_TEST(same_state_same_hash),     DAEMON_TEST(of_the_protocol),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
