@@ -219,7 +219,7 @@ static int leaves_read(struct request *q, const struct leaves *l, int64_t *n, st
  * autoencoder) takes none. */
 static int targets_check(struct request *q, const struct network *net, struct error *e)
 {
-    const bool given = json_object_get(q->json.root, "targets");
+    const bool given = describe_get(q->json.root, "targets");
     if (net->n_targets > 0 && q->raw_tensor)
         return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no targets");
     if (net->n_targets > 0 && !given)

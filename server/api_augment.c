@@ -105,7 +105,7 @@ static int reply_tensors(struct request *q, const struct snapshot *s, const stru
 static int augment(struct request *q, const struct snapshot *s)
 {
     const struct network *net = program_network(s->program);
-    const bool targets = json_object_get(q->json.root, "targets");
+    const bool targets = describe_get(q->json.root, "targets");
     struct batch b;
     struct error e;
     uint64_t draw;

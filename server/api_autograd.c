@@ -43,7 +43,7 @@ static int read_tensor(struct request *q, struct question *x, const char *name,
                          name);
     if (tensor_read(q, "tensors", name, object, "requires_grad", &t, e))
         return -1;
-    const json_t *requires = json_object_get(object, "requires_grad");
+    const json_t *requires = describe_get(object, "requires_grad");
     if (requires && !json_is_boolean(requires))
         return error_set(e, ERROR_BAD_TYPE, "tensors '%.60s': requires_grad must be true or false",
                          name);

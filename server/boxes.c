@@ -101,7 +101,7 @@ static int read_box(const struct reading *r, const json_t *given, const char *pl
                     struct sent_box *box)
 {
     const json_t *crowd = json_object_get(given, "iscrowd");
-    const json_t *area = json_object_get(given, "area");
+    const json_t *area = describe_get(given, "area");
     if (describe_check_fields(given, place, box_fields, false, r->e) ||
         read_category(r, given, place, &box->category) || read_bbox(r, given, place, box->bbox))
         return -1;

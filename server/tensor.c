@@ -1,6 +1,8 @@
 /* tensor.c: reading the tensors of a request: their fields, and which bytes are theirs. */
 #include "tensor.h"
 
+#include "describe_fields.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -108,7 +110,7 @@ static int read_parameters(struct source *s, const json_t *v)
     if (!json_is_object(v))
         return wrong_type(s, "parameters", v, "an object");
     s->t->parameters = v;
-    const json_t *size = json_object_get(v, "binary_data_size");
+    const json_t *size = describe_get(v, "binary_data_size");
     if (!size)
         return 0;
     if (!json_is_integer(size) || json_integer_value(size) < 0)
@@ -172,7 +174,7 @@ static bool field_known(const struct source *s, const char *key)
 static int read_fields(struct source *s, const json_t *object)
 {
     for (int i = 0; i < FIELDS; i++) {
-        const json_t *v = json_object_get(object, fields[i].name);
+        const json_t *v = describe_get(object, fields[i].name);
         if (v && fields[i].read(s, v))
             return -1;
     }
@@ -207,7 +209,7 @@ static int read_one(struct source *s, const json_t *object)
     t->object = object;
     if (read_fields(s, object))
         return -1;
-    bool data = json_object_get(object, "data");
+    bool data = describe_get(object, "data");
     if (data && t->bytes)
         return error_set(s->e, ERROR_BAD_BINARY, "%s has both data and binary_data_size",
                          tensor_what(t, &text));
@@ -256,7 +258,7 @@ static int read_list(struct request *q, const char *field, const json_t *list,
 int tensors_read(struct request *q, const char *field, struct tensor **tensors_r, int *n_r,
                  struct error *e)
 {
-    const json_t *list = json_object_get(q->json.root, field); /* NULL root: NULL */
+    const json_t *list = describe_get(q->json.root, field); /* NULL root: NULL */
     const struct json_span *span = json_in_span(&q->json, q->json.root, field);
     if (!list && !q->raw_tensor)
         return error_set(e, ERROR_MISSING_FIELD, "field '%s' is missing", field);

@@ -40,8 +40,8 @@ static int read_wish(const json_t *object, size_t i, struct output_wish *w, stru
 
 int output_wishes_read(struct request *q, struct output_wishes *w, struct error *e)
 {
-    const json_t *list = json_object_get(q->json.root, "outputs");
-    *w = (struct output_wishes){.all = !list, .binary = q->raw_tensor};
+    const json_t *list = describe_get(q->json.root, "outputs");
+    *w = (struct output_wishes){.all = !json_array_size(list), .binary = q->raw_tensor};
     const json_t *binary =
         describe_get(json_object_get(q->json.root, "parameters"), "binary_data_output");
     if ((list && describe_check_type(list, "outputs", IS_LIST, "a list of outputs", e)) ||

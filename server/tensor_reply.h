@@ -21,7 +21,7 @@ struct output_wish {
     int64_t classification; /* the best so many classes as strings; 0: the numbers */
 };
 struct output_wishes {
-    bool all; /* no list was given */
+    bool all; /* no list was given, or an empty one */
     struct output_wish *list;
     int n;
     bool binary; /* parameters.binary_data_output: for those that do not say */

@@ -36,6 +36,46 @@ static void answer_form(struct daemon *d)
     remote_post(c, "m", "infer", remote_inputs(c, 1, 2, 4, "\"parameters\":{\"priority\":3}"));
 }
 
+/* What clients of other languages send for what they do not set. */
+static void nulls_are_absent(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const same[] = {
+        "{\"inputs\":[[1,2,3,4]],\"outputs\":null,\"id\":null,\"parameters\":null}",
+        "{\"inputs\":[[1,2,3,4]],\"outputs\":[]}",
+        "{\"inputs\":[{\"name\":null,\"shape\":null,\"datatype\":null,\"parameters\":null,"
+        "\"boxes\":null,\"format\":null,\"data\":[[1,2,3,4]]}]}",
+        "{\"inputs\":[{\"parameters\":{\"binary_data_size\":null},\"data\":[[1,2,3,4]]}],"
+        "\"parameters\":{\"binary_data_output\":null,\"weights\":null,\"top_k\":null,"
+        "\"sequence_id\":null,\"priority\":null}}",
+        "{\"inputs\":[[1,2,3,4]],\"outputs\":[{\"name\":\"output\",\"parameters\":null}]}",
+        "{\"inputs\":[[1,2,3,4]],\"outputs\":[{\"name\":\"output\",\"parameters\":"
+        "{\"binary_data\":null,\"classification\":null}}]}"};
+    remote_create(c, "m", remote_mlp);
+    json_t *wanted = json_incref(
+        answer_find(remote_post(c, "m", "infer", "{\"inputs\":[[1,2,3,4]]}"), "outputs"));
+    assert_int_equal(json_array_size(wanted), 1);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        struct answer *a = remote_post(c, "m", "infer", same[i]);
+        if (!json_equal(answer_find(a, "outputs"), wanted))
+            fail_msg("%s: %s", same[i], a->body);
+    }
+    json_decref(wanted);
+    remote_post(
+        c, "m", "train_step",
+        "{\"inputs\":[[1,2,3,4]],\"targets\":[0],\"parameters\":{\"lr\":null,\"seq\":null}}");
+    answer_refused(
+        remote_call(c, "POST", "m", "/train_step", "{\"inputs\":[[1,2,3,4]],\"targets\":null}"),
+        400, "missing_field", "'targets'");
+    answer_refused(remote_call(c, "POST", "m", "/infer", "{\"inputs\":[{\"data\":null}]}"), 400,
+                   "missing_field", "has no data");
+    struct answer *a = client_post(c, "/v2/autograd",
+                                   "{\"expression\":\"x\",\"tensors\":{\"x\":{\"data\":[1],"
+                                   "\"requires_grad\":null}}}");
+    answer_expect(a, 200);
+    assert_int_equal(json_object_size(answer_find(a, "gradients")), 0);
+}
+
 static void outputs_on_request(struct daemon *d)
 {
     struct client *c = d->client;
@@ -401,11 +441,12 @@ static void while_training_packed(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(answer_form),    DAEMON_TEST(outputs_on_request),
-        DAEMON_TEST(statistics),     DAEMON_TEST(classification),
-        DAEMON_TEST(short_forms),    DAEMON_TEST(several_inputs),
-        DAEMON_TEST(not_finite),     DAEMON_TEST(batch_is_singles),
-        DAEMON_TEST(while_training), DAEMON_TEST(while_training_packed),
+        DAEMON_TEST(answer_form),      DAEMON_TEST(outputs_on_request),
+        DAEMON_TEST(statistics),       DAEMON_TEST(classification),
+        DAEMON_TEST(short_forms),      DAEMON_TEST(several_inputs),
+        DAEMON_TEST(not_finite),       DAEMON_TEST(batch_is_singles),
+        DAEMON_TEST(while_training),   DAEMON_TEST(while_training_packed),
+        DAEMON_TEST(nulls_are_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
