@@ -134,7 +134,7 @@ static int read_query(struct request *q, struct store_metrics_query *x, const ch
                       struct events_cursor *since_r)
 {
     int64_t until, max_points;
-    if (read_since(q, since_r) || query_int(q, "until", 0, 0, INT64_MAX, &until) ||
+    if (read_since(q, since_r) || query_int(q, "until", INT64_MAX, 0, INT64_MAX, &until) ||
         query_int(q, "max_points", 1000, 1, STORE_MAX_POINTS, &max_points))
         return -1;
     const char *text = request_query(q, "names");
@@ -167,6 +167,23 @@ static int collect_late(struct request *q, const struct store_metrics_query *x, 
     return failed;
 }
 
+/* Of the published state: its rows, and those of revisions before it, were appended before. */
+static uint64_t present_revision(struct model *m)
+{
+    pthread_mutex_lock(&m->lock);
+    const uint64_t revision = m->at.revision;
+    pthread_mutex_unlock(&m->lock);
+    return revision;
+}
+
+/* After a query that has seen all rows up to `revision` and `until`: whoever goes on from here
+ * misses none, whether the series asked for had rows or not. */
+static void cursor_move(struct events_cursor *at, uint64_t revision, uint64_t until)
+{
+    const uint64_t seen = revision < until ? revision : until;
+    at->revision = at->revision > seen ? at->revision : seen;
+}
+
 static void write_cursor(struct json_out *w, const struct events_cursor *at)
 {
     char text[64];
@@ -183,11 +200,15 @@ int api_metrics(struct request *q)
     struct error e = {0};
     if (read_query(q, &x, names, &c.at))
         return q->status;
+    const uint64_t revision = present_revision(request_model(q)); /* before its rows are read */
+    if (c.at.revision > revision) /* of a life of the model that is over */
+        c.at.revision = x.since = revision;
     if (collect_late(q, &x, &c, &e) ||
         (store_metrics_query(request_models(q)->store, &x, collect, &c, &e) && !c.failed))
         return reply_error(q, &e);
     if (c.failed)
         return reply_errorf(q, ERROR_OUT_OF_MEMORY, "out of memory for so many points");
+    cursor_move(&c.at, revision, x.until);
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", request_model(q)->name);

@@ -212,7 +212,7 @@ int api_signals(struct request *q)
     bool histograms;
     if (query_bool(q, "histograms", false, &histograms) ||
         query_int(q, "since", 0, 0, INT64_MAX, &since) ||
-        query_int(q, "until", 0, 0, INT64_MAX, &until) ||
+        query_int(q, "until", INT64_MAX, 0, INT64_MAX, &until) ||
         query_int(q, "max_points", 200, 1, MAX_POINTS, &max_points))
         return q->status;
     if (model_snapshot(request_model(q), &s, &e))

@@ -291,7 +291,7 @@ struct store_metrics_query {
     const char *const *names; /* series; a name that does not exist gives no rows */
     int n_names;              /* 0: all series */
     uint64_t since;           /* revisions above this one; */
-    uint64_t until;           /* up to and with this one; 0: to the end */
+    uint64_t until;           /* up to and with this one; UINT64_MAX: to the end */
     int max_points;           /* of each series, 1 to STORE_MAX_POINTS; 0: STORE_MAX_POINTS */
 };
 

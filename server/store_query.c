@@ -93,7 +93,7 @@ static int rows_query(struct store *s, const struct store_metrics_query *q, cons
 {
     struct db *db = &s->reader;
     int64_t since = q->since > INT64_MAX ? INT64_MAX : (int64_t)q->since;
-    int64_t until = q->until == 0 || q->until > INT64_MAX ? INT64_MAX : (int64_t)q->until;
+    int64_t until = q->until > INT64_MAX ? INT64_MAX : (int64_t)q->until;
     int64_t points =
         q->max_points > 0 && q->max_points < STORE_MAX_POINTS ? q->max_points : STORE_MAX_POINTS;
     db_lock(db, "reading metrics");

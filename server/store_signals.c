@@ -138,7 +138,7 @@ int store_signals_query(struct store *s, const struct store_signals_query *q, st
 {
     struct db *db = &s->reader;
     int64_t since = q->since > INT64_MAX ? INT64_MAX : (int64_t)q->since;
-    int64_t until = q->until == 0 || q->until > INT64_MAX ? INT64_MAX : (int64_t)q->until;
+    int64_t until = q->until > INT64_MAX ? INT64_MAX : (int64_t)q->until;
     db_lock(db, "reading signals");
     sqlite3_stmt *row = db_query(db, e, sql_sampled, "iiii", q->model_id, since, until,
                                  (int64_t)(q->max_points > 0 ? q->max_points : 1));

@@ -95,7 +95,7 @@ static void ranges(struct daemon *d)
     } rows[] = {
         {"since=20", 21, 25}, {"since=24", 25, 25},          {"since=25", 0, 0},
         {"until=3", 1, 3},    {"since=5&until=9", 6, 9},     {"since=9&until=5", 0, 0},
-        {"since=1000", 0, 0}, {"since=0&until=1000", 1, 25}, {"until=0", 1, 25},
+        {"since=1000", 0, 0}, {"since=0&until=1000", 1, 25}, {"until=0", 0, 0},
     };
     train(c, losses);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -117,8 +117,21 @@ static void ranges(struct daemon *d)
         since = (int)answer_number(a, "last_revision");
     }
     assert_int_equal(seen, STEPS);
-    struct answer *a = remote_get(c, "m", "/metrics?since=25");
-    assert_true(answer_number(a, "last_revision") == 25);
+    static const struct {
+        const char *query;
+        int last;
+    } ends[] = {{"since=25", 25},       {"since=1000", 25}, {"until=0", 0},
+                {"since=9&until=5", 9}, {"until=7", 7},     {"since=3&until=1000", 25}};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        char rest[96];
+        snprintf(rest, sizeof rest, "/metrics?%s", ends[i].query);
+        if (answer_number(remote_get(c, "m", rest), "last_revision") != ends[i].last)
+            fail_msg("%s: last_revision is not %d", ends[i].query, ends[i].last);
+    }
+    /* A change without rows moves it, too. */
+    answer_expect(remote_call(c, "PATCH", "m", "", "{\"lr\":0.2}"), 200);
+    struct answer *a = remote_get(c, "m", "/metrics?names=loss&since=25");
+    assert_true(answer_number(a, "last_revision") == remote_number(c, "m", "revision"));
 }
 
 static void names(struct daemon *d)
@@ -137,6 +150,9 @@ static void names(struct daemon *d)
         snprintf(rest, sizeof rest, "/metrics?%s", rows[i].query);
         struct answer *a = remote_get(c, "m", rest);
         if (json_object_size(answer_find(a, "series")) != rows[i].series)
+            fail_msg("%s: %s", rows[i].query, a->body);
+        /* Whatever was asked for, it goes on from where the model is. */
+        if (answer_number(a, "last_revision") != STEPS || strcmp(answer_string(a, "cursor"), "25"))
             fail_msg("%s: %s", rows[i].query, a->body);
     }
     static const char *const refused[] = {

@@ -342,7 +342,7 @@ static void signals_keep(void **state)
     signals_add(f, m.id, 20);
     signals_add(f, m.id, 20);
     store_again(f);
-    struct store_signals_query q = {m.id, 0, 0, 100};
+    struct store_signals_query q = {m.id, 0, UINT64_MAX, 100};
     check(f, store_signals_query(f->s, &q, signal_seen, rows, &f->e));
     assert_int_equal(rows->n, 20);
     assert_int_equal(number(f, "SELECT count(*) FROM signal_histograms"), STORE_HISTOGRAM_STEPS);
@@ -417,7 +417,7 @@ static void *appender(void *arg)
         w->failures += store_metrics_append(w->f->s, &m, 1, NULL) != 0;
         if (i % 1000 == 0) {
             struct rows *rows = calloc(1, sizeof *rows);
-            struct store_metrics_query q = {.model_id = w->model};
+            struct store_metrics_query q = {.model_id = w->model, .until = UINT64_MAX};
             w->failures += store_metrics_query(w->f->s, &q, row_seen, rows, NULL) != 0;
             w->failures += rows->n != (int)i;
             free(rows);

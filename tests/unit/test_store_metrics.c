@@ -29,7 +29,8 @@ static void metrics_are_kept_once(void **state)
         append(f, m.id, "acc", i, i == 3 ? INFINITY : 0.5);
     }
     append(f, m.id, "loss", 1300, -1); /* again, as after a replay */
-    struct rows *rows = query(f, &(struct store_metrics_query){.model_id = m.id});
+    struct rows *rows =
+        query(f, &(struct store_metrics_query){.model_id = m.id, .until = UINT64_MAX});
     assert_int_equal(rows->n, 2600);
     assert_string_equal(rows->series[0], "acc");
     assert_string_equal(rows->series[1], "loss");
@@ -75,19 +76,22 @@ static void sampling_keeps_the_ends(void **state)
             query(f, &(struct store_metrics_query){.model_id = m.id,
                                                    .names = (const char *[]){"loss"},
                                                    .n_names = 1,
-                                                   .max_points = points[i]});
+                                                   .max_points = points[i],
+                                                   .until = UINT64_MAX});
         assert_int_equal(rows->n, points[i] > 1000 ? 1000 : points[i]);
         assert_int_equal(rows->revision[rows->n - 1], 10000);
         assert_int_equal(rows->revision[0], points[i] > 1 ? 10 : 10000);
         for (int k = 1; k < rows->n; k++)
             assert_true(rows->revision[k] > rows->revision[k - 1]);
     }
-    struct rows *rows = query(
-        f, &(struct store_metrics_query){
-               .model_id = m.id, .names = (const char *[]){"few"}, .n_names = 1, .max_points = 5});
+    struct rows *rows = query(f, &(struct store_metrics_query){.model_id = m.id,
+                                                               .names = (const char *[]){"few"},
+                                                               .n_names = 1,
+                                                               .max_points = 5,
+                                                               .until = UINT64_MAX});
     assert_int_equal(rows->n, 5);
-    rows =
-        query(f, &(struct store_metrics_query){.model_id = m.id, .since = 9000, .max_points = 10});
+    rows = query(f, &(struct store_metrics_query){
+                        .model_id = m.id, .since = 9000, .max_points = 10, .until = UINT64_MAX});
     assert_int_equal(rows->n, 10);
     assert_int_equal(rows->revision[0], 9010);
 }
@@ -119,7 +123,8 @@ static void late_rows_are_numbered(void **state)
     assert_int_equal(late, 3);
     check(f, store_metrics_trim(f->s, m.id, 5, &f->e));
     assert_int_equal(number(f, "SELECT count(*) FROM late_metrics"), 1);
-    assert_int_equal(query(f, &(struct store_metrics_query){.model_id = m.id})->n, 6);
+    assert_int_equal(
+        query(f, &(struct store_metrics_query){.model_id = m.id, .until = UINT64_MAX})->n, 6);
 }
 
 static int series_seen(void *arg, const struct store_series *series)
