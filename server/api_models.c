@@ -245,6 +245,8 @@ static int put_once(struct request *q)
     struct store_deed d;
     struct error e;
     bool created;
+    if (dispatch_check_new_name(q->server->routes, name, &e))
+        return reply_error(q, &e);
     int known = api_once_deed(q, 201, &d, &keep, &e);
     if (known)
         return known > 0 ? reply_made_before(q, name, &d) : reply_error(q, &e);
@@ -385,10 +387,7 @@ static int clone_once(struct request *q)
     if (api_check_body(q, clone_fields, NULL, &e))
         return reply_error(q, &e);
     const char *name = json_string_value(json_object_get(q->json.root, "name"));
-    if (!dispatch_name_valid(name))
-        return reply_errorf(q, ERROR_BAD_NAME,
-                            "name: a model's name is 1 to %d of A-Z a-z 0-9 _ . -", MODEL_MAX_NAME);
-    if (access_check_model(q, name, &e))
+    if (dispatch_check_new_name(q->server->routes, name, &e) || access_check_model(q, name, &e))
         return reply_error(q, &e);
     int known = api_once_deed(q, 201, &d, &keep, &e);
     if (known)

@@ -51,7 +51,7 @@ static bool method_match(const struct route *r, const char *method)
     return !strcmp(r->method, method) || (!strcmp(method, "HEAD") && !strcmp(r->method, "GET"));
 }
 
-/* The methods of all routes of the path, for Allow. */
+/* The methods of all routes of the path, for Allow; none is part of another's name. */
 static int method_not_allowed(struct request *q)
 {
     struct segment params[REQUEST_MAX_PARAMS];
@@ -59,7 +59,7 @@ static int method_not_allowed(struct request *q)
     int n;
     for (const struct route *r = q->server->routes; r->method; r++) {
         size_t used = strlen(allow);
-        if (path_match(r->pattern, q->path, params, &n))
+        if (path_match(r->pattern, q->path, params, &n) && !strstr(allow, r->method))
             snprintf(allow + used, sizeof allow - used, "%s%s%s", used ? ", " : "", r->method,
                      strcmp(r->method, "GET") ? "" : ", HEAD");
     }
@@ -139,6 +139,44 @@ bool dispatch_name_valid(const char *name)
     size_t n = strlen(name);
     return n >= 1 && n <= MODEL_NAME_MAX && strspn(name, letters) == n && strcmp(name, ".") &&
            strcmp(name, "..");
+}
+
+/* Where {model} stands in the pattern; NULL: it has none. */
+static const char *model_place(const char *pattern)
+{
+    return strstr(pattern, "{model}");
+}
+
+/* The route with `name` where `r` has its {model}; NULL: there is none. */
+static const struct route *route_at(const struct route *routes, const struct route *r,
+                                    const char *name)
+{
+    const char *place = model_place(r->pattern);
+    const size_t before = place ? (size_t)(place - r->pattern) : 0, n = strlen(name);
+    for (; place && routes->method; routes++) {
+        const char *p = routes->pattern;
+        if (!strncmp(p, r->pattern, before) && !strncmp(p + before, name, n) &&
+            (!p[before + n] || p[before + n] == '/'))
+            return routes;
+    }
+    return NULL;
+}
+
+int dispatch_check_new_name(const struct route *routes, const char *name, struct error *e)
+{
+    if (!dispatch_name_valid(name))
+        return error_set(e, ERROR_BAD_NAME,
+                         "model name '%.140s', expected 1 to %d of the characters A-Z a-z 0-9 _ . "
+                         "and -",
+                         name, MODEL_NAME_MAX);
+    for (const struct route *r = routes; r->method; r++) {
+        const struct route *other = route_at(routes, r, name);
+        if (other)
+            return error_set(e, ERROR_BAD_NAME,
+                             "a model cannot be called '%s': %s %s is a path of the server's own",
+                             name, other->method, other->pattern);
+    }
+    return 0;
 }
 
 static int check_model(struct request *q)

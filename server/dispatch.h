@@ -26,4 +26,8 @@ bool dispatch_media_accepted(const char *content_type, unsigned route_flags);
 /* Whether a model may be called so: 1 to 128 of A-Z a-z 0-9 _ . -, not "." or "..". */
 bool dispatch_name_valid(const char *name);
 
+/* Whether a new model may be called so: a valid name, and none that stands in the place of {model}
+ * in another row of `routes`, whose path would then be the model's. BAD_NAME. */
+int dispatch_check_new_name(const struct route *routes, const char *name, struct error *e);
+
 #endif

@@ -157,6 +157,12 @@ static void names(struct daemon *d)
     answer_refused(remote_call(c, "PUT", longest, "", remote_scalar), 400, "bad_name", "128");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         answer_refused(remote_call(c, "PUT", bad[i], "", remote_scalar), 400, "bad_name", NULL);
+    /* What stands in the place of a name in another path. */
+    answer_refused(remote_call(c, "PUT", "stats", "", remote_scalar), 400, "bad_name",
+                   "GET /v2/models/stats is a path");
+    answer_refused(remote_call(c, "POST", "a", "/clone", "{\"name\":\"stats\"}"), 400, "bad_name",
+                   "'stats'");
+    remote_create(c, "stat", remote_scalar);
 }
 
 /* ---- describing ------------------------------------------------------------------------------ */

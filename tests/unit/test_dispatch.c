@@ -157,6 +157,7 @@ static void test_calls(void **state)
         {"GET", "/v2/models/\xc3\xa9", NULL, NULL, NULL, NULL, 400, "bad_name"},
         {"PUT", "/v2/models/new", NULL, "{\"data\":[1]}", NULL, NULL, 200, "\"spans\":0"},
         {"DELETE", model, NULL, NULL, NULL, NULL, 405, "allowed: GET, HEAD, PUT"},
+        {"POST", "/v2/models/stats", NULL, NULL, NULL, NULL, 405, "allowed: GET, HEAD, PUT\""},
         {"get", "/v2", NULL, NULL, NULL, NULL, 405, "method_not_allowed"},
         {"POST", infer, NULL, "{\"data\":[1],\"inputs\":[[1]]}", NULL, NULL, 200, "\"spans\":2"},
         {"POST", infer, NULL, NULL, NULL, NULL, 411, "length_required"},
