@@ -37,7 +37,10 @@ struct http {
     struct exchange *streams; /* whose answer is a BODY_STREAM */
 };
 
-enum { DISCARD_MAX = 1 << 20 }; /* a refused body up to here is read, to keep the connection */
+enum {
+    DISCARD_MAX = 1 << 20, /* a refused body up to here is read, to keep the connection */
+    LINGER_MAX = 16 << 20, /* and after an answer that could not wait: until the client sees it */
+};
 
 enum exchange_state { EXCHANGE_READING, EXCHANGE_REFUSED, EXCHANGE_WAITING, EXCHANGE_ANSWERED };
 
@@ -52,6 +55,7 @@ struct exchange {
     size_t block_size;             /* of q->body_block: `cap` or more */
     size_t lead;                   /* bytes of it before the body */
     size_t discarded;              /* bytes thrown away */
+    bool cut;                      /* the answer went out below libmicrohttpd, before the body */
     bool counted;                  /* in http.open */
     double started;                /* seconds, monotonic */
     double submitted;              /* to the workers: seconds since it began */

@@ -4,10 +4,12 @@
 #include "exchange.h"
 
 #include "backprop.h"
+#include "http_raw.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum { FIRST_CAP = 64 << 10, TURN = 256 << 10 };
 
@@ -103,13 +105,43 @@ static void let_others(size_t from, size_t to)
         sched_yield();
 }
 
+/* What the request is told, written to the socket itself: libmicrohttpd would wait for the end of
+ * the body. It writes nothing meanwhile, and this is its thread. Nothing follows, but what still
+ * comes is read: closing a socket with unread bytes can take the answer away from the client. */
+static void answer_now(struct exchange *x)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const struct request *q = x->q;
+    const struct response *r = &q->response;
+    const char *headers = arena_printf(q->arena, "X-Request-Id: %s\r\n", q->id ? q->id : "");
+    for (int i = 0; headers && i < r->n_headers; i++)
+        headers = arena_printf(q->arena, "%s%s: %s\r\n", headers, r->headers[i].name,
+                               r->headers[i].value);
+    if (!info || r->kind == BODY_PULL || r->kind == BODY_STREAM)
+        return;
+    http_answer_raw_json(info->connect_fd, q->error, headers ? headers : "", r->body, (int)r->size);
+    shutdown(info->connect_fd, SHUT_WR);
+    x->cut = true;
+}
+
+/* Reads on after a refusal: a response goes out when all is read, but not every body has an end.
+ * Over TLS nobody else can write, so there all that may be sent is read before. */
+static bool discard(struct exchange *x, size_t size)
+{
+    const struct server *s = x->http->server;
+    const size_t most = DISCARD_MAX + (s->tls ? (size_t)s->config->max_body : 0);
+    x->discarded += size;
+    if (x->discarded > most && !s->tls && !x->cut)
+        answer_now(x);
+    return x->discarded <= most + (x->cut ? LINGER_MAX : 0);
+}
+
 bool exchange_take(struct exchange *x, const char *data, size_t size)
 {
     struct request *q = x->q;
-    if (x->state == EXCHANGE_REFUSED) {
-        x->discarded += size; /* a response can go out only when all is read: there is an end */
-        return x->discarded <= (size_t)x->http->server->config->max_body + DISCARD_MAX;
-    }
+    if (x->state == EXCHANGE_REFUSED)
+        return discard(x, size);
     size_t whole = q->body_size + size, need = x->lead + whole + 1;
     if (!within_limit(x, whole) || (need > x->cap && !body_grow(x, need)))
         return refuse(x);

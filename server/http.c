@@ -261,7 +261,7 @@ static enum MHD_Result answer(void *arg, struct MHD_Connection *c, const char *u
         return exchange_early(x) ? send_response(x) : MHD_YES;
     }
     if (!*size)
-        return complete(x);
+        return x->cut ? MHD_NO : complete(x);
     bool taken = exchange_take(x, data, *size);
     *size = 0;
     return taken ? MHD_YES : MHD_NO;
@@ -292,7 +292,7 @@ static void completed(void *arg, struct MHD_Connection *c, void **context,
     if (!x)
         return;
     if (x->q && why != MHD_REQUEST_TERMINATED_COMPLETED_OK && x->state < EXCHANGE_WAITING &&
-        peer_was_slow(x->peer))
+        !x->cut && peer_was_slow(x->peer))
         x->q->status = error_status(ERROR_SLOW); /* http_peer.c has answered it */
     if (x->q)
         log_request(x, why);
