@@ -36,6 +36,13 @@ void api_models_each(struct request *q, models_fn *f, void *arg);
 /* What metadata and configuration call the platform of a model. */
 #define API_PLATFORM "backpropd_graph"
 
+/* A parameter of verbs whose answers have no tensors, too: clients may set it in every request that
+ * has some. */
+#define API_BINARY_OUTPUT                                                                          \
+    {                                                                                              \
+        "binary_data_output", IS_BOOL, "true or false", false                                      \
+    }
+
 /* Checks the fields of the body, if there is one, and those of its "parameters"; `parameters` NULL:
  * the body has none, or fields that are checked elsewhere. */
 int api_check_body(const struct request *q, const struct field *fields,

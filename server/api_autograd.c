@@ -10,8 +10,12 @@ enum { MAX_TENSORS = 64 };
 static const struct field fields[] = {
     {"expression", IS_STRING, "a string", true},
     {"tensors", IS_OBJECT, "an object of tensors by name", false},
+    {"id", IS_STRING, "a string", false},
+    {"parameters", IS_OBJECT, "an object", false},
     {0},
 };
+
+static const struct field parameters[] = {API_BINARY_OUTPUT, {0}};
 
 struct question {
     struct graph *graph;
@@ -66,7 +70,7 @@ static int read_question(struct request *q, struct question *x, struct error *e)
     json_t *object;
     if (q->raw_tensor)
         return error_set(e, ERROR_MISSING_FIELD, "a raw tensor has no expression");
-    if (api_check_body(q, fields, NULL, e))
+    if (api_check_body(q, fields, parameters, e))
         return -1;
     json_object_foreach(json_object_get(q->json.root, "tensors"), name, object)
     {
@@ -80,31 +84,39 @@ static int read_question(struct request *q, struct question *x, struct error *e)
     return x->result ? 0 : -1;
 }
 
-static void write_value(struct json_out *w, const char *key, const struct node *n, const real *data)
+/* Where it stands names it; only bytes need to be told what they are. */
+static void write_value(struct tensor_reply *r, const char *key, const struct node *n,
+                        const real *data)
 {
-    int64_t count;
-    shape_count(node_shape(n), 1, &count);
+    struct json_out *w = &r->json;
+    struct tensor_out t = {key, DTYPE_REAL, *node_shape(n), data, 0};
+    shape_count(&t.shape, 1, &t.count);
     out_key(w, key);
     out_open_object(w);
-    api_put_shape(w, "shape", node_shape(n));
-    out_key(w, "data");
-    out_floats(w, data, (size_t)count);
+    if (json_is_true(api_parameter(r->q, "binary_data_output"))) {
+        tensor_reply_fields(r, &t, true);
+    } else {
+        api_put_shape(w, "shape", &t.shape);
+        out_key(w, "data");
+        out_floats(w, data, (size_t)t.count);
+    }
     out_close(w);
 }
 
 static int answer(struct request *q, const struct question *x, const struct run *r)
 {
-    struct json_out w = JSON_OUT_INIT;
-    out_open_object(&w);
+    struct tensor_reply w;
+    const char *id = describe_get_string(q->json.root, "id");
+    tensor_reply_begin(&w, q);
+    if (id)
+        out_put_string(&w.json, "id", id);
     write_value(&w, "value", x->result, run_output(r, 0));
-    out_key(&w, "gradients");
-    out_open_object(&w);
+    out_key(&w.json, "gradients");
+    out_open_object(&w.json);
     for (int i = 0; i < x->n_wrt; i++)
         write_value(&w, node_name(x->wrt[i]), x->wrt[i], run_wrt_grad(r, i));
-    out_close(&w);
-    out_put_non_finite(&w);
-    out_close(&w);
-    return reply_json(q, 200, &w);
+    out_close(&w.json);
+    return tensor_reply_end(&w, 200);
 }
 
 static int compute(struct request *q, struct question *x, struct plan *plan, struct error *e)

@@ -15,6 +15,7 @@ static const struct field fields[] = {
 static const struct field parameters[] = {
     {"weights", IS_STRING, "\"live\" or \"ema\"", false},
     {"metrics", IS_LIST, "a list of names of metrics", false},
+    API_BINARY_OUTPUT,
     {0},
 };
 

@@ -22,7 +22,7 @@ static const struct field batch_fields[] = {
     {"targets", IS_LIST, "a list of tensors", true},
     {0},
 };
-static const struct field batch_parameters[] = {{0}};
+static const struct field batch_parameters[] = {API_BINARY_OUTPUT, {0}};
 static const struct field start_parameters[] = {
     {"conf", IS_NUMBER, "a number", false},
     {"iou", IS_NUMBER, "a number", false},

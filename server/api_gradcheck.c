@@ -21,6 +21,7 @@ static const struct field parameters[] = {
     {"eps", IS_NUMBER, "a number", false},
     {"tolerance", IS_NUMBER, "a number", false},
     {"mode", IS_STRING, "\"train\" or \"eval\"", false},
+    API_BINARY_OUTPUT,
     {0},
 };
 

@@ -63,6 +63,29 @@ static json_t *query_schema(const struct query_param *p)
     return schema;
 }
 
+static void header_parameters(const struct route *r, json_t *list)
+{
+    const struct {
+        const char *name, *type, *doc;
+        bool there;
+    } rows[] = {
+        {"Idempotency-Key", "string",
+         "any text of the client's own, in quotes: the request is done once however often it is "
+         "sent with it, and answered the same; an answer that shows the model shows it as it is "
+         "by then",
+         r->flags & (ROUTE_ONCE | ROUTE_LIFE)},
+        {"Inference-Header-Content-Length", "integer",
+         "bytes of the JSON, behind which those of binary tensors follow", r->flags & ROUTE_BINARY},
+        {"Last-Event-ID", "string", "the id of the last event that was seen; goes before since",
+         r->handle == api_events},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].there)
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:{s:s}}", "name", rows[i].name,
+                                                  "in", "header", "description", rows[i].doc,
+                                                  "schema", "type", rows[i].type));
+}
+
 static json_t *parameters(const struct route *r)
 {
     json_t *list = json_array();
@@ -71,13 +94,7 @@ static json_t *parameters(const struct route *r)
         json_array_append_new(list,
                               json_pack("{s:s, s:s, s:s, s:o}", "name", p->name, "in", "query",
                                         "description", p->doc, "schema", query_schema(p)));
-    if (r->flags & (ROUTE_ONCE | ROUTE_LIFE))
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:{s:s}}", "name", "Idempotency-Key", "in", "header",
-                            "description",
-                            "any text of the client's own: the request is done once however often "
-                            "it is sent with it, and answered the same",
-                            "schema", "type", "string"));
+    header_parameters(r, list);
     return list;
 }
 
@@ -104,9 +121,13 @@ static json_t *security(const struct route *r)
 static json_t *operation(const struct route *r)
 {
     json_t *ok = json_pack("{s:s}", "description", "done");
-    if (r->response_schema)
-        json_object_set_new(ok, "content",
-                            json_pack("{s:o}", "application/json", schema_ref(r->response_schema)));
+    json_t *content = r->response_schema
+                          ? json_pack("{s:o}", "application/json", schema_ref(r->response_schema))
+                          : NULL;
+    if (r->flags & ROUTE_TENSORS) /* the JSON, and the bytes behind it */
+        json_object_set_new(content, "application/octet-stream", json_object());
+    if (content)
+        json_object_set_new(ok, "content", content);
     json_t *failed =
         json_pack("{s:s, s:{s:o}}", "description", "refused, with a sentence and a code", "content",
                   "application/json", schema_ref("Error"));

@@ -19,10 +19,8 @@ static const struct field bare_fields[] = {
 };
 
 #define ONCE_FIELDS                                                                                \
-    {"seq", IS_INT, "a whole number", false},                                                      \
-    {                                                                                              \
-        "expect_step", IS_INT, "a whole number", false                                             \
-    }
+    {"seq", IS_INT, "a whole number", false}, {"expect_step", IS_INT, "a whole number", false},    \
+        API_BINARY_OUTPUT
 
 static const struct field step_parameters[] = {
     {"lr", IS_NUMBER, "a number", false},

@@ -25,7 +25,8 @@ enum route_flags {
     ROUTE_ONCE = 1 << 12,  /* takes an Idempotency-Key */
     ROUTE_LIFE = 1 << 14,  /* makes or deletes a model, and takes an Idempotency-Key, too: with
                               one the handler is called also when there is no such model */
-    ROUTE_ASKS = 1 << 13,  /* runs in the model's queue of questions, which may take long */
+    ROUTE_TENSORS = 1 << 15, /* its answer has tensors, whose bytes may follow the JSON */
+    ROUTE_ASKS = 1 << 13,    /* runs in the model's queue of questions, which may take long */
 };
 
 enum role { ROLE_NONE, ROLE_READ, ROLE_TRAIN, ROLE_ADMIN };

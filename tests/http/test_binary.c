@@ -126,6 +126,67 @@ static void train_and_gradients(struct daemon *d)
     assert_same_state(remote_hash(c, "m"), remote_hash(c, "n"));
 }
 
+/* autograd: tensors in, value and gradients out, as bytes behind the JSON. */
+static void expressions(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char json[] =
+        "{\"id\":\"e1\",\"expression\":\"sum(w*x)\",\"parameters\":{\"binary_data_output\":true},"
+        "\"tensors\":{\"w\":{\"shape\":[2],\"datatype\":\"FP32\",\"requires_grad\":true,"
+        "\"parameters\":{\"binary_data_size\":8}},\"x\":{\"data\":[3,-4]}}}";
+    char body[sizeof json + 8], header[64];
+    const char *bytes;
+    size_t size;
+    float numbers[3];
+    memcpy(body, json, sizeof json - 1);
+    memcpy(body + sizeof json - 1, samples, 8);
+    snprintf(header, sizeof header, HEADER_LENGTH ": %zu", sizeof json - 1);
+    const char *const headers[] = {header, NULL};
+    struct call call = {
+        "POST", "/v2/autograd", body, sizeof json - 1 + 8, "application/octet-stream", headers};
+    json_t *root = split_answer(client_send(c, &call), &bytes, &size);
+    assert_int_equal(size, 12);
+    memcpy(numbers, bytes, 12);
+    assert_true(numbers[0] == 3 * 0.5f + 4 && numbers[1] == 3 && numbers[2] == -4);
+    const char *id, *value, *gradient;
+    json_int_t value_size, gradient_size;
+    assert_int_equal(json_unpack(root, "{s:s, s:{s:s, s:{s:I}}, s:{s:{s:s, s:{s:I}}}}", "id", &id,
+                                 "value", "datatype", &value, "parameters", "binary_data_size",
+                                 &value_size, "gradients", "w", "name", &gradient, "parameters",
+                                 "binary_data_size", &gradient_size),
+                     0);
+    assert_string_equal(id, "e1");
+    assert_string_equal(value, "FP32");
+    assert_string_equal(gradient, "w");
+    assert_true(value_size == 4 && gradient_size == 8);
+    json_decref(root);
+    struct answer *a = client_post(
+        c, "/v2/autograd",
+        "{\"expression\":\"2\",\"id\":\"e2\",\"parameters\":{\"binary_data_output\":false}}");
+    answer_expect(a, 200);
+    assert_string_equal(a->body,
+                        "{\"id\":\"e2\",\"value\":{\"shape\":[],\"data\":[2]},\"gradients\":{}}");
+    answer_refused(client_post(c, "/v2/autograd",
+                               "{\"expression\":\"2\",\"parameters\":{\"binary_data\":true}}"),
+                   400, "unknown_field", "'binary_data_output'");
+}
+
+/* Clients that ask for binary answers in every request are not kept from training. */
+static void always_asked_for(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char batch[] = "{\"inputs\":[[0.5,-1,2,0.25]],\"targets\":[0],"
+                                "\"parameters\":{\"binary_data_output\":true}}";
+    static const char bare[] = "{\"parameters\":{\"binary_data_output\":true}}";
+    static const struct {
+        const char *verb, *body;
+    } rows[] = {{"forward_backward", batch}, {"optim_step", bare}, {"zero_grad", bare},
+                {"train_step", batch},       {"evaluate", batch},  {"gradcheck", batch}};
+    remote_create(c, "m", remote_mlp);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_non_null(answer_find(remote_post(c, "m", rows[i].verb, rows[i].body), "model_name"));
+}
+
 /* Length 0: the body is one tensor. */
 static void raw_tensor(struct daemon *d)
 {
@@ -385,6 +446,7 @@ int main(void)
         DAEMON_TEST(classes_out), DAEMON_TEST(train_and_gradients),
         DAEMON_TEST(raw_tensor),  DAEMON_TEST(datatypes),
         DAEMON_TEST(refused),     DAEMON_TEST(any_length),
+        DAEMON_TEST(expressions), DAEMON_TEST(always_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,6 +34,16 @@ static int count_in(json_t *op, const char *place)
     return n;
 }
 
+static bool has_parameter(json_t *op, const char *name)
+{
+    size_t i;
+    json_t *p;
+    bool found = false;
+    json_array_foreach(json_object_get(op, "parameters"), i, p) found |=
+        !strcmp(json_string_value(json_object_get(p, "name")), name);
+    return found;
+}
+
 static int count_query(const struct route *r)
 {
     int n = 0;
@@ -56,10 +66,18 @@ static void routes_are_in_it(struct daemon *d)
         bool body = r->flags & (ROUTE_BODY | ROUTE_BODY_OPTIONAL | ROUTE_RAW);
         assert_true(body == (json_object_get(op, "requestBody") != NULL));
         assert_int_equal(count_in(op, "query"), count_query(r));
-        assert_int_equal(count_in(op, "header"), (r->flags & (ROUTE_ONCE | ROUTE_LIFE)) != 0);
+        bool once = r->flags & (ROUTE_ONCE | ROUTE_LIFE), binary = r->flags & ROUTE_BINARY,
+             events = strstr(r->pattern, "/events") != NULL;
+        assert_int_equal(count_in(op, "header"), once + binary + events);
+        assert_true(has_parameter(op, "Idempotency-Key") == once);
+        assert_true(has_parameter(op, "Inference-Header-Content-Length") == binary);
+        assert_true(has_parameter(op, "Last-Event-ID") == events);
         json_t *responses = json_object_get(op, "responses");
         assert_non_null(json_object_get(responses, "default"));
         assert_true(json_object_size(responses) >= 2);
+        json_t *content = json_object_get(json_object_get(responses, "2XX"), "content");
+        assert_true((json_object_get(content, "application/octet-stream") != NULL) ==
+                    ((r->flags & ROUTE_TENSORS) != 0));
     }
     const char *path, *method;
     json_t *item, *op;
