@@ -265,6 +265,16 @@ static int check_query(struct request *q)
     return q->route->role != ROLE_NONE && query_known(q) ? q->status : 0;
 }
 
+/* What cannot be kept must not be promised; routes that change nothing need no promise. */
+static int check_once(struct request *q)
+{
+    if (!(q->route->flags & ROUTE_REPEATS) || !request_header(q, "Idempotency-Key"))
+        return 0;
+    return reply_errorf(q, ERROR_BAD_HEADER,
+                        "Idempotency-Key is not taken by %s %s: sent again, it would be done again",
+                        q->route->method, q->route->pattern);
+}
+
 int dispatch_begin(struct request *q)
 {
     struct error e;
@@ -275,7 +285,7 @@ int dispatch_begin(struct request *q)
         return status;
     if (q->server->authorize && q->server->authorize(q, &e))
         return reply_error(q, &e);
-    if ((status = check_query(q)) || (status = check_body_headers(q)))
+    if ((status = check_query(q)) || (status = check_once(q)) || (status = check_body_headers(q)))
         return status;
     return check_model(q);
 }

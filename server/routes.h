@@ -25,6 +25,8 @@ enum route_flags {
     ROUTE_ONCE = 1 << 12,  /* takes an Idempotency-Key */
     ROUTE_LIFE = 1 << 14,  /* makes or deletes a model, and takes an Idempotency-Key, too: with
                               one the handler is called also when there is no such model */
+    ROUTE_REPEATS = 1 << 16, /* changes something, and does it again when it is sent again: an
+                                Idempotency-Key, which promises otherwise, is refused */
     ROUTE_TENSORS = 1 << 15, /* its answer has tensors, whose bytes may follow the JSON */
     ROUTE_ASKS = 1 << 13,    /* runs in the model's queue of questions, which may take long */
 };

@@ -342,6 +342,34 @@ static void at_the_same_time(struct daemon *d)
     assert_true(remote_number(d->client, "m", "step") == 1);
 }
 
+/* What would be done again says so, and does nothing; what changes nothing does not mind. */
+static void others_refuse_keys(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const struct {
+        const char *method, *path;
+    } rows[] = {{"POST", "/v2/models/m/evaluations"},
+                {"POST", "/v2/models/m/evaluations/1"},
+                {"POST", "/v2/models/m/evaluations/1/finish"},
+                {"DELETE", "/v2/models/m/evaluations/1"},
+                {"POST", "/v2/keys"},
+                {"DELETE", "/v2/keys/k"},
+                {"POST", "/v2/repository/models/m/unload"},
+                {"POST", "/v2/repository/models/m/load"}};
+    remote_create(c, "m", remote_mlp);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct call call = {.method = rows[i].method,
+                            .path = rows[i].path,
+                            .body = "{\"name\":\"k\",\"role\":\"read\"}",
+                            .size = 28,
+                            .headers = (const char *const[]){"Idempotency-Key: \"a\"", NULL}};
+        answer_refused(client_send(c, &call), 400, "bad_header", "done again");
+    }
+    assert_true(remote_number(c, "m", "revision") == 0);
+    answer_expect(keyed(c, "/v2/models/m/infer", "\"a\"", "{\"inputs\":[[1,2,3,4]]}"), 200);
+    answer_expect(keyed(c, "/v2/autograd", "\"a\"", "{\"expression\":\"1\"}"), 200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +384,7 @@ int main(void)
         DAEMON_TEST(changes_are_made_once),
         DAEMON_TEST(models_are_made_and_deleted_once),
         DAEMON_TEST(at_the_same_time),
+        DAEMON_TEST(others_refuse_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
