@@ -127,6 +127,35 @@ static int write_protocol(struct json_out *w, struct model *m, struct error *e)
     return status;
 }
 
+static bool same_field(const json_t *then, const json_t *now, const char *key)
+{
+    const json_t *a = describe_get(then, key), *b = describe_get(now, key);
+    return a && b ? json_equal(a, b) : a == b;
+}
+
+/* Settings that are not what they were when the version was saved, and stay when it is restored. */
+static int write_differing(struct json_out *w, struct model *m, const struct store_version *v,
+                           struct error *e)
+{
+    static const char *const fields[] = {"augment",   "clip_grad_norm", "clip_grad_value",
+                                         "ema",       "frozen",         "labels",
+                                         "optimizer", "schedule"};
+    struct snapshot s;
+    if (model_snapshot(m, &s, e))
+        return -1;
+    json_t *then = json_in_load(v->description, strlen(v->description), NULL);
+    out_key(w, "settings_differ");
+    out_open_array(w);
+    for (size_t i = 0; then && i < sizeof fields / sizeof *fields; i++)
+        if (!same_field(then, s.description, fields[i]))
+            out_string(w, fields[i]);
+    out_close(w);
+    const bool read = then;
+    json_decref(then);
+    snapshot_release(&s);
+    return read ? 0 : error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the description");
+}
+
 int api_version_get(struct request *q)
 {
     struct model *m = request_model(q);
@@ -137,7 +166,7 @@ int api_version_get(struct request *q)
     struct json_out w = JSON_OUT_INIT;
     out_open_object(&w);
     out_put_string(&w, "model_name", m->name);
-    if (write_protocol(&w, m, &e)) {
+    if (write_protocol(&w, m, &e) || write_differing(&w, m, &v, &e)) {
         out_free(&w);
         return reply_error(q, &e);
     }

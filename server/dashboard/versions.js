@@ -10,7 +10,7 @@ export async function open(name, panel, changed) {
   const again = () => { changed(); return open(name, panel, changed); };
   panel.replaceChildren(saveForm(name, again), list.length ? table(name, list, named.aliases, again)
     : h("p", {class: "empty"}, "No version has been saved yet. A version holds parameters, optimiser " +
-        "state and counters, so training can go on from it exactly as it would have."),
+        "state and counters: with the settings of then, training goes on from it exactly as it did."),
     ...(list.length ? aliases.section(name, list, named, again) : []));
 }
 
@@ -27,9 +27,11 @@ function saveForm(name, again) {
 }
 
 async function restore(name, v, again) {
+  const {settings_differ: differ} = await call("GET", modelPath(name, `/versions/${v.version}`));
   const yes = await ask({title: `Restore version ${v.version}?`, yes: "Restore",
     text: `${name} goes back to step ${v.step}. What it has learnt since is lost, unless you save ` +
-          "a version first."});
+          "a version first." +
+          (differ.length ? ` These settings stay as they are now: ${differ.join(", ")}.` : "")});
   if (!yes)
     return;
   const answer = await call("POST", modelPath(name, `/versions/${v.version}/restore`));

@@ -257,14 +257,17 @@ static void settings_stay(struct daemon *d)
     remote_create(c, "m", remote_mlp);
     int version = version_save(c, "m");
     answer_expect(remote_call(c, "PATCH", "m", "", "{\"lr\":0.25,\"frozen\":[\"out.*\"]}"), 200);
+    struct answer *a = remote_get(c, "m", "/versions/1");
+    assert_true(version == 1 && json_array_size(answer_find(a, "settings_differ")) == 2);
+    assert_string_equal(answer_string(a, "settings_differ.0"), "frozen");
+    assert_string_equal(answer_string(a, "settings_differ.1"), "optimizer");
     version_restore(c, "m", version);
-    struct answer *a = remote_step(c, "m", 1, 4);
+    a = remote_step(c, "m", 1, 4);
     assert_true(answer_number(a, "metrics.lr") == 0.25);
     assert_string_equal(answer_string(remote_get(c, "m", "/config"), "description.frozen.0"),
                         "out.*");
 }
 
-/* A version of a version: the same state has the same hash. */
 struct asker {
     const char *address;
     int version;
@@ -328,6 +331,7 @@ static void revisions_are_not_reused(struct daemon *d)
     assert_true(remote_number(d->client, "m", "revision") >= revision);
 }
 
+/* A version of a version: the same state has the same hash. */
 static void same_state_same_hash(struct daemon *d)
 {
     struct client *c = d->client;
