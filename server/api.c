@@ -54,12 +54,29 @@ void api_models_each(struct request *q, models_fn *f, void *arg)
     models_each(request_models(q), each_seen, &s);
 }
 
+/* A parameter beside "parameters" is told where it belongs. */
+static int check_misplaced(const struct request *q, const struct field *fields,
+                           const struct field *parameters, struct error *e)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(q->json.root, key, value)
+    {
+        if (!describe_field(fields, key) && describe_field(parameters, key))
+            return error_set(e, ERROR_UNKNOWN_FIELD,
+                             "unknown field '%s'; it belongs into 'parameters'", key);
+    }
+    return 0;
+}
+
 int api_check_body(const struct request *q, const struct field *fields,
                    const struct field *parameters, struct error *e)
 {
     const json_t *given = parameters ? describe_get(q->json.root, "parameters") : NULL;
     if (q->raw_tensor || !q->json.root)
         return 0;
+    if (parameters && check_misplaced(q, fields, parameters, e))
+        return -1;
     if (describe_check_fields(q->json.root, "", fields, false, e))
         return -1;
     return given ? describe_check_fields(given, "parameters", parameters, false, e) : 0;
@@ -225,6 +242,9 @@ static int targets_check(struct request *q, const struct network *net, struct er
     if (net->n_targets > 0 && !given)
         return error_set(e, ERROR_MISSING_FIELD,
                          "the field 'targets' is missing (a list of tensors)");
+    if (given && !net->loss)
+        return error_set(e, ERROR_CONFLICT,
+                         "targets: the model takes none, it was created without a loss");
     if (net->n_targets == 0 && given)
         return error_set(e, ERROR_UNKNOWN_FIELD,
                          "targets: the model takes none; its losses compare with its inputs");

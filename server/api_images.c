@@ -24,11 +24,28 @@ int api_images_input(struct request *q, const struct network *net)
     return read_preprocess(q, net, &p) ? p.input : -1;
 }
 
+/* An input that no 'preprocess' can be made for. */
+static int refuse_input(const struct node *input, const struct tensor *t, struct error *e)
+{
+    struct tensor_text text;
+    struct shape_text shape;
+    const bool whole = api_wire_dtype(input) == DTYPE_INT64;
+    return error_set(e, ERROR_BAD_TYPE,
+                     "%s: strings and images cannot become the input '%s'; expected %s of shape %s",
+                     tensor_what(t, &text), node_name(input),
+                     whole ? "INT64 (whole numbers, such as those of tokens)" : "numbers",
+                     shape_print(node_shape(input), &shape));
+}
+
 static int check_input(struct request *q, const struct network *net, int at, const struct tensor *t,
                        struct preprocess *p_r, struct error *e)
 {
     struct tensor_text text;
-    if (!read_preprocess(q, net, p_r))
+    const struct node *input = net->inputs[at];
+    const bool there = read_preprocess(q, net, p_r);
+    if (!there && (api_wire_dtype(input) == DTYPE_INT64 || node_shape(input)->rank != 4))
+        return refuse_input(input, t, e);
+    if (!there)
         return error_set(e, ERROR_CONFLICT,
                          "%s: the model's description has no 'preprocess', which says how an image "
                          "becomes its input '%s'; send numbers, or create it with "

@@ -63,7 +63,7 @@ const char *describe_get_string(const json_t *object, const char *name)
     return json_string_value(describe_get(object, name));
 }
 
-static const struct field *field_find(const struct field *fields, const char *name)
+const struct field *describe_field(const struct field *fields, const char *name)
 {
     for (; fields->name; fields++)
         if (strcmp(fields->name, name) == 0)
@@ -78,7 +78,7 @@ static int check_known(const json_t *object, const char *place, const struct fie
     json_t *value;
     json_object_foreach((json_t *)object, key, value)
     {
-        if (field_find(fields, key))
+        if (describe_field(fields, key))
             continue;
         struct nearest near = {.given = key};
         for (const struct field *f = fields; f->name; f++)
@@ -185,7 +185,7 @@ int describe_attrs(const json_t *object, const char *place, const struct field *
     json_object_foreach((json_t *)object, key, value)
     {
         struct place p = describe_place("%s.%.60s", place, key);
-        if (field_find(fields, key))
+        if (describe_field(fields, key))
             continue;
         if (attr_read(value, key, p.text, a, &attrs[n++], e))
             return -1;

@@ -25,6 +25,9 @@ struct field {
     bool required;
 };
 
+/* The row of a name; NULL: none. */
+const struct field *describe_field(const struct field *fields, const char *name);
+
 /* Where a value stands: "layers[3].kernel_size". */
 struct place {
     char text[128];

@@ -52,14 +52,20 @@ struct entry {
 
 static int read_length(const unsigned char *bytes, size_t size, size_t *length_r, struct error *e)
 {
+    static const char zip[] = "PK\3\4";
     uint64_t n = 0;
     if (size < LENGTH_BYTES)
         return refuse(e, "the file has %zu bytes, expected at least %d", size, LENGTH_BYTES);
     for (int i = 0; i < LENGTH_BYTES; i++)
         n |= (uint64_t)bytes[i] << 8 * i;
+    if (n > HEADER_MAX && !memcmp(bytes, zip, sizeof zip - 1))
+        return refuse(e, "this is a zip, as torch.save writes .pt and .pth files, and no "
+                         "safetensors file; write one with safetensors.torch.save_file("
+                         "model.state_dict(), ...)");
     if (n > HEADER_MAX)
-        return refuse(e, "the header's length is %llu, the limit is %d", (unsigned long long)n,
-                      HEADER_MAX);
+        return refuse(e,
+                      "the header's length is %llu, the limit is %d: this is no safetensors file",
+                      (unsigned long long)n, HEADER_MAX);
     if (n > size - LENGTH_BYTES)
         return refuse(e,
                       "the header's length is %llu, but only %zu bytes follow: the file is cut "

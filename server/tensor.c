@@ -197,10 +197,29 @@ static struct pool *readers(const struct request *q)
 
 /* ---- one tensor ------------------------------------------------------------------------------ */
 
+/* A list in the place of a tensor: of numbers without a name, if it did not begin with something
+ * else, which is named. */
+static int read_numbers(struct source *s, const json_t *list)
+{
+    struct tensor_text text;
+    struct place at = describe_place("%s", tensor_what(s->t, &text)), found;
+    const json_t *v = list;
+    for (; json_is_array(v) && json_array_size(v); v = json_array_get(v, 0))
+        at = describe_place("%.100s[0]", at.text);
+    if (json_is_number(v) || json_is_array(v))
+        return error_set(s->e, ERROR_BAD_TYPE,
+                         "%s is a list of numbers among tensors that are objects",
+                         tensor_what(s->t, &text));
+    return error_set(s->e, ERROR_BAD_TYPE, "%s: expected a number, found %s", at.text,
+                     describe_found(v, &found));
+}
+
 static int read_one(struct source *s, const json_t *object)
 {
     struct tensor *t = s->t;
     struct tensor_text text;
+    if (json_is_array(object) && t->index >= 0)
+        return read_numbers(s, object);
     if (!json_is_object(object))
         return error_set(s->e, ERROR_BAD_TYPE,
                          "%s is %s, expected an object with name, shape, "

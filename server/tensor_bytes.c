@@ -5,6 +5,7 @@
 #include "preprocess.h"
 
 #include <string.h>
+#include <strings.h>
 
 bool tensor_is_bytes(const struct tensor *t)
 {
@@ -17,6 +18,19 @@ static struct image_source *sources_alloc(struct request *q, size_t n, struct er
     if (!s)
         error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for a list of %zu images", n);
     return s;
+}
+
+/* The base64 of the text, which may be a data URL, as browsers make them of files (RFC 2397). */
+static struct image_source base64_source(const char *text, size_t size)
+{
+    static const char scheme[] = "data:", coding[] = ";base64";
+    const size_t before = sizeof scheme - 1, n = sizeof coding - 1;
+    const char *comma =
+        size > before && !strncasecmp(text, scheme, before) ? memchr(text, ',', size) : NULL;
+    const size_t head = comma ? (size_t)(comma - text) : 0;
+    if (head < before + n || strncasecmp(comma - n, coding, n))
+        return (struct image_source){text, size, true};
+    return (struct image_source){comma + 1, size - head - 1, true};
 }
 
 static int read_strings(struct request *q, const struct tensor *t,
@@ -35,7 +49,7 @@ static int read_strings(struct request *q, const struct tensor *t,
             return error_set(e, ERROR_BAD_TYPE,
                              "%s: element %zu is no string; BYTES in JSON are base64 text",
                              tensor_what(t, &text), i);
-        s[i] = (struct image_source){json_string_value(v), json_string_length(v), true};
+        s[i] = base64_source(json_string_value(v), json_string_length(v));
     }
     return s ? 0 : -1;
 }

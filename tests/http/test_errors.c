@@ -144,7 +144,28 @@ static const struct row {
     {STEP, "{\"inputs\":" ONE "}", 400, "missing_field", "targets"},
     {STEP, "{\"input\":" ONE ",\"targets\":[0]}", 400, "unknown_field", "'inputs'"},
     {STEP, BATCH("3", "[0]"), 400, "bad_type", "inputs"},
-    {STEP, BATCH("[\"a\"]", "[0]"), 409, "conflict", "preprocess"},
+    {STEP, BATCH("[\"a\"]", "[0]"), 400, "bad_type", "expected numbers of shape [N, 4]"},
+    {"POST", "/v2/models/t/infer", "{\"inputs\":[\"hello\"]}", 400, "bad_type",
+     "'ids'; expected INT64 (whole numbers, such as those of tokens) of shape [N, 3]"},
+    {STEP, BATCH("[[\"a\",2]]", "[0]"), 400, "bad_type",
+     "inputs[0][0]: expected a number, found the string 'a'"},
+    {STEP, BATCH("[[[{}]]]", "[0]"), 400, "bad_type",
+     "inputs[0][0][0]: expected a number, found an object"},
+    {STEP, BATCH("[{\"data\":" ONE "},[1,2,3,4]]", "[0]"), 400, "bad_type",
+     "inputs[1] is a list of numbers among tensors"},
+    {STEP, BATCH("[{\"data\":" ONE "},7]", "[0]"), 400, "bad_type", "inputs[1] is an integer"},
+    {"POST", "/v2/models/n/train_step", BATCH(ONE, "[0]"), 409, "conflict", "without a loss"},
+    {"POST", "/v2/models/n/evaluate", BATCH(ONE, "[0]"), 409, "conflict", "without a loss"},
+    {STEP, "{\"inputs\":" ONE ",\"targets\":[0],\"lr\":0.1}", 400, "unknown_field",
+     "unknown field 'lr'; it belongs into 'parameters'"},
+    {STEP, "{\"inputs\":" ONE ",\"targets\":[0],\"seq\":1}", 400, "unknown_field",
+     "'seq'; it belongs into 'parameters'"},
+    {INFER, "{\"inputs\":" ONE ",\"weights\":\"ema\"}", 400, "unknown_field",
+     "'weights'; it belongs into 'parameters'"},
+    {"POST", "/v2/models/m/profile", "{\"steps\":2}", 400, "unknown_field",
+     "'steps'; it belongs into 'parameters'"},
+    {"POST", "/v2/models/m/optim_step", "{\"lr\":2}", 400, "unknown_field",
+     "'lr'; it belongs into 'parameters'"},
     {STEP, BATCH("[[1,2,3,\"4\"]]", "[0]"), 400, "bad_type", NULL},
     {STEP, BATCH("[[1,2,3,null]]", "[0]"), 400, NULL, NULL},
     {STEP, BATCH("[[1,2,3]]", "[0]"), 422, "bad_shape", "[N, 4]"},
@@ -161,7 +182,7 @@ static const struct row {
     {STEP, BATCH("[{\"name\":\"y\",\"data\":" ONE "}]", "[0]"), 400, "unknown_field", "'y'"},
     {STEP, BATCH("[{\"name\":3,\"data\":" ONE "}]", "[0]"), 400, "bad_type", "name"},
     {STEP, BATCH("[{\"datatype\":\"FP33\",\"data\":" ONE "}]", "[0]"), 422, "bad_datatype", "FP32"},
-    {STEP, BATCH("[{\"datatype\":\"BYTES\",\"data\":[\"ab\"]}]", "[0]"), 409, "conflict",
+    {STEP, BATCH("[{\"datatype\":\"BYTES\",\"data\":[\"ab\"]}]", "[0]"), 400, "bad_type",
      "inputs[0]"},
     {STEP, BATCH("[{\"datatype\":\"INT8\",\"data\":[[1,2,3,128]]}]", "[0]"), 422, "bad_value",
      "INT8"},
@@ -301,6 +322,11 @@ static void every_row(struct daemon *d)
     remote_create(c, "m", remote_mlp);
     remote_step(c, "m", 1, 4);
     remote_create(c, "w", remote_scalar);
+    remote_create(c, "n", "{" VECTOR "," LINEAR "}");
+    remote_create(
+        c, "t",
+        "{\"inputs\":[{\"name\":\"ids\",\"datatype\":\"INT64\",\"shape\":[-1,3]}],\"layers\":["
+        "{\"op\":\"embedding\",\"num_embeddings\":9,\"embedding_dim\":2}]}");
     struct remote_hash before = remote_hash(c, "m"), scalar = remote_hash(c, "w");
     double memory = answer_number(client_get(c, "/v2"), "memory_used_bytes");
     for (int i = 0; i < ROWS; i++) {
@@ -313,7 +339,7 @@ static void every_row(struct daemon *d)
     assert_int_equal(wrong, 0);
     assert_true(ROWS >= 80);
     /* Nothing was made, and nothing is kept of what was refused but runs for later. */
-    assert_int_equal(json_array_size(answer_find(client_get(c, "/v2/models"), "models")), 2);
+    assert_int_equal(json_array_size(answer_find(client_get(c, "/v2/models"), "models")), 4);
     double now = answer_number(client_get(c, "/v2"), "memory_used_bytes");
     assert_true(now - memory < 4e6);
 }

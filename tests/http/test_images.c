@@ -46,6 +46,19 @@ static char *photo_numbers(void)
     return text;
 }
 
+static struct answer *send_data_url(struct daemon *d, const char *path, const char *scheme,
+                                    const char *name)
+{
+    struct bytes b = file_read(name);
+    char *image = base64_of(&b), *body = calloc(1, strlen(image) + 100);
+    sprintf(body, "{\"inputs\":[\"%s%s\"]}", scheme, image);
+    struct answer *a = client_post(d->client, path, body);
+    free(body);
+    free(image);
+    free(b.data);
+    return a;
+}
+
 /* Every form gives the bits that the numbers give. */
 static void every_form(struct daemon *d)
 {
@@ -66,6 +79,13 @@ static void every_form(struct daemon *d)
                                "\"shape\":[1],\"data\":[",
                                names, 1, "]}]}"),
                    0, want, 3);
+    /* As browsers make them of files. */
+    static const char *const schemes[] = {"data:image/png;base64,", "data:;base64,",
+                                          "DATA:image/png;name=a.png;BASE64,"};
+    for (int i = 0; i < 3; i++)
+        expect_outputs(send_data_url(d, path, schemes[i], names[0]), 0, want, 3);
+    answer_refused(send_data_url(d, path, "data:image/png,", names[0]), 400, "bad_image",
+                   "character 4");
     expect_outputs(
         send_base64(d, path, "{\"inputs\":[{\"shape\":[1,1],\"data\":[", names, 1, "]}]}"), 0, want,
         3);

@@ -147,6 +147,14 @@ static void refusals(void **state)
         {"{\"__metadata__\":{\"a\":\"b\"}}", 0, NULL},
     };
     (void)state;
+    unsigned char torch[] = "PK\3\4\0\0\b\bxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    struct arena *arena = arena_create(4096);
+    struct safetensors none;
+    struct error error;
+    assert_true(parse(&(struct file){torch, sizeof torch}, arena, &none, &error) != 0);
+    assert_non_null(strstr(error.text, "zip"));
+    assert_non_null(strstr(error.text, "save_file"));
+    arena_destroy(&arena);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct file f = file_make(rows[i].header, strlen(rows[i].header), rows[i].data);
         struct arena *a = arena_create(4096);
