@@ -109,6 +109,8 @@ static void all_rows(struct daemon *d)
     free(s);
     a = client_send(d->client, &(struct call){.method = "HEAD", .path = "/v2/models/m/events"});
     answer_expect(a, 200);
+    assert_string_equal(answer_header(a, "Content-Type"), "text/event-stream");
+    assert_null(answer_header(a, "Content-Length")); /* GET has none */
 }
 
 static void cursors(struct daemon *d)
