@@ -41,9 +41,10 @@ bool node_is_loss(const struct node *n);
 bool node_is_indices(const struct node *n);
 /* An attribute of the node's that is a whole number, by its name; false: it has none. */
 bool node_attr_int(const struct node *n, const char *name, int64_t *value_r);
-/* Whether a sample's numbers depend on the others of its batch: batch norm, in training or when it
- * has no running statistics. */
-bool node_batch_statistics(const struct node *n, bool training);
+/* Whether what it makes of a sample depends on the others of the batch: batch norm, in training or
+ * when it has no running statistics, and what has lost the batch on its way (a mean over dimension
+ * 0). All other operators keep the batch as dimension 0, and its samples apart. */
+bool node_mixes_samples(const struct node *n, bool training);
 /* Whether its backward holds constant what its forward computes (torch's detach): its gradient is
  * then, by design, not that of its value. */
 bool node_detaches(const struct node *n);

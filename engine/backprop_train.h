@@ -30,6 +30,9 @@ struct network {
     struct arena *arena; /* holds the names, and this struct */
 };
 void network_destroy(struct network **net);
+/* The first layer whose numbers for a sample depend on the others of the batch
+ * (node_mixes_samples); the losses are not asked. NULL: none, samples are independent. */
+const struct node *network_mixing_layer(const struct network *net, bool training);
 
 /* One block: parameters, buffers, the optimiser's slots, then the moving average of the parameters.
  * Reference-counted; the counts may be changed from any thread. `optimizer_step` counts the steps

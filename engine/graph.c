@@ -388,8 +388,19 @@ bool node_attr_int(const struct node *n, const char *name, int64_t *value_r)
     return false;
 }
 
-bool node_batch_statistics(const struct node *n, bool training)
+/* The shape rules of the operators see to it that dimension 0 stays the batch or goes. */
+static bool loses_batch(const struct node *n)
 {
+    for (int i = 0; i < n->n_data; i++)
+        if (shape_batched(&n->in[i]->shape))
+            return !shape_batched(&n->shape);
+    return false;
+}
+
+bool node_mixes_samples(const struct node *n, bool training)
+{
+    if (loses_batch(n))
+        return true;
     if (!(n->op->flags & OP_BATCH_STATISTICS))
         return false;
     for (int i = n->n_data; i < n->n_in; i++)

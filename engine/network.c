@@ -26,6 +26,24 @@ void network_destroy(struct network **net)
     *net = NULL;
 }
 
+static bool is_loss_of(const struct network *net, const struct node *n)
+{
+    for (int i = 0; i < net->n_losses; i++)
+        if (net->losses[i] == n)
+            return true;
+    return false;
+}
+
+const struct node *network_mixing_layer(const struct network *net, bool training)
+{
+    for (int i = 0; i < graph_node_count(net->graph); i++) {
+        const struct node *n = graph_node(net->graph, i);
+        if (node_mixes_samples(n, training) && !is_loss_of(net, n))
+            return n;
+    }
+    return NULL;
+}
+
 /* ---- generations ----------------------------------------------------------------------------- */
 
 static size_t slots_size(const struct network *net)

@@ -254,7 +254,7 @@ static struct picking picking(const struct node *n, const struct run *r)
     const struct shape in = run_shape(r, n->in[0]);
     const int64_t given = ((const struct gather *)n->attrs)->dim;
     const int dim = (int)(given < 0 ? given + in.rank : given);
-    struct picking p = {.outer = 1, .size = in.dim[dim], .picked = n->shape.dim[dim], .inner = 1};
+    struct picking p = {.outer = 1, .size = in.dim[dim], .picked = run_dim(r, n, dim), .inner = 1};
     for (int i = 0; i < in.rank; i++)
         if (i != dim)
             *(i < dim ? &p.outer : &p.inner) *= in.dim[i];

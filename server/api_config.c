@@ -25,12 +25,12 @@ static void write_parameter(struct json_out *w, const struct param *p)
     out_close(w);
 }
 
-/* As Triton's configuration has them: what is in force. */
+/* As Triton's configuration has them: what is in force. 0: requests are run as they come. */
 static void write_batching(struct json_out *w, const struct snapshot *s, int64_t max_queue)
 {
     int64_t slice = program_slice(s->program), max = s->batching.max_batch_size;
     int64_t own = s->batching.max_queue_size;
-    out_put_int(w, "max_batch_size", max ? max : slice);
+    out_put_int(w, "max_batch_size", max ? max : slice == INT64_MAX ? 0 : slice);
     out_key(w, "dynamic_batching");
     out_open_object(w);
     out_put_int(w, "max_queue_delay_microseconds", s->batching.max_queue_delay_microseconds);

@@ -66,8 +66,12 @@ static void run_alone(const struct joint *j, struct infer_part *p)
 
 /* ---- several together ------------------------------------------------------------------------ */
 
-static bool all_batched(const struct network *net)
+/* Whether requests may share a run: a sample's answer is then the same in any company. */
+static bool may_join(const struct program *p)
 {
+    const struct network *net = program_network(p);
+    if (program_slice(p) == INT64_MAX)
+        return false;
     for (int i = 0; i < net->n_inputs; i++)
         if (!shape_batched(node_shape(net->inputs[i])))
             return false;
@@ -157,7 +161,7 @@ void infer_parts_run(const struct snapshot *s, struct pool *pool, unsigned outpu
 {
     struct joint j = {s, pool, outputs, stats};
     int64_t most = program_slice(s->program);
-    bool joins = all_batched(program_network(s->program));
+    const bool joins = may_join(s->program);
     if (max_batch && max_batch < most)
         most = max_batch;
     for (int i = 0, end; i < n; i = end) {

@@ -319,13 +319,18 @@ void program_reclaim(struct program *p)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* A slice's arena should be of moderate size, so that large requests do not need large ones. */
+/* A slice's arena should be of moderate size, so that large requests do not need large ones. Where
+ * samples depend on each other a batch is computed whole or not at all. */
 static int choose_slice(struct program *p, struct error *e)
 {
     size_t bytes;
     struct program_use use = {.outputs = (1u << p->net->n_outputs) - 1, .n = 1};
     if (program_bytes(p, &use, &bytes, e))
         return -1;
+    if (network_mixing_layer(p->net, false)) {
+        p->slice = INT64_MAX;
+        return 0;
+    }
     size_t fit = SLICE_BYTES / (bytes ? bytes : 1);
     p->slice = 1;
     while (p->slice * 2 <= MAX_SLICE && (size_t)p->slice * 2 <= fit)

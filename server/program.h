@@ -66,7 +66,8 @@ typedef void program_step_fn(void *arg, const struct plan_step *step);
 int program_steps(struct program *p, const struct program_use *use, program_step_fn *f, void *arg,
                   struct error *e);
 
-/* The largest batch that inference runs at once; larger ones are cut. */
+/* The largest batch that inference runs at once; larger ones are cut. INT64_MAX: a sample's numbers
+ * depend on the others of its request, which is never cut nor joined with another. */
 int64_t program_slice(const struct program *p);
 
 /* What a forward of one sample costs, whatever its use: floating-point operations, and elements of

@@ -90,26 +90,17 @@ static struct batch batch_from(const struct network *net, const struct batch *b,
     return part;
 }
 
-/* The first layer whose numbers for a sample depend on the others; NULL: none. */
-static const struct node *mixing_layer(const struct network *net, bool training)
-{
-    for (int i = 0; i < graph_node_count(net->graph); i++)
-        if (node_batch_statistics(graph_node(net->graph, i), training))
-            return graph_node(net->graph, i);
-    return NULL;
-}
-
 int snapshot_sample_norms(const struct snapshot *s, struct pool *pool, const struct batch *b,
                           bool training, real *grads, double *norms_r, struct error *e)
 {
     const struct network *net = program_network(s->program);
-    const struct node *mixes = mixing_layer(net, training);
+    const struct node *mixes = network_mixing_layer(net, training);
     struct gradients_wish wish = {.training = training};
     struct step_result r = {0};
     if (mixes)
         return error_set(e, ERROR_BAD_VALUE,
-                         "per_sample_norms: layer '%.60s' (%s) computes with statistics of the "
-                         "whole batch%s: a sample has no gradient of its own",
+                         "per_sample_norms: layer '%.60s' (%s) computes across the whole batch%s: "
+                         "a sample has no gradient of its own",
                          node_name(mixes), node_op(mixes), training ? " in mode \"train\"" : "");
     for (int64_t i = 0; i < b->n; i++) {
         struct batch one = batch_from(net, b, i, 1);
@@ -131,6 +122,18 @@ int snapshot_apply(const struct snapshot *s, struct pool *pool, real *grads, dou
     return network_apply(net, pool, s->generation, grads, grad_norm, lr, to, e);
 }
 
+/* Says of a refused run why its samples are not computed a few at a time. */
+static int explain_whole(const struct network *net, struct error *e)
+{
+    const struct node *mixes = network_mixing_layer(net, false);
+    if (!mixes)
+        return -1;
+    return error_prefix(e,
+                        "the samples cannot be computed apart, because layer '%.60s' (%s) computes "
+                        "across the batch; send fewer of them",
+                        node_name(mixes), node_op(mixes));
+}
+
 int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct batch *b,
                    unsigned outputs, infer_fn *f, void *arg, struct error *e)
 {
@@ -139,10 +142,10 @@ int snapshot_infer(const struct snapshot *s, struct pool *pool, const struct bat
     struct program_use use = {.outputs = outputs, .n = b->n < slice ? b->n : slice};
     struct program_lease lease = {0};
     if (program_acquire(s->program, &use, &lease, e))
-        return -1;
+        return use.n > 1 ? explain_whole(net, e) : -1;
     int status = 0;
-    for (int64_t begin = 0; begin < b->n && !status; begin += slice) {
-        int64_t n = b->n - begin < slice ? b->n - begin : slice;
+    for (int64_t begin = 0, n; begin < b->n && !status; begin += n) {
+        n = b->n - begin < slice ? b->n - begin : slice;
         struct batch part = batch_from(net, b, begin, n);
         struct run_args args = question_args(s, pool, &part);
         args.prepared = program_prepared(&lease, s->generation);
