@@ -46,8 +46,17 @@ static int check_range(const struct target *t, double x, bool integral)
     return refuse(t, expected, found);
 }
 
+static bool is_word(const struct target *t, const struct attr *a)
+{
+    return a->kind == ATTR_IS_STRING && t->def->choices && strcmp(a->s, t->def->choices) == 0;
+}
+
 static int store_int(const struct target *t, const struct attr *a)
 {
+    if (is_word(t, a)) {
+        *(int64_t *)t->value = -1;
+        return 0;
+    }
     if (a->kind != ATTR_IS_INT && a->kind != ATTR_IS_REAL)
         return refuse(t, "an integer", kind_names[a->kind]);
     if (check_range(t, a->d, true))
@@ -114,6 +123,10 @@ static int store_pair(const struct target *t, const struct attr *a)
 {
     const double *v;
     int n;
+    if (is_word(t, a)) {
+        ((int64_t *)t->value)[0] = ((int64_t *)t->value)[1] = -1;
+        return 0;
+    }
     if (as_list(t, a, &v, &n))
         return -1;
     if (n != 1 && n != 2)
@@ -164,10 +177,17 @@ static int store_reals(const struct target *t, const struct attr *a)
     return 0;
 }
 
+static int check_fact(const struct target *t, const struct attr *a)
+{
+    if (a->kind != ATTR_IS_INT && a->kind != ATTR_IS_REAL)
+        return refuse(t, "an integer", kind_names[a->kind]);
+    return check_range(t, a->d, true);
+}
+
 static int (*const store[])(const struct target *, const struct attr *) = {
     [ATTR_INT] = store_int,       [ATTR_REAL] = store_real, [ATTR_BOOL] = store_bool,
     [ATTR_CHOICE] = store_choice, [ATTR_PAIR] = store_pair, [ATTR_INTS] = store_ints,
-    [ATTR_REALS] = store_reals,
+    [ATTR_REALS] = store_reals,   [ATTR_FACT] = check_fact,
 };
 
 /* The fallback's text as an attribute. Lists fall back to "" (empty) or one number. */
@@ -196,6 +216,21 @@ static const struct attr *given_find(const struct attr *given, int n, const char
     return NULL;
 }
 
+static int refuse_name(const struct attr_def *defs, const char *what, const char *name,
+                       const struct nearest *near, struct error *e)
+{
+    char known[300] = "";
+    size_t used = 0;
+    if (near->best)
+        return error_set(e, ERROR_BAD_ATTRIBUTE, "%s: no attribute '%.60s'; did you mean '%s'?",
+                         what, name, near->best);
+    for (const struct attr_def *d = defs; d && d->name && used < sizeof known; d++)
+        used +=
+            (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", d->name);
+    return error_set(e, ERROR_BAD_ATTRIBUTE, "%s: no attribute '%.60s'; %s%s", what, name,
+                     used ? "there are: " : "it has none", known);
+}
+
 static int check_known(const struct attr_def *defs, const char *what, const struct attr *given,
                        int n, struct error *e)
 {
@@ -206,9 +241,7 @@ static int check_known(const struct attr_def *defs, const char *what, const stru
             nearest_offer(&near, d->name);
         if (d && d->name)
             continue;
-        return error_set(e, ERROR_BAD_ATTRIBUTE, "%s: no attribute '%.60s'%s%s%s", what,
-                         given[i].name, near.best ? "; did you mean '" : "",
-                         near.best ? near.best : "", near.best ? "'?" : "");
+        return refuse_name(defs, what, given[i].name, &near, e);
     }
     return 0;
 }

@@ -35,8 +35,10 @@ size_t arena_bytes(const struct arena *a);
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* Finds the known name that is nearest to one that was not found (edit distance, at most a third
- * of its length): offer every known name, then read `best`, NULL when none is near. */
+/* Finds the known name that is nearest to one that was not found: offer every known name, then read
+ * `best`, NULL when none is near. Near is what means the same elsewhere ("mae": l1), and else what
+ * differs in a third of its length (edit distance), without regard to case, '_' and "Loss" at the
+ * end. */
 struct nearest {
     const char *given, *best;
     int distance;
@@ -92,19 +94,31 @@ struct attr { /* as given: not yet checked against a table */
     int n_list;
 };
 
-enum attr_type { ATTR_INT, ATTR_REAL, ATTR_BOOL, ATTR_CHOICE, ATTR_PAIR, ATTR_INTS, ATTR_REALS };
+enum attr_type {
+    ATTR_INT,
+    ATTR_REAL,
+    ATTR_BOOL,
+    ATTR_CHOICE,
+    ATTR_PAIR,
+    ATTR_INTS,
+    ATTR_REALS,
+    ATTR_FACT
+};
 
 /* A row of a table of attributes. Values are stored in a struct of the owner's at `offset`:
  * INT int64_t; REAL double; BOOL bool; CHOICE int (place in `choices`); PAIR int64_t[2], one number
- * stands for both; INTS struct int_list; REALS struct real_list. */
+ * stands for both; INTS struct int_list; REALS struct real_list. A FACT is what the first input
+ * says anyway (in_channels): it is not stored but compared, `offset` being a dimension of that
+ * input, or ATTR_FACT_LAST. */
+#define ATTR_FACT_LAST SIZE_MAX
 struct attr_def {
     const char *name;
     enum attr_type type;
     size_t offset;
     const char *fallback; /* as text ("1", "true", "none", "" = empty list); NULL: must be given */
     double min, max;      /* of a number or of each number in a list */
-    const char
-        *choices; /* CHOICE: "none|tanh"; REAL: what null stands for, or NULL: the fallback */
+    const char *choices;  /* CHOICE: "none|tanh"; REAL: what null stands for, or NULL: the fallback;
+                             INT, PAIR: a word that may stand for -1, or NULL: none */
     const char *doc;
 };
 
@@ -137,6 +151,8 @@ struct op_info {
     const struct param_def *params; /* the same */
     bool is_loss, differentiable, random;
 };
+/* Whether an attribute of an operator is a FACT. */
+bool op_attr_is_fact(const char *op, const char *attr);
 /* Walks all operators that a client may name: false when i is past the last. */
 bool op_info_at(int i, struct op_info *info_r);
 

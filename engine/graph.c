@@ -265,6 +265,23 @@ static struct node *node_begin(struct graph *g, const struct op *op, const char 
     return n;
 }
 
+/* What a client says of the first input must be so. Of an input without such a dimension the row
+ * itself says what is wrong. */
+static int check_facts(const struct node *n, const struct attr *attrs, int n_attrs, struct error *e)
+{
+    const struct shape *in = n->n_data ? &n->in[0]->shape : &(struct shape){0};
+    for (const struct attr_def *d = n->op->attrs; d && d->name; d++)
+        for (int i = 0; i < n_attrs && d->type == ATTR_FACT; i++) {
+            const int at = d->offset == ATTR_FACT_LAST ? in->rank - 1 : (int)d->offset;
+            if (strcmp(attrs[i].name, d->name) != 0 || attrs[i].kind == ATTR_IS_NULL || at < 0 ||
+                at >= in->rank || in->dim[at] == BATCH || attrs[i].d == (double)in->dim[at])
+                continue;
+            return error_set(e, ERROR_BAD_SHAPE, "%s: %s is %.0f, but the input has %lld", n->what,
+                             d->name, attrs[i].d, (long long)in->dim[at]);
+        }
+    return 0;
+}
+
 struct node *graph_add(struct graph *g, const char *op_name, const char *name,
                        struct node *const *inputs, int n_inputs, const struct attr *attrs,
                        int n_attrs, struct error *e)
@@ -280,7 +297,8 @@ struct node *graph_add(struct graph *g, const char *op_name, const char *name,
     if (!values)
         return out_of_memory(e);
     n->attrs = values;
-    if (attrs_parse(op->attrs, n->what, attrs, n_attrs, g->arena, values, e))
+    if (attrs_parse(op->attrs, n->what, attrs, n_attrs, g->arena, values, e) ||
+        check_facts(n, attrs, n_attrs, e))
         return NULL;
     n->dtype = DTYPE_REAL;
     if (op->shape(n, e))

@@ -6,6 +6,73 @@
 
 enum { NAME_MAX_COMPARED = 48 };
 
+/* What other libraries call what is called `known` here: as plain() writes it. */
+static const struct {
+    const char *other, *known;
+} synonyms[] = {
+    {"mae", "l1"},
+    {"meanabsoluteerror", "l1"},
+    {"meansquarederror", "mse"},
+    {"l2", "mse"},
+    {"binarycrossentropy", "bce"},
+    {"binarycrossentropywithlogits", "bce_with_logits"},
+    {"categoricalcrossentropy", "cross_entropy"},
+    {"sparsecategoricalcrossentropy", "cross_entropy"},
+    {"softmaxcrossentropy", "cross_entropy"},
+    {"kldivergence", "kl_div"},
+    {"dense", "linear"},
+    {"fullyconnected", "linear"},
+    {"fc", "linear"},
+    {"conv", "conv2d"},
+    {"conv2dtranspose", "conv_transpose2d"},
+    {"deconv", "conv_transpose2d"},
+    {"batchnorm", "batch_norm2d"},
+    {"batchnormalization", "batch_norm2d"},
+    {"layernormalization", "layer_norm"},
+    {"maxpool", "max_pool2d"},
+    {"maxpooling2d", "max_pool2d"},
+    {"avgpool", "avg_pool2d"},
+    {"averagepooling2d", "avg_pool2d"},
+    {"globalaveragepooling2d", "adaptive_avg_pool2d"},
+    {"swish", "silu"},
+    {"cat", "concat"},
+    {"attention", "multihead_attention"},
+    {"positionalencoding", "sinusoidal_encoding"},
+    {"learningrate", "lr"},
+    {"tmax", "total_steps"},
+    {"etamin", "min_lr"},
+    {"wd", "weight_decay"},
+    {"epsilon", "eps"},
+    {"units", "out_features"},
+    {"filters", "out_channels"},
+    {"axis", "dim"},
+    {"rate", "p"},
+    {"predict", "infer"},
+    {"train", "train_step"},
+    {"fit", "train_step"},
+};
+
+/* In small letters, without '_' and what follows a name of torch's losses. */
+static int plain(const char *name, char text_r[NAME_MAX_COMPARED + 1])
+{
+    int n = 0;
+    for (; *name && n < NAME_MAX_COMPARED; name++)
+        if (*name != '_')
+            text_r[n++] = *name >= 'A' && *name <= 'Z' ? (char)(*name + 32) : *name;
+    if (n > 4 && memcmp(text_r + n - 4, "loss", 4) == 0)
+        n -= 4;
+    text_r[n] = 0;
+    return n;
+}
+
+static bool is_synonym(const char *given, const char *known)
+{
+    for (size_t i = 0; i < sizeof synonyms / sizeof synonyms[0]; i++)
+        if (strcmp(synonyms[i].other, given) == 0 && strcmp(synonyms[i].known, known) == 0)
+            return true;
+    return false;
+}
+
 static int min_int(int a, int b)
 {
     return a < b ? a : b;
@@ -31,12 +98,12 @@ static int edit_distance(const char *a, int n, const char *b, int m)
 
 void nearest_offer(struct nearest *n, const char *known)
 {
-    size_t given = strlen(n->given), other = strlen(known);
-    if (given > NAME_MAX_COMPARED || other > NAME_MAX_COMPARED)
+    char given[NAME_MAX_COMPARED + 1], other[NAME_MAX_COMPARED + 1];
+    if (strlen(n->given) > NAME_MAX_COMPARED || strlen(known) > NAME_MAX_COMPARED)
         return;
-    int distance = edit_distance(n->given, (int)given, known, (int)other);
-    int limit = 1 + (int)(given > other ? given : other) / 3;
-    if (distance <= limit && (!n->best || distance < n->distance)) {
+    const int a = plain(n->given, given), b = plain(known, other);
+    const int distance = is_synonym(given, known) ? 0 : edit_distance(given, a, other, b);
+    if (distance <= 1 + (a > b ? a : b) / 3 && (!n->best || distance < n->distance)) {
         n->best = known;
         n->distance = distance;
     }

@@ -66,6 +66,15 @@ const struct op *op_find_public(const char *name, const char *what, struct error
     return NULL;
 }
 
+bool op_attr_is_fact(const char *op, const char *attr)
+{
+    const struct op *row = op_find(op);
+    for (const struct attr_def *d = row ? row->attrs : NULL; d && d->name; d++)
+        if (strcmp(d->name, attr) == 0)
+            return d->type == ATTR_FACT;
+    return false;
+}
+
 const struct param_def *op_param_def(const struct op *op, int k)
 {
     const struct param_def *d = op->params;

@@ -104,6 +104,12 @@ const struct op *op_find(const char *name); /* NULL when there is none */
 /* As op_find, not internal; UNKNOWN_OPERATOR with the nearest names. `what` begins the sentence. */
 const struct op *op_find_public(const char *name, const char *what, struct error *e);
 
+/* A row of attributes for what torch's constructors must be told and a graph knows. */
+#define INPUT_FACT(name, dim, what)                                                                \
+    {                                                                                              \
+        name, ATTR_FACT, dim, "0", 1, 1 << 30, NULL, what " of the input; may be left out"         \
+    }
+
 /* Number of elements: per sample of the batch, and besides. */
 struct extent {
     int64_t sample, fixed;

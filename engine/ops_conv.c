@@ -16,8 +16,8 @@ static const struct attr_def conv_attr_defs[] = {
      "height and width of the kernel"},
     {"stride", ATTR_PAIR, offsetof(struct conv_attrs, window.stride), "1", 1, WINDOW_MAX, NULL,
      "pixels from one window to the next"},
-    {"padding", ATTR_PAIR, offsetof(struct conv_attrs, window.padding), "0", 0, WINDOW_MAX, NULL,
-     "zeros around the image, on each side"},
+    {"padding", ATTR_PAIR, offsetof(struct conv_attrs, window.padding), "0", 0, WINDOW_MAX, "same",
+     "zeros around the image, on each side; \"same\": so many that its size stays"},
     {"dilation", ATTR_PAIR, offsetof(struct conv_attrs, window.dilation), "1", 1, WINDOW_MAX, NULL,
      "pixels from one tap of the kernel to the next"},
     {"groups", ATTR_INT, offsetof(struct conv_attrs, groups), "1", 1, CHANNELS_MAX, NULL,
@@ -26,6 +26,7 @@ static const struct attr_def conv_attr_defs[] = {
      "add a number to each output channel"},
     {"winograd", ATTR_BOOL, offsetof(struct conv_attrs, winograd), "true", 0, 0, NULL,
      "use Winograd's algorithm where it is faster; its rounding error is a few times larger"},
+    INPUT_FACT("in_channels", 1, "channels"),
     {0},
 };
 
@@ -121,7 +122,7 @@ static int conv_shape(struct node *n, struct error *e)
     struct window w = a->window;
     int64_t out, size[2];
     if (window_check_image(n, e) || conv_sizes(n, &out, w.kernel, e) ||
-        check_groups(n, n->in[0]->shape.dim[1], out, a->groups, e) ||
+        check_groups(n, n->in[0]->shape.dim[1], out, a->groups, e) || window_same(n, &w, 2, e) ||
         window_output(n, &w, false, size, e) || check_padding(n, &w, out, e) ||
         conv_declare(n, out, w.kernel, e))
         return -1;
@@ -139,6 +140,7 @@ static struct conv conv_of(const struct node *n)
     struct conv v = {.window = a->window, .groups = a->groups};
     v.window.kernel[HEIGHT] = weight[2];
     v.window.kernel[WIDTH] = weight[3];
+    window_same(n, &v.window, 2, NULL); /* it was possible when the node was made */
     v.c = in[1], v.h = in[2], v.w = in[3];
     v.o = out[1], v.oh = out[2], v.ow = out[3];
     v.cg = v.c / v.groups;

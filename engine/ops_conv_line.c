@@ -17,13 +17,14 @@ static const struct attr_def conv1d_attrs[] = {
      "length of the kernel"},
     {"stride", ATTR_INT, CONV(window.stride[WIDTH]), "1", 1, WINDOW_MAX, NULL,
      "steps from one window to the next"},
-    {"padding", ATTR_INT, CONV(window.padding[WIDTH]), "0", 0, WINDOW_MAX, NULL,
-     "zeros around the sequence, on each side"},
+    {"padding", ATTR_INT, CONV(window.padding[WIDTH]), "0", 0, WINDOW_MAX, "same",
+     "zeros around the sequence, on each side; \"same\": so many that its length stays"},
     {"dilation", ATTR_INT, CONV(window.dilation[WIDTH]), "1", 1, WINDOW_MAX, NULL,
      "steps from one tap of the kernel to the next"},
     {"groups", ATTR_INT, CONV(groups), "1", 1, CHANNELS_MAX, NULL,
      "parts of the channels that are convolved apart"},
     {"bias", ATTR_BOOL, CONV(bias), "true", 0, 0, NULL, "add a number to each output channel"},
+    INPUT_FACT("in_channels", 1, "channels"),
     {0},
 };
 static const struct param_def conv1d_params[] = {
@@ -34,11 +35,11 @@ static const struct param_def conv1d_params[] = {
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
-static struct window line_window(const struct node *n)
+static int line_window(const struct node *n, struct window *w_r, struct error *e)
 {
-    struct window w = ((const struct conv_attrs *)n->attrs)->window;
-    w.kernel[HEIGHT] = w.stride[HEIGHT] = w.dilation[HEIGHT] = 1;
-    return w;
+    *w_r = ((const struct conv_attrs *)n->attrs)->window;
+    w_r->kernel[HEIGHT] = w_r->stride[HEIGHT] = w_r->dilation[HEIGHT] = 1;
+    return window_same(n, w_r, 1, e);
 }
 
 static int check_channels(const struct node *n, struct error *e)
@@ -63,10 +64,11 @@ static int check_channels(const struct node *n, struct error *e)
 static int conv1d_shape(struct node *n, struct error *e)
 {
     const struct conv_attrs *a = n->attrs;
-    const struct window w = line_window(n);
+    struct window w;
     struct shape out = n->in[0]->shape;
     int64_t length;
-    if (check_channels(n, e) || window_output_line(n, &w, false, &length, e))
+    if (check_channels(n, e) || line_window(n, &w, e) ||
+        window_output_line(n, &w, false, &length, e))
         return -1;
     const int64_t cg = out.dim[1] / a->groups, k = w.kernel[WIDTH];
     if (cg * k > INT_MAX)
@@ -90,8 +92,8 @@ static int conv1d_shape(struct node *n, struct error *e)
 static struct conv line_conv(const struct node *n)
 {
     const int64_t *in = n->in[0]->shape.dim, *out = n->shape.dim;
-    struct conv v = {.window = line_window(n),
-                     .groups = ((const struct conv_attrs *)n->attrs)->groups};
+    struct conv v = {.groups = ((const struct conv_attrs *)n->attrs)->groups};
+    line_window(n, &v.window, NULL); /* it was possible when the node was made */
     v.c = in[1], v.h = 1, v.w = in[2];
     v.o = out[1], v.oh = 1, v.ow = out[2];
     v.cg = v.c / v.groups;

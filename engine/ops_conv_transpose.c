@@ -33,6 +33,7 @@ static const struct attr_def up_attrs[] = {
     {"bias", ATTR_BOOL, UP(conv.bias), "true", 0, 0, NULL, "add a number to each output channel"},
     {"dilation", ATTR_PAIR, UP(conv.window.dilation), "1", 1, WINDOW_MAX, NULL,
      "pixels from one tap of the kernel to the next"},
+    INPUT_FACT("in_channels", 1, "channels"),
     {0},
 };
 static const struct param_def up_params[] = {

@@ -19,6 +19,7 @@ static const struct attr_def linear_attrs[] = {
      "size of each output row; may be left out when a weight is brought"},
     {"bias", ATTR_BOOL, offsetof(struct linear, bias), "true", 0, 0, NULL,
      "whether a learnt bias is added"},
+    INPUT_FACT("in_features", ATTR_FACT_LAST, "size of each row"),
     {0},
 };
 

@@ -3,6 +3,7 @@
 #include "ops_loss.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { LOSS_LEAST = 4096 }; /* terms that are worth a chunk */
@@ -267,6 +268,15 @@ static const struct op *const tables[] = {ops_loss,        ops_loss_pairs,   ops
                                           ops_loss_margin, ops_loss_vectors, ops_loss_ctc};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
+/* "cross_entropy, mse, ...", cut where `size` ends. */
+static void print_losses(char *text, size_t size)
+{
+    size_t used = 0;
+    for (int t = 0; t < TABLES; t++)
+        for (const struct op *op = tables[t]; op->name && used < size; op++)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", op->name);
+}
+
 static const struct op *loss_find(const char *name, struct error *e)
 {
     struct nearest near = {.given = name};
@@ -276,8 +286,11 @@ static const struct op *loss_find(const char *name, struct error *e)
                 return op;
             nearest_offer(&near, op->name);
         }
-    error_set(e, ERROR_UNKNOWN_OPERATOR, "no loss '%.60s'%s%s%s", name,
-              near.best ? "; did you mean '" : "", near.best ? near.best : "",
+    char names[400] = "";
+    if (!near.best)
+        print_losses(names, sizeof names);
+    error_set(e, ERROR_UNKNOWN_OPERATOR, "no loss '%.60s'; %s%s%s", name,
+              near.best ? "did you mean '" : "there are ", near.best ? near.best : names,
               near.best ? "'?" : "");
     return NULL;
 }

@@ -35,6 +35,7 @@ static const struct attr_def mha_attrs[] = {
      "the last input is a mask [N, L, S] or [N, heads, L, S], 1 where it is the same for all"},
     {"batch_first", ATTR_BOOL, offsetof(struct mha, batch_first), "true", 0, 0, NULL,
      "must be true: the batch is the first dimension here"},
+    INPUT_FACT("embed_dim", ATTR_FACT_LAST, "features"),
     {0},
 };
 static const struct param_def mha_params[] = {

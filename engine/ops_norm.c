@@ -18,6 +18,7 @@ static const struct attr_def batch_norm_attr_defs[] = {
      "scale and shift each channel by a learnt number"},
     {"track_running_stats", ATTR_BOOL, BATCH_NORM(track_running_stats), "true", 0, 0, NULL,
      "keep running statistics and use them outside training"},
+    INPUT_FACT("num_features", 1, "channels"),
     {0},
 };
 
@@ -49,6 +50,7 @@ static const struct attr_def group_norm_attr_defs[] = {
     {"eps", ATTR_REAL, GROUP_NORM(eps), "1e-5", 0, 1, NULL, "added to the variance"},
     {"affine", ATTR_BOOL, GROUP_NORM(affine), "true", 0, 0, NULL,
      "scale and shift each channel by a learnt number"},
+    INPUT_FACT("num_channels", 1, "channels"),
     {0},
 };
 
@@ -60,6 +62,7 @@ static const struct attr_def instance_norm_attr_defs[] = {
      "scale and shift each channel by a learnt number"},
     {"track_running_stats", ATTR_BOOL, GROUP_NORM(track_running_stats), "false", 0, 0, NULL,
      "keep running statistics, which evaluation uses"},
+    INPUT_FACT("num_features", 1, "channels"),
     {0},
 };
 

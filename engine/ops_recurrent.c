@@ -44,6 +44,7 @@
          0,                                                                                        \
          NULL,                                                                                     \
          "a second walk from the end to the beginning; results lie side by side"},                 \
+        INPUT_FACT("input_size", 2, "features"),                                                   \
     {                                                                                              \
         "output", ATTR_CHOICE, RECURRENT(output), "sequence", 0, 0, outputs, outputs_doc           \
     }

@@ -15,6 +15,27 @@ int window_check_image(const struct node *n, struct error *e)
     return 0;
 }
 
+int window_same(const struct node *n, struct window *w, int axes, struct error *e)
+{
+    for (int axis = 2 - axes; axis < 2; axis++) {
+        const int64_t more = w->dilation[axis] * (w->kernel[axis] - 1);
+        if (w->padding[axis] >= 0)
+            continue;
+        if (w->stride[axis] != 1)
+            return error_set(e, ERROR_BAD_ATTRIBUTE,
+                             "%s: attribute 'padding' may be \"same\" for a stride of 1 only, not "
+                             "%lld",
+                             n->what, (long long)w->stride[axis]);
+        if (more % 2)
+            return error_set(e, ERROR_BAD_ATTRIBUTE,
+                             "%s: attribute 'padding' may be \"same\" for kernels that reach over "
+                             "an odd number of pixels, not %lld",
+                             n->what, (long long)more + 1);
+        w->padding[axis] = more / 2;
+    }
+    return 0;
+}
+
 /* 0 when not even one window fits. */
 static int64_t output_size(const struct window *w, int axis, int64_t in, bool ceil_mode)
 {

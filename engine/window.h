@@ -13,6 +13,10 @@ struct window { /* [HEIGHT], [WIDTH], in pixels */
 
 enum { WINDOW_MAX = 65535 }; /* the largest of each of those */
 
+/* Where padding is -1, on the last `axes` of the two, it becomes what keeps the size of in[0].
+ * BAD_ATTRIBUTE where that takes another stride, or more on one side than on the other. */
+int window_same(const struct node *n, struct window *w, int axes, struct error *e);
+
 /* Checks that in[0] is N,C,H,W with at least one channel and one pixel. BAD_SHAPE, BAD_DTYPE. */
 int window_check_image(const struct node *n, struct error *e);
 

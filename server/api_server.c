@@ -47,7 +47,7 @@ static const char *const type_names[] = {
     [ATTR_INT] = "integer",           [ATTR_REAL] = "number",
     [ATTR_BOOL] = "boolean",          [ATTR_CHOICE] = "string",
     [ATTR_PAIR] = "integer or two",   [ATTR_INTS] = "list of integers",
-    [ATTR_REALS] = "list of numbers",
+    [ATTR_REALS] = "list of numbers", [ATTR_FACT] = "integer",
 };
 
 static void write_choices(struct json_out *w, const char *choices)
@@ -63,7 +63,8 @@ static void write_choices(struct json_out *w, const char *choices)
 static bool fallback_shown(const struct attr_def *d)
 {
     double x = d->fallback ? strtod(d->fallback, NULL) : 0;
-    bool number = d->type == ATTR_INT || d->type == ATTR_REAL || d->type == ATTR_PAIR;
+    bool number =
+        d->type == ATTR_INT || d->type == ATTR_REAL || d->type == ATTR_PAIR || d->type == ATTR_FACT;
     return d->fallback && (!number || (x >= d->min && x <= d->max));
 }
 

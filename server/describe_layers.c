@@ -148,7 +148,8 @@ static int inputs_read(struct describe *d, int i)
     return 0;
 }
 
-/* The layer as it was given, its name and operator first, its inputs as a list. */
+/* The layer as it was given, its name and operator first, its inputs as a list. Without what its
+ * input says anyway, so that it is the same description with it. */
 static int layer_put(struct describe *d, const struct layer *l)
 {
     const char *key;
@@ -157,7 +158,8 @@ static int layer_put(struct describe *d, const struct layer *l)
                  describe_put(item, "op", json_string(l->op), d->e);
     json_object_foreach((json_t *)l->given, key, value)
     {
-        if (failed || json_object_get(item, key) || json_is_null(value))
+        if (failed || json_object_get(item, key) || json_is_null(value) ||
+            op_attr_is_fact(l->op, key))
             continue;
         json_t *copy = json_deep_copy(value);
         if (json_is_string(copy) && strcmp(key, "inputs") == 0)

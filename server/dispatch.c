@@ -85,15 +85,65 @@ static const char *pattern_fill(struct request *q, const char *pattern)
     return out ? out : pattern;
 }
 
+/* How far two segments are from each other; -1: too far. */
+static int segment_distance(const char *given, size_t have, const char *known, size_t want)
+{
+    char a[64], b[64];
+    if (have == want && memcmp(given, known, want) == 0)
+        return 0;
+    if (!have || !want || have >= sizeof a || want >= sizeof b)
+        return -1;
+    *(char *)mempcpy(a, given, have) = 0;
+    *(char *)mempcpy(b, known, want) = 0;
+    struct nearest near = {.given = a};
+    nearest_offer(&near, b);
+    return near.best ? 1 + near.distance : -1;
+}
+
+/* The same of a whole path. Each segment must be near on its own: the long beginning that paths
+ * have in common does not make "predict" a way to write "profile". */
+static int path_distance(const char *path, const char *pattern)
+{
+    int sum = 0;
+    while (*pattern == '/') {
+        const size_t want = strcspn(++pattern, "/"), have = strcspn(path += *path == '/', "/");
+        const int distance =
+            *pattern == '{' && have ? 0 : segment_distance(path, have, pattern, want);
+        if (distance < 0)
+            return -1;
+        sum += distance;
+        pattern += want;
+        path += have;
+    }
+    return path[strspn(path, "/")] ? -1 : sum;
+}
+
+/* The pattern that is nearest to the path, which may lack the /v2 that most begin with; NULL. */
+static const char *nearest_pattern(const struct request *q, const char **rest_r)
+{
+    const char *best = NULL;
+    int least = 0;
+    for (const struct route *r = q->server->routes; r->method; r++)
+        for (int cut = 0; cut <= 3; cut += 3) {
+            if (cut && strncmp(r->pattern, "/v2/", 4) != 0)
+                continue;
+            const int distance = path_distance(q->path, r->pattern + cut);
+            if (distance < 0 || (best && distance + cut >= least))
+                continue;
+            least = distance + cut;
+            best = r->pattern;
+            *rest_r = r->pattern + cut;
+        }
+    return best;
+}
+
 static int unknown_path(struct request *q)
 {
-    struct nearest near = {.given = q->path};
-    for (const struct route *r = q->server->routes; r->method; r++)
-        nearest_offer(&near, pattern_fill(q, r->pattern));
-    if (!near.best)
+    const char *rest, *pattern = nearest_pattern(q, &rest);
+    if (!pattern)
         return reply_errorf(q, ERROR_UNKNOWN_PATH, "no such path: %.200s", q->path);
-    return reply_errorf(q, ERROR_UNKNOWN_PATH, "no such path: %.200s; did you mean %s?", q->path,
-                        near.best);
+    return reply_errorf(q, ERROR_UNKNOWN_PATH, "no such path: %.200s; did you mean %.*s%s?",
+                        q->path, (int)(rest - pattern), pattern, pattern_fill(q, rest));
 }
 
 static int decode_params(struct request *q, const struct segment *params, int n)

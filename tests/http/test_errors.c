@@ -253,6 +253,11 @@ static const struct row {
     /* Paths, methods, queries. */
     {"GET", "/v2/modles", NULL, 404, "unknown_path", "/v2/models"},
     {"POST", "/v2/models/m/trainstep", "{}", 404, "unknown_path", "train_step"},
+    {"POST", "/v2/models/m/predict", "{}", 404, "unknown_path", "mean /v2/models/m/infer?"},
+    {"POST", "/v2/models/m/train", "{}", 404, "unknown_path", "mean /v2/models/m/train_step?"},
+    {"POST", "/v2/models/m/fit", "{}", 404, "unknown_path", "mean /v2/models/m/train_step?"},
+    {"POST", "/models/m/infer", "{}", 404, "unknown_path", "mean /v2/models/m/infer?"},
+    {"POST", "/v2/model/m/infr", "{}", 404, "unknown_path", "mean /v2/models/m/infer?"},
     {"GET", "/v2/models/m/train_step", NULL, 405, "method_not_allowed", "POST"},
     {"DELETE", "/v2/models", NULL, 405, "method_not_allowed", "GET"},
     {"PUT", "/v2/models/m/infer", "{}", 405, "method_not_allowed", "POST"},
@@ -313,6 +318,19 @@ static bool row_holds(struct client *c, const struct row *r)
                     r->code ? r->code : "(any code)", r->part ? r->part : "");
     json_decref(root);
     return holds;
+}
+
+/* A hint that leads elsewhere is worse than none. */
+static void no_hint(struct daemon *d)
+{
+    static const char *const paths[] = {"/v2/models/m/generate", "/v2/models/m/fine-tune", "/x",
+                                        "/v2/models/m/infer/more", "/v2/chat/completions"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct answer *a = client_post(d->client, paths[i], "{}");
+        answer_refused(a, 404, "unknown_path", "no such path");
+        if (strstr(a->body, "did you mean"))
+            fail_msg("%s", a->body);
+    }
 }
 
 static void every_row(struct daemon *d)
@@ -429,6 +447,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DAEMON_TEST(every_row, "--max-memory", "64M"),
+        DAEMON_TEST(no_hint),
         DAEMON_TEST(while_pending),
         DAEMON_TEST(bodies, "--max-body", "16K"),
         DAEMON_TEST(batch_over_budget, "--max-memory", "16M"),

@@ -130,6 +130,37 @@ static void recompute(struct daemon *d)
                    "layers[0].recompute");
 }
 
+/* What torch's constructors are told, and padding in torch's word: the same model as without. */
+static void torch_arguments(struct daemon *d)
+{
+    struct client *c = d->client;
+    static const char *const ways[] = {"\"padding\":\"same\",\"in_channels\":2",
+                                       "\"in_channels\":2,\"padding\":\"same\"",
+                                       "\"padding\":\"same\"", "\"padding\":[1,4]"};
+    double first[2 * 3 * 5 * 6], other[2 * 3 * 5 * 6];
+    char description[300], name[8];
+    struct text question = {0};
+    text_add(&question, "{\"inputs\":[{\"shape\":[2,2,5,6],\"data\":[");
+    for (int i = 0; i < 2 * 2 * 5 * 6; i++)
+        text_add(&question, "%s%d", i ? "," : "", i * 7 % 11);
+    text_add(&question, "]}]}");
+    for (int i = 0; i < 4; i++) {
+        snprintf(description, sizeof description,
+                 "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,2,5,6]}],\"layers\":[{\"op\":"
+                 "\"conv2d\",\"out_channels\":3,\"kernel_size\":[3,5],\"dilation\":[1,2],%s}],"
+                 "\"seed\":5}",
+                 ways[i]);
+        snprintf(name, sizeof name, "m%d", i == 3);
+        answer_expect(remote_call(c, "PUT", name, "", description), i == 0 || i == 3 ? 201 : 200);
+        struct answer *a = remote_post(c, name, "infer", question.data);
+        remote_numbers(a, "outputs.0.data", i ? other : first, 180);
+        if (i)
+            assert_memory_equal(first, other, sizeof first);
+    }
+    assert_null(strstr(remote_get(c, "m0", "/config")->body, "in_channels"));
+    text_free(&question);
+}
+
 static void same_seed_same_model(struct daemon *d)
 {
     struct client *c = d->client;
@@ -323,6 +354,7 @@ int main(void)
         DAEMON_TEST(expanded_is_the_same),
         DAEMON_TEST(plan_shown),
         DAEMON_TEST(recompute),
+        DAEMON_TEST(torch_arguments),
         DAEMON_TEST(same_seed_same_model),
         DAEMON_TEST(names),
         DAEMON_TEST(metadata),

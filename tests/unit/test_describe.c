@@ -280,6 +280,49 @@ static void test_expand_twice(void **state)
     }
 }
 
+static const char told[] =
+    "{'inputs':[{'shape':[-1,3,8,8]}],'layers':[{'op':'conv2d','in_channels':3,'out_channels':4,"
+    "'kernel_size':3},{'op':'batch_norm2d','num_features':4},{'op':'group_norm','num_groups':2,"
+    "'num_channels':4},{'op':'conv_transpose2d','in_channels':4,'out_channels':4,'kernel_size':3},"
+    "{'op':'flatten','start_dim':2},{'op':'conv1d','in_channels':4,'out_channels':2,"
+    "'kernel_size':1},{'op':'gru','input_size':64,'hidden_size':6},{'op':'multihead_attention',"
+    "'num_heads':2,'embed_dim':6},{'op':'flatten'},{'op':'linear','in_features':12,"
+    "'out_features':3}]}";
+static const char untold[] =
+    "{'inputs':[{'shape':[-1,3,8,8]}],'layers':[{'op':'conv2d','out_channels':4,"
+    "'kernel_size':3},{'op':'batch_norm2d'},{'op':'group_norm','num_groups':2},"
+    "{'op':'conv_transpose2d','out_channels':4,'kernel_size':3},"
+    "{'op':'flatten','start_dim':2},{'op':'conv1d','out_channels':2,"
+    "'kernel_size':1},{'op':'gru','hidden_size':6},{'op':'multihead_attention','num_heads':2},"
+    "{'op':'flatten'},{'op':'linear','out_features':3}]}";
+
+/* What the inputs say anyway is no part of what a description expands to. */
+static void test_expand_without_facts(void **state)
+{
+    (void)state;
+    json_t *with = expand(told), *without = expand(untold);
+    assert_true(json_equal(with, without));
+    json_decref(with);
+    json_decref(without);
+}
+
+/* The padding that "same" stands for, for each axis its own. */
+static void test_padding_same(void **state)
+{
+    static const char layer[] = "{'inputs':[{'shape':[-1,1,8,9]}],'layers':[{'op':'conv2d',"
+                                "'out_channels':2,'kernel_size':[3,5],'dilation':[1,2],"
+                                "'padding':'same'}]}";
+    static const char line[] = "{'inputs':[{'shape':[-1,2,9]}],'layers':[{'op':'conv1d',"
+                               "'out_channels':3,'kernel_size':7,'padding':'same'}]}";
+    (void)state;
+    struct network *net = network_of(layer);
+    assert_shape(net->outputs[0], "[N, 2, 8, 9]");
+    network_destroy(&net);
+    net = network_of(line);
+    assert_shape(net->outputs[0], "[N, 3, 9]");
+    network_destroy(&net);
+}
+
 static void assert_same_graph(const struct network *a, const struct network *b)
 {
     struct shape_text x, y;
@@ -351,6 +394,8 @@ int main(void)
         cmocka_unit_test(test_long_chains),
         cmocka_unit_test(test_expanded_text),
         cmocka_unit_test(test_expand_twice),
+        cmocka_unit_test(test_expand_without_facts),
+        cmocka_unit_test(test_padding_same),
         cmocka_unit_test(test_expanded_network),
         cmocka_unit_test(test_description_unchanged),
     };
