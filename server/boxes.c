@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { ROW = 5 };
+static const double SHARE_ROUNDING = 1e-3; /* of those who write few digits */
 
 static const struct field box_fields[] = {
     {"category", IS_INT | IS_STRING, "an index of the labels or a label", true},
@@ -86,15 +87,44 @@ static int read_bbox(const struct reading *r, const json_t *box, const char *pla
     return 0;
 }
 
-/* Shares of the image to its pixels. */
-static void bbox_from_shares(const struct reading *r, double v[4])
+/* Of the image that was sent. */
+static double image_width(const struct reading *r)
 {
-    const double w = r->fit ? r->fit->width : (double)r->spec.width;
-    const double h = r->fit ? r->fit->height : (double)r->spec.height;
+    return r->fit ? r->fit->width : (double)r->spec.width;
+}
+static double image_height(const struct reading *r)
+{
+    return r->fit ? r->fit->height : (double)r->spec.height;
+}
+
+/* Shares of the image to its pixels. Pixels that were sent for shares would be outside of it, and
+ * teach the detector that there is nothing. */
+static int bbox_from_shares(const struct reading *r, const char *place, double v[4])
+{
+    const double w = image_width(r), h = image_height(r);
+    for (int i = 0; i < 4; i++)
+        if (v[i] > 1 + SHARE_ROUNDING)
+            return error_set(r->e, ERROR_BAD_VALUE,
+                             "%s.bbox[%d]: expected a share of the image, at most 1, found %g; "
+                             "pixels have the format \"xywh\"",
+                             place, i, v[i]);
     v[0] = (v[0] - v[2] / 2) * w;
     v[1] = (v[1] - v[3] / 2) * h;
     v[2] *= w;
     v[3] *= h;
+    return 0;
+}
+
+/* Boxes that are partly outside are cut; of one that is wholly outside nothing would be left. */
+static int check_inside(const struct reading *r, const char *place, const double v[4])
+{
+    const double w = image_width(r), h = image_height(r);
+    if (v[0] < w && v[1] < h && v[0] + v[2] > 0 && v[1] + v[3] > 0)
+        return 0;
+    return error_set(r->e, ERROR_BAD_VALUE,
+                     "%s.bbox: the box, %g to %g in x and %g to %g in y, is outside of its image, "
+                     "which has %g x %g pixels",
+                     place, v[0], v[0] + v[2], v[1], v[1] + v[3], w, h);
 }
 
 static int read_box(const struct reading *r, const json_t *given, const char *place,
@@ -105,8 +135,8 @@ static int read_box(const struct reading *r, const json_t *given, const char *pl
     if (describe_check_fields(given, place, box_fields, false, r->e) ||
         read_category(r, given, place, &box->category) || read_bbox(r, given, place, box->bbox))
         return -1;
-    if (r->shares)
-        bbox_from_shares(r, box->bbox);
+    if ((r->shares && bbox_from_shares(r, place, box->bbox)) || check_inside(r, place, box->bbox))
+        return -1;
     box->crowd = json_is_true(crowd) || json_integer_value(crowd);
     box->area = area ? json_number_value(area) : box->bbox[2] * box->bbox[3];
     if (box->area >= 0 && box->area < 1e18)

@@ -104,6 +104,12 @@ static void forms_of_targets(struct daemon *d)
     assert_true(loss == loss_of(d, "[{\"boxes\":[[{\"category\":1,\"bbox\":[10,18,20,24]},"
                                    "{\"category\":1,\"bbox\":[1,1,9,9],\"iscrowd\":1},"
                                    "{\"category\":0,\"bbox\":[40,4,16,8]}],[]]}]"));
+    /* What is partly outside is cut; shares may be rounded up. */
+    assert_true(loss_of(d, "[{\"boxes\":[[{\"category\":1,\"bbox\":[-6,60,16,24]}],[]]}]") ==
+                loss_of(d, "[{\"boxes\":[[{\"category\":1,\"bbox\":[0,60,10,4]}],[]]}]"));
+    assert_true(loss_of(d, "[{\"boxes\":[[{\"category\":1,\"bbox\":[0.5,0.5,1.0009,1]}],[]],"
+                           "\"format\":\"cxcywhn\"}]") ==
+                loss_of(d, "[{\"boxes\":[[{\"category\":1,\"bbox\":[0,0,64,64]}],[]]}]"));
     assert_true(loss != loss_of(d, "[{\"boxes\":[[{\"category\":1,\"bbox\":[11,18,20,24]},"
                                    "{\"category\":0,\"bbox\":[40,4,16,8]}],[]]}]"));
 }
@@ -122,6 +128,19 @@ static void refused_targets(struct daemon *d)
         {"[{\"boxes\":[[{\"category\":1,\"bbox\":[1,2,0,4]}],[]]}]", "bad_value", "above 0", 422},
         {"[{\"boxes\":[[{\"category\":1,\"bbox\":[1,2,\"3\",4]}],[]]}]", "bad_type", "bbox[2]",
          400},
+        {"[{\"boxes\":[[],[{\"category\":1,\"bbox\":[1,2,3,4]},"
+         "{\"category\":1,\"bbox\":[1000,12,30,28]}]]}]",
+         "bad_value",
+         "[1][1].bbox: the box, 1000 to 1030 in x and 12 to 40 in y, is outside of its image, "
+         "which "
+         "has 64 x 64 pixels",
+         422},
+        {"[{\"boxes\":[[{\"category\":1,\"bbox\":[-3,2,3,4]}],[]]}]", "bad_value", "outside", 422},
+        {"[{\"boxes\":[[{\"category\":1,\"bbox\":[2,64,3,4]}],[]]}]", "bad_value", "outside", 422},
+        {"[{\"boxes\":[[{\"category\":1,\"bbox\":[30,20,10,12]}],[]],\"format\":\"cxcywhn\"}]",
+         "bad_value", "[0][0].bbox[0]: expected a share of the image, at most 1, found 30", 422},
+        {"[{\"boxes\":[[{\"category\":1,\"bbox\":[0.5,0.5,0.1,1.01]}],[]],\"format\":\"cxcywhn\"}]",
+         "bad_value", "[0][0].bbox[3]", 422},
         {"[{\"boxes\":[[{\"bbox\":[1,2,3,4]}],[]]}]", "missing_field", "category", 400},
         {"[{\"boxes\":[[{\"category\":1,\"box\":[1,2,3,4]}],[]]}]", "unknown_field", "bbox", 400},
         {"[{\"boxes\":[[]]}]", "bad_shape", "1 examples", 422},
