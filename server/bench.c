@@ -270,7 +270,7 @@ int bench_command(char **argv, FILE *out, struct error *e)
     for (const struct bench_net *net = bench_nets; w.describe && net->name; net++)
         if (strcmp(net->name, w.describe) == 0)
             return fprintf(out, "%s\n", net->description) < 0
-                       ? error_set(e, ERROR_BAD_VALUE, "the description cannot be printed")
+                       ? error_set(e, ERROR_STORAGE, "the description cannot be printed")
                        : 0;
     engine_start();
     return bench_all(&w, out, e);

@@ -21,5 +21,6 @@ int bench_command(char **argv, FILE *out, struct error *e);
 
 /* The part of bash's completion (config_completion.c) that offers its flags. */
 void bench_print_completion(FILE *out);
+extern const char bench_forms[]; /* all that it takes, for errors and --help */
 
 #endif

@@ -35,11 +35,13 @@ void bench_print_completion(FILE *out)
     fputs("'\n", out);
 }
 
+const char bench_forms[] = "bench [--nets NAME,NAME] [--mode train|infer] [--batch N] "
+                           "[--threads N] [--seconds S] [--profile] [--json]; bench --describe "
+                           "NAME";
+
 static int usage(struct error *e)
 {
-    return error_set(e, ERROR_BAD_VALUE,
-                     "expected: bench [--nets NAME,NAME] [--mode train|infer] [--batch N] "
-                     "[--threads N] [--seconds S] [--profile] [--json]; bench --describe NAME");
+    return error_set(e, ERROR_BAD_VALUE, "expected: %s", bench_forms);
 }
 
 static int read_number(const struct word *word, const char *text, void *at, struct error *e)

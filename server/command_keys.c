@@ -8,12 +8,14 @@
 
 #include <string.h>
 
+const char command_keys_forms[] =
+    "keys add --role read|train|admin --name NAME [--models GLOBS] [--max-models N] "
+    "[--max-bytes SIZE] [--requests-per-second N] DATA; keys list DATA; keys revoke --name NAME "
+    "DATA";
+
 static int usage(struct error *e)
 {
-    return error_set(e, ERROR_BAD_VALUE,
-                     "expected: keys add --role read|train|admin --name NAME [--models GLOBS] "
-                     "[--max-models N] [--max-bytes SIZE] [--requests-per-second N] DATA; keys "
-                     "list DATA; keys revoke --name NAME DATA");
+    return error_set(e, ERROR_BAD_VALUE, "expected: %s", command_keys_forms);
 }
 
 /* ---- words ----------------------------------------------------------------------------------- */

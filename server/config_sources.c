@@ -1,16 +1,21 @@
 /* config_sources.c: flags from the environment and from a file.
  *
  * The file has a line a flag, "max-body = 64M", as named on the command line without the dashes;
- * switches are true or false; empty lines and lines that begin with # are left out. Environment
- * variables that are not known are left alone: container platforms set some of their own that begin
- * with the same word. */
+ * switches are true or false; empty lines and lines that begin with # are left out. Of environment
+ * variables that are not known only those are errors which look like a slip in one that is:
+ * container platforms and clients have some of their own that begin with the same word. */
+#define _GNU_SOURCE /* environ */
 #include "config_private.h"
+
+#include "backprop.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#define PREFIX "BACKPROPD_"
 enum { FILE_MAX = 1 << 20 };
 
 /* ---- the environment ------------------------------------------------------------------------- */
@@ -18,13 +23,52 @@ enum { FILE_MAX = 1 << 20 };
 /* "max-body" -> "BACKPROPD_MAX_BODY" */
 static void variable_name(const struct flag *f, char name[64])
 {
-    snprintf(name, 64, "BACKPROPD_%s", f->name);
+    snprintf(name, 64, PREFIX "%s", f->name);
     for (char *c = name; *c; c++)
         *c = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
 }
 
+/* The flag that this name, "max-bdoy", is or is a slip of; NULL: it is like none. Nearer than where
+ * a name is refused in any case and the hint only helps. */
+static const struct flag *meant_flag(const char *name)
+{
+    struct nearest near = {.given = name};
+    const struct flag *best = NULL;
+    for (const struct flag *f = config_flags; f->name; f++) {
+        if (strcmp(f->name, name) == 0)
+            return f;
+        if (f->type != FLAG_ACTION)
+            nearest_offer(&near, f->name);
+        best = near.best == f->name ? f : best;
+    }
+    return best && near.distance <= 1 + (int)strlen(name) / 6 ? best : NULL;
+}
+
+static int check_variable(const char *variable, FILE *err)
+{
+    char name[64], meant[64];
+    const size_t n = strcspn(variable, "="), prefix = strlen(PREFIX);
+    if (n >= sizeof name || strncmp(variable, PREFIX, prefix) != 0)
+        return 0;
+    for (size_t i = prefix; i <= n; i++)
+        name[i - prefix] = (char)(variable[i] == '_' ? '-' : tolower((unsigned char)variable[i]));
+    name[n - prefix] = 0;
+    const struct flag *f = meant_flag(name);
+    if (!f)
+        return 0;
+    variable_name(f, meant);
+    if (strlen(meant) == n && memcmp(meant, variable, n) == 0)
+        return 0;
+    fprintf(err, "backpropd: the environment has %.*s, which is no flag; did you mean %s?\n",
+            (int)n, variable, meant);
+    return -1;
+}
+
 int config_read_environment(struct config *c, FILE *err)
 {
+    for (char **v = environ; *v; v++)
+        if (check_variable(*v, err))
+            return -1;
     for (const struct flag *f = config_flags; f->name; f++) {
         char name[64];
         variable_name(f, name);

@@ -116,7 +116,7 @@ static void refused(struct daemon *d)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct outcome o;
         daemon_command(d, &o, WORDS("bench", rows[i].words[0], rows[i].words[1]));
-        if (o.status != 1 || !strstr(o.err, rows[i].part))
+        if (o.status != 2 || !strstr(o.err, rows[i].part))
             fail_msg("status %d, expected '%s' in: %s", o.status, rows[i].part, o.err);
     }
 }

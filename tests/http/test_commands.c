@@ -108,6 +108,71 @@ static void sources_refused(struct daemon *d)
     expect_outcome(&o, 2, "BACKPROPD_THREADS is '-1'");
 }
 
+/* A slip in a variable is no setting. What is like no flag belongs to others. */
+static void slips_in_variables(struct daemon *d)
+{
+    static const char *const others[] = {"BACKPROPD_PORT",
+                                         "BACKPROPD_PORT_8080_TCP_ADDR",
+                                         "BACKPROPD_SERVICE_PORT_HTTP",
+                                         "BACKPROPD_KEY",
+                                         "BACKPROPD_URL",
+                                         "BACKPROPD_VERSION"};
+    static const char *const slips[][2] = {{"BACKPROPD_MAX_BDOY", "BACKPROPD_MAX_BODY"},
+                                           {"BACKPROPD_MAXBODY", "BACKPROPD_MAX_BODY"},
+                                           {"BACKPROPD_THREAD", "BACKPROPD_THREADS"},
+                                           {"BACKPROPD_LOGLEVEL", "BACKPROPD_LOG_LEVEL"},
+                                           {"BACKPROPD_Listen", "BACKPROPD_LISTEN"}};
+    struct outcome o;
+    daemon_stop(d);
+    for (size_t i = 0; i < sizeof slips / sizeof *slips; i++) {
+        char part[128];
+        setenv(slips[i][0], "1", 1);
+        daemon_command(d, &o, WORDS("--data", path_in(d, "other").text));
+        unsetenv(slips[i][0]);
+        snprintf(part, sizeof part, "the environment has %s, which is no flag; did you mean %s?",
+                 slips[i][0], slips[i][1]);
+        expect_outcome(&o, 2, part);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        setenv(others[i], "1", 1);
+    daemon_start(d, WORDS(NULL));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        unsetenv(others[i]);
+}
+
+/* Help is what was asked for; wrong usage is a mistake. */
+static void help(struct daemon *d)
+{
+    static const struct {
+        const char *words[3], *part;
+        int status;
+    } rows[] = {
+        {{"-h"}, "--max-body", 0},
+        {{"--help"}, "--max-body", 0},
+        {{"help"}, "--max-body", 0},
+        {{"check", "--help"}, "usage: backpropd check DIR", 0},
+        {{"backup", "-h"}, "usage: backpropd backup DIR TARGET", 0},
+        {{"keys", "--help"}, "keys revoke --name NAME DATA", 0},
+        {{"keys", "add", "--help"}, "keys revoke --name NAME DATA", 0},
+        {{"bench", "--help"}, "--seconds S", 0},
+        {{"check"}, "usage: backpropd check DIR", 2},
+        {{"backup", "x"}, "usage: backpropd backup DIR TARGET", 2},
+        {{"keys"}, "expected: keys add", 2},
+        {{"keys", "add", "DIR"}, "the field 'name' is missing", 2},
+        {{"bench", "--nets", "alexnet"}, "no net is called 'alexnet'", 2},
+        {{"chekc", "x"}, "unknown argument 'chekc'", 2},
+        {{"--bogus"}, "unknown argument '--bogus'", 2},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct outcome o;
+        const char *const *w = rows[i].words;
+        daemon_command(d, &o, WORDS(w[0], w[1], w[2]));
+        expect_outcome(&o, rows[i].status, rows[i].part);
+        if (!strstr(rows[i].status ? o.err : o.out, rows[i].part) || (!rows[i].status && *o.err))
+            fail_msg("row %zu: out: %s err: %s", i, o.out, o.err);
+    }
+}
+
 /* The man page names every flag and every command that --help names. */
 static void man_page(struct daemon *d)
 {
@@ -302,6 +367,8 @@ int main(void)
         DAEMON_TEST(check_misses_a_checkpoint),
         DAEMON_TEST(check_finds_damage),
         DAEMON_TEST(backup_while_training, "--redo-bytes", "64K"),
+        DAEMON_TEST(slips_in_variables),
+        DAEMON_TEST(help),
         DAEMON_TEST(commands_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -409,7 +409,7 @@ static void commands_refused(struct daemon *d)
         for (int k = 0; rows[i][k]; k++)
             words[k] = strcmp(rows[i][k], "DIR") ? rows[i][k] : d->data;
         daemon_command(d, &o, words);
-        if (o.status != 1 || !strstr(o.err, "backpropd keys: "))
+        if (o.status != 2 || !strstr(o.err, "backpropd keys: "))
             fail_msg("row %zu: status %d, %s%s", i, o.status, o.out, o.err);
     }
     snprintf(file, sizeof file, "%s/keys.json", d->data);
