@@ -276,6 +276,7 @@ static void log_request(const struct exchange *x, enum MHD_RequestTerminationCod
              LOG_STR("id", q->id), LOG_STR("method", q->method), LOG_STR("path", q->path),
              LOG_STR("model", request_param(q, "model")),
              LOG_STR("key", q->caller ? q->caller->key.name : NULL), LOG_INT("status", q->status),
+             LOG_STR("code", q->error ? error_slug(q->error) : NULL), LOG_STR("error", q->sentence),
              LOG_REAL("ms", seconds * 1e3), LOG_REAL("queue_ms", q->queue_seconds * 1e3),
              LOG_REAL("compute_ms", q->compute_seconds * 1e3), LOG_INT("in", q->body_size),
              LOG_INT("out", q->response.size));

@@ -40,6 +40,7 @@ int reply_bytes(struct request *q, int status, const char *content_type, const v
     r->size = size;
     r->kind = kind;
     q->error = ERROR_NONE;
+    q->sentence = NULL;
     return q->status = status;
 }
 
@@ -95,6 +96,16 @@ static bool has_header(const struct response *r, const char *name)
     return false;
 }
 
+/* No more than a line of the log has room for, and whole characters. NULL: out of memory. */
+static const char *logged_sentence(struct request *q, const char *text)
+{
+    enum { MOST = 400 };
+    size_t n = strnlen(text, MOST);
+    while (n && ((unsigned char)text[n] & 0xC0) == 0x80)
+        n--;
+    return arena_printf(q->arena, "%.*s", (int)n, text);
+}
+
 int reply_error(struct request *q, const struct error *e)
 {
     struct json_out w = JSON_OUT_INIT;
@@ -117,6 +128,7 @@ int reply_error(struct request *q, const struct error *e)
         reply_header(q, "Retry-After", "1");
     int status = reply_json(q, error_status(e->code), &w);
     q->error = e->code;
+    q->sentence = logged_sentence(q, e->text);
     return status;
 }
 

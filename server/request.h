@@ -131,6 +131,7 @@ struct request {
     bool changed;          /* see reply_changed */
     int status;            /* of the response; 0: not answered yet */
     enum error_code error; /* that it tells; ERROR_NONE: none */
+    const char *sentence;  /* of that error, for the log, cut where it is long; NULL: none */
     struct response response;
 };
 

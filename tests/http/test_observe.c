@@ -217,6 +217,27 @@ static void log_times(struct daemon *d)
             fail_msg("no '%s' in '%s'", parts[i], line);
 }
 
+/* The line of a refused request says why, in the answer's own words, however long those are. */
+static void log_refusals(struct daemon *d)
+{
+    static char path[700] = "/v2/models/";
+    remote_create(d->client, "m", remote_scalar);
+    answer_expect(remote_call(d->client, "POST", "m", "/infer", "{\"inputs\":[[1,2]],\"x\":1}"),
+                  400);
+    const char *line = log_line_with(d, "path=/v2/models/m/infer");
+    assert_non_null(strstr(line, " status=400 code=unknown_field error=\"unknown field 'x'"));
+    remote_post(d->client, "m", "evaluate", scalar_step);
+    assert_null(strstr(log_line_with(d, "path=/v2/models/m/evaluate"), " code="));
+    memset(path + 11, 'a', 128);
+    memcpy(path + 139, "/versions/", 10);
+    memset(path + 149, 'b', 500);
+    struct answer *a = client_get(d->client, path);
+    answer_expect(a, 404);
+    line = log_line_with(d, "aaaa/versions/bbbb");
+    assert_non_null(strstr(line, " code=unknown_model error=\"no model 'aaaa"));
+    assert_non_null(strstr(line, " compute_ms="));
+}
+
 static void log_json(struct daemon *d)
 {
     remote_create(d->client, "m", remote_scalar);
@@ -274,10 +295,15 @@ static void log_whole(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(counts),     DAEMON_TEST(gauges),
-        DAEMON_TEST(format),     DAEMON_TEST(dashboard),
-        DAEMON_TEST(request_id), DAEMON_TEST(log_times),
-        DAEMON_TEST(log_whole),  DAEMON_TEST(log_json, "--log-format", "json"),
+        DAEMON_TEST(counts),
+        DAEMON_TEST(gauges),
+        DAEMON_TEST(format),
+        DAEMON_TEST(dashboard),
+        DAEMON_TEST(request_id),
+        DAEMON_TEST(log_times),
+        DAEMON_TEST(log_refusals),
+        DAEMON_TEST(log_whole),
+        DAEMON_TEST(log_json, "--log-format", "json"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
