@@ -102,14 +102,26 @@ int access_check_model(const struct request *q, const char *model, struct error 
                      q->caller->key.name, model);
 }
 
-static int check_role(const struct request *q, struct error *e)
+int access_check_role(struct request *q, enum role role, const char *what, struct error *e)
 {
-    const struct key *k = &q->caller->key;
-    if (k->role >= q->route->role)
+    const struct key *k = q->caller ? &q->caller->key : NULL;
+    if (!k || k->role >= role)
         return 0;
-    return error_set(e, ERROR_FORBIDDEN, "%s %s needs the role %s, the key '%s' has %s",
-                     q->route->method, q->route->pattern, key_role_name(q->route->role), k->name,
-                     key_role_name(k->role));
+    note_forbidden(q);
+    return error_set(e, ERROR_FORBIDDEN, "%s needs the role %s, the key '%s' has %s", what,
+                     key_role_name(role), k->name, key_role_name(k->role));
+}
+
+static int check_route(struct request *q, const char *model, struct error *e)
+{
+    char what[160];
+    snprintf(what, sizeof what, "%s %s", q->route->method, q->route->pattern);
+    if (access_check_role(q, q->route->role, what, e))
+        return -1;
+    if (!model || !access_check_model(q, model, e))
+        return 0;
+    note_forbidden(q);
+    return -1;
 }
 
 int access_authorize(struct request *q, struct error *e)
@@ -120,10 +132,8 @@ int access_authorize(struct request *q, struct error *e)
         return 0;
     if (identify(q, e))
         return -1;
-    if (check_role(q, e) || (model && access_check_model(q, model, e))) {
-        note_forbidden(q);
+    if (check_route(q, model, e))
         return -1;
-    }
     int64_t wait = keyring_take(r, q->caller, now_ms());
     if (!wait)
         return 0;

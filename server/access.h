@@ -11,4 +11,8 @@ int access_authorize(struct request *q, struct error *e);
 /* Whether the caller may see the model of this name; FORBIDDEN. For names that a body gives. */
 int access_check_model(const struct request *q, const char *model, struct error *e);
 
+/* Whether the caller has this role, which `what` of a request needs above that of its route;
+ * FORBIDDEN. */
+int access_check_role(struct request *q, enum role role, const char *what, struct error *e);
+
 #endif

@@ -88,9 +88,10 @@ const json_t *api_parameter(const struct request *q, const char *name)
     return json_is_null(v) ? NULL : v;
 }
 
-int api_snapshot(struct request *q, struct snapshot *s_r, struct error *e)
+int api_snapshot(struct request *q, int64_t version, struct snapshot *s_r, struct error *e)
 {
-    if (model_snapshot(request_model(q), s_r, e))
+    struct model *m = request_model(q);
+    if (version ? model_version_snapshot(m, version, s_r, e) : model_snapshot(m, s_r, e))
         return -1;
     s_r->gone = request_gone;
     s_r->gone_arg = q;

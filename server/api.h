@@ -49,8 +49,9 @@ int api_check_body(const struct request *q, const struct field *fields,
                    const struct field *parameters, struct error *e);
 /* An entry of the body's "parameters"; NULL when it is not there. */
 const json_t *api_parameter(const struct request *q, const char *name);
-/* The live state for a question, whose runs end when the client of `q` has gone. */
-int api_snapshot(struct request *q, struct snapshot *s_r, struct error *e);
+/* The state of a version (0: the live one) for a question, whose runs end when the client of `q`
+ * has gone. UNKNOWN_VERSION. */
+int api_snapshot(struct request *q, int64_t version, struct snapshot *s_r, struct error *e);
 /* What clients see of a node: INT64 for indices. */
 enum dtype api_wire_dtype(const struct node *n);
 /* Puts the moving averages in the place of the snapshot's weights. CONFLICT when there are none;
@@ -96,6 +97,8 @@ void api_put_shape(struct json_out *w, const char *key, const struct shape *s);
 int api_param_version(struct request *q, int64_t *version_r);
 /* The version that it stands for, in the request's arena. Read or reply. api_versions.c */
 int api_version_find(struct request *q, struct store_version *v_r);
+/* The same of the body's "version"; 0: it has none. BAD_VALUE, UNKNOWN_ALIAS. */
+int api_body_version(struct request *q, int64_t *version_r, struct error *e);
 
 /* Handlers, by file. */
 int api_home(struct request *q); /* api_dashboard.c */

@@ -28,19 +28,35 @@ static const char *param_alias(struct request *q)
     return NULL;
 }
 
+static int alias_version(struct request *q, const char *name, int64_t *version_r, struct error *e)
+{
+    struct store_alias a;
+    if (store_alias_find(request_models(q)->store, request_model(q)->id, name, &a, e))
+        return -1;
+    *version_r = a.version;
+    return 0;
+}
+
 int api_param_version(struct request *q, int64_t *version_r)
 {
     const char *text = request_param(q, "version");
-    struct store_alias a;
     struct error e;
     if (all_digits(text))
         return param_int(q, "version", 1, version_r);
-    if (store_alias_find(request_models(q)->store, request_model(q)->id, text, &a, &e)) {
-        reply_error(q, &e);
-        return -1;
-    }
-    *version_r = a.version;
-    return 0;
+    return alias_version(q, text, version_r, &e) ? reply_error(q, &e), -1 : 0;
+}
+
+int api_body_version(struct request *q, int64_t *version_r, struct error *e)
+{
+    const json_t *given = json_object_get(q->json.root, "version");
+    *version_r = json_integer_value(given);
+    if (json_is_string(given))
+        return alias_version(q, json_string_value(given), version_r, e);
+    if (!given || *version_r >= 1)
+        return 0;
+    return error_set(e, ERROR_BAD_VALUE,
+                     "version: expected a number from 1 or an alias, found %lld",
+                     (long long)*version_r);
 }
 
 /* ---- moving ---------------------------------------------------------------------------------- */

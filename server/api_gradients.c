@@ -315,7 +315,7 @@ int api_gradients(struct request *q)
     struct snapshot s;
     struct error e;
     struct budget *budget = &request_models(q)->budget;
-    if (api_snapshot(q, &s, &e))
+    if (api_snapshot(q, 0, &s, &e))
         return reply_error(q, &e);
     size_t bytes = graph_params_size(program_network(s.program)->graph) * sizeof(real);
     int status;

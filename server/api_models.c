@@ -376,8 +376,19 @@ int api_model_delete(struct request *q)
 static const struct field clone_fields[] = {
     {"name", IS_STRING, "the new model's name", true},
     {"layers", IS_LIST, "a list of globs", false},
+    {"version", IS_INT | IS_STRING, "a version's number or an alias", false},
     {0},
 };
+
+static struct model *clone(struct request *q, const char *name, const struct store_deed *deed,
+                           struct error *e)
+{
+    int64_t version;
+    if (check_found(q, e) || api_body_version(q, &version, e))
+        return NULL;
+    return models_clone(request_models(q), name, request_model(q), version,
+                        json_object_get(q->json.root, "layers"), caller_key(q->caller), deed, e);
+}
 
 static int clone_once(struct request *q)
 {
@@ -392,10 +403,7 @@ static int clone_once(struct request *q)
     int known = api_once_deed(q, 201, &d, &keep, &e);
     if (known)
         return known > 0 ? reply_made_before(q, name, &d) : reply_error(q, &e);
-    struct model *m = NULL;
-    if (!check_found(q, &e))
-        m = models_clone(request_models(q), name, request_model(q),
-                         json_object_get(q->json.root, "layers"), caller_key(q->caller), keep, &e);
+    struct model *m = clone(q, name, keep, &e);
     return m ? reply_made(q, 201, m) : reply_error(q, &e);
 }
 

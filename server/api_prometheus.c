@@ -190,7 +190,7 @@ static void write_refusals(FILE *out, const struct keyring *r)
 
 struct model_reading {
     const char *name;
-    double step, revision, loss, accuracy, grad_norm, lr, map, map50;
+    double step, revision, loss, accuracy, grad_norm, lr, map, map50, val_loss, val_accuracy;
     double steps, samples, predictions, prediction_runs, non_finite, checkpoints;
     double queue, memory, redo;
 };
@@ -214,7 +214,8 @@ static const struct gauge model_rows[] = {
     {{"backpropd_train_loss", "gauge", "Loss of the last training batch."}, OF(loss)},
     {{"backpropd_train_accuracy", "gauge", "Accuracy on the last training batch, 0 to 1."},
      OF(accuracy)},
-    {{"backpropd_grad_norm", "gauge", "Norm of the last gradients, before clipping."},
+    {{"backpropd_grad_norm", "gauge",
+      "Norm of the gradients of the last optimiser step, before clipping."},
      OF(grad_norm)},
     {{"backpropd_learning_rate", "gauge", "Learning rate of the last step."}, OF(lr)},
     {{"backpropd_evaluation_map", "gauge",
@@ -223,6 +224,11 @@ static const struct gauge model_rows[] = {
     {{"backpropd_evaluation_map50", "gauge",
       "Mean average precision of the last evaluation, IoU 0.5."},
      OF(map50)},
+    {{"backpropd_evaluation_loss", "gauge", "Loss of the last evaluation that was recorded."},
+     OF(val_loss)},
+    {{"backpropd_evaluation_accuracy", "gauge",
+      "Accuracy of the last evaluation that was recorded, 0 to 1."},
+     OF(val_accuracy)},
     {{"backpropd_checkpoints_total", "counter", "Checkpoints written since the start."},
      OF(checkpoints)},
     {{"backpropd_model_queue", "gauge", "Requests that wait to change the model."}, OF(queue)},
@@ -247,6 +253,8 @@ static void model_read(struct model *m, struct model_reading *v)
     v->lr = t.lr;
     v->map = t.map;
     v->map50 = t.map50;
+    v->val_loss = t.val_loss;
+    v->val_accuracy = t.val_accuracy;
     v->steps = (double)t.steps;
     v->samples = (double)t.samples;
     v->predictions = (double)t.predictions;

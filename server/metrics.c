@@ -20,6 +20,14 @@ static const struct {
 };
 enum { SERIES = sizeof series / sizeof series[0] };
 
+/* The gradients of a batch that are added to others are no point of the curve of those that are
+ * applied. */
+static const char *row_name(const struct step_result *r, int i)
+{
+    const bool added = series[i].offset == offsetof(struct step_result, grad_norm) && isnan(r->lr);
+    return added ? "batch_grad_norm" : series[i].name;
+}
+
 static double number(const struct step_result *r, int i)
 {
     return *(const double *)((const char *)r + series[i].offset);
@@ -40,7 +48,7 @@ void metrics_record_at(struct model *m, const struct step_result *r, int64_t tim
     for (int i = 0; i < SERIES; i++)
         if (!isnan(number(r, i)))
             rows[n++] = (struct store_metric){
-                m->id, series[i].name, r->at.revision, r->at.step, number(r, i), time_ms, 0};
+                m->id, row_name(r, i), r->at.revision, r->at.step, number(r, i), time_ms, 0};
     for (int i = 0; i < r->n_parts; i++)
         rows[n++] = (struct store_metric){
             m->id, r->parts[i].name, r->at.revision, r->at.step, r->parts[i].value, time_ms, 0};

@@ -5,7 +5,8 @@
 #include "json_out.h"
 #include "model.h"
 
-/* Rows for what the result holds: loss, accuracy, grad_norm, lr, samples. What is NaN has none. A
+/* Rows for what the result holds: loss, accuracy, grad_norm (batch_grad_norm of one that steps
+ * nowhere, so has no lr), lr, samples. What is NaN has none. A
  * failure is the store's to report (store_health): the step itself is done. The rows of a step that
  * is replayed replace those that are there. */
 void metrics_record_at(struct model *m, const struct step_result *r, int64_t time_ms);

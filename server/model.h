@@ -78,6 +78,7 @@ struct model_totals {
     uint64_t checkpoints;
     double accuracy, grad_norm, lr; /* of the last step; NaN: none yet */
     double map, map50;              /* of the last evaluation of a detector; NaN: none yet */
+    double val_loss, val_accuracy;  /* of the last evaluation that was recorded; NaN: none yet */
 };
 
 /* Losses of the forward_backwards whose gradients are pending: optim_step tells the schedule their
@@ -188,10 +189,16 @@ int model_version_save(struct model *m, const char *who, const char *note,
 /* Returns to a version: parameters, buffers, optimiser state, pending gradients, step and draw. */
 int model_version_restore(struct model *m, int64_t version, struct store_answer *answer,
                           struct error *e);
-/* Takes over the state of `from`, a model with the same parameters; or only the parameters and
- * buffers that the globs in `layers` match. */
+/* The settings that a model needs to go on from a version's state as after a restore of it; 0: the
+ * model's own. A new reference; NULL: UNKNOWN_VERSION, OUT_OF_MEMORY. */
+json_t *model_settings(struct model *m, int64_t version, struct error *e);
+/* Takes over the state of `from`, a model with the same parameters; or that of a version of it; or,
+ * of either (0: of the live state), only the parameters and buffers that the globs in `layers`
+ * match. `m` was made with model_settings, and nobody else sees it yet. */
 int model_take_state(struct model *m, struct model *from, struct error *e);
-int model_take_layers(struct model *m, struct model *from, const json_t *layers, struct error *e);
+int model_take_version(struct model *m, struct model *from, int64_t version, struct error *e);
+int model_take_layers(struct model *m, struct model *from, int64_t version, const json_t *layers,
+                      struct error *e);
 /* Writes the checkpoint if anything has changed since the last one. Also at the end, when no
  * queue runs any more. */
 int model_checkpoint(struct model *m, struct error *e);

@@ -56,6 +56,9 @@ int model_commit(struct model *m, struct generation *next, const struct commit *
 /* model_totals.c. With the model's lock held, after a change: what it adds. */
 void model_totals_init(struct model_totals *t);
 void model_totals_add(struct model *m, const struct commit *c, const struct logged *l);
+/* At start, of a model that nobody else sees yet: the newest values in the store of what no
+ * replayed step has said. */
+int model_totals_recall(struct model *m, struct error *e);
 /* A step that was refused. Takes the lock. */
 void model_count_refused(struct model *m, const struct error *e);
 void model_count_checkpoint(struct model *m);

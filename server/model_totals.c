@@ -8,8 +8,13 @@
 
 void model_totals_init(struct model_totals *t)
 {
-    *t = (struct model_totals){
-        .accuracy = NAN, .grad_norm = NAN, .lr = NAN, .map = NAN, .map50 = NAN};
+    *t = (struct model_totals){.accuracy = NAN,
+                               .grad_norm = NAN,
+                               .lr = NAN,
+                               .map = NAN,
+                               .map50 = NAN,
+                               .val_loss = NAN,
+                               .val_accuracy = NAN};
 }
 
 static void note(double *to, double value)
@@ -29,7 +34,8 @@ void model_totals_add(struct model *m, const struct commit *c, const struct logg
         t->samples += (uint64_t)l->result->samples;
     }
     note(&t->accuracy, l->result->accuracy);
-    note(&t->grad_norm, l->result->grad_norm);
+    if (!isnan(l->result->lr)) /* they were applied: metrics.c */
+        note(&t->grad_norm, l->result->grad_norm);
     note(&t->lr, l->result->lr);
 }
 
@@ -56,18 +62,58 @@ void model_count_predictions(struct model *m, int64_t samples)
     pthread_mutex_unlock(&m->lock);
 }
 
+/* Which number of a model is the newest value of which series. */
+static const struct {
+    const char *series;
+    size_t offset;
+} numbers[] = {
+    {"loss", offsetof(struct model, last_loss)},
+    {"accuracy", offsetof(struct model, totals.accuracy)},
+    {"grad_norm", offsetof(struct model, totals.grad_norm)},
+    {"lr", offsetof(struct model, totals.lr)},
+    {"mAP50-95", offsetof(struct model, totals.map)},
+    {"mAP50", offsetof(struct model, totals.map50)},
+    {"val_loss", offsetof(struct model, totals.val_loss)},
+    {"val_accuracy", offsetof(struct model, totals.val_accuracy)},
+};
+enum { NUMBERS = sizeof numbers / sizeof *numbers };
+
+static double *number_find(struct model *m, const char *series)
+{
+    for (int i = 0; i < NUMBERS; i++)
+        if (!strcmp(numbers[i].series, series))
+            return (double *)(void *)((char *)m + numbers[i].offset);
+    return NULL;
+}
+
 void model_note_metric(struct model *m, const char *series, double value)
 {
-    static const struct {
-        const char *series;
-        size_t offset;
-    } rows[] = {
-        {"mAP50-95", offsetof(struct model_totals, map)},
-        {"mAP50", offsetof(struct model_totals, map50)},
-    };
+    double *to = number_find(m, series);
+    if (!to)
+        return;
     pthread_mutex_lock(&m->lock);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (!strcmp(rows[i].series, series))
-            note((double *)((char *)&m->totals + rows[i].offset), value);
+    note(to, value);
     pthread_mutex_unlock(&m->lock);
+}
+
+/* What a replayed step has said stays. */
+static int recall(void *arg, const struct store_metric *row)
+{
+    double *to = number_find(arg, row->series);
+    if (to && isnan(*to))
+        *to = row->value;
+    return 0;
+}
+
+int model_totals_recall(struct model *m, struct error *e)
+{
+    const char *names[NUMBERS];
+    for (int i = 0; i < NUMBERS; i++)
+        names[i] = numbers[i].series;
+    const struct store_metrics_query newest = {.model_id = m->id,
+                                               .names = names,
+                                               .n_names = NUMBERS,
+                                               .until = UINT64_MAX,
+                                               .max_points = 1};
+    return store_metrics_query(m->models->store, &newest, recall, m, e);
 }

@@ -172,10 +172,11 @@ static const struct store_part_info *part_find(const struct store_version *v, co
     return NULL;
 }
 
-/* Reads a stored state: the generation `g` of `net`, and into the model what is not published. */
-static int load_state(struct model *m, const struct network *net, const struct store_version *v,
-                      struct generation *g, bool *moved_r, struct pending_losses *losses_r,
-                      struct error *e)
+/* Reads a state that is stored for the model of this id: the generation `g` of `net`, and into `m`
+ * what is not published. */
+static int load_state(struct model *m, int64_t id, const struct network *net,
+                      const struct store_version *v, struct generation *g, bool *moved_r,
+                      struct pending_losses *losses_r, struct error *e)
 {
     struct parts parts = {.n = 0};
     *losses_r = (struct pending_losses){0, 0};
@@ -194,7 +195,7 @@ static int load_state(struct model *m, const struct network *net, const struct s
     if (part_find(v, "missed"))
         parts_add_missed(&parts, net, g);
     g->optimizer_step = v->optimizer_step;
-    if (store_version_load(m->models->store, m->id, v->version, parts.part, parts.n, e))
+    if (store_version_load(m->models->store, id, v->version, parts.part, parts.n, e))
         return -1;
     if (!part_find(v, "ema")) /* none was kept then */
         generation_averages_reset(net, g);
@@ -264,7 +265,7 @@ static int restore_prepare(struct model *m, struct restoring *r, struct error *e
     if (model_reserve(m, net, e))
         return -1;
     r->next = generation_create(net, e);
-    return r->next ? load_state(m, net, &r->v, r->next, &r->moved, &r->losses, e) : -1;
+    return r->next ? load_state(m, m->id, net, &r->v, r->next, &r->moved, &r->losses, e) : -1;
 }
 
 /* The checkpoint first: what was restored is there after any restart. */
@@ -312,19 +313,71 @@ int model_version_restore(struct model *m, int64_t version, struct store_answer 
     return status ? -1 : 0;
 }
 
+/* The first state of a model, stored for the one of this id. */
+static int load_first(struct model *m, int64_t id, const struct store_version *v, uint64_t revision,
+                      struct error *e)
+{
+    if (load_state(m, id, program_network(m->program), v, m->live, &m->moved, &m->losses, e))
+        return -1;
+    m->at = (struct counters){v->step, revision, v->draw};
+    m->pending = v->pending;
+    adopt_unpublished(m, m->pending, m->moved);
+    return 0;
+}
+
 int model_load_checkpoint(struct model *m, const struct store_model *row,
                           const struct store_version *v, struct error *e)
 {
     m->id = row->id;
     m->created_ms = row->created_ms;
     snprintf(m->who, sizeof m->who, "%s", row->who);
-    if (load_state(m, program_network(m->program), v, m->live, &m->moved, &m->losses, e))
-        return -1;
-    m->at = (struct counters){v->step, v->revision, v->draw};
     m->checkpoint_revision = v->revision;
-    m->pending = v->pending;
-    adopt_unpublished(m, m->pending, m->moved);
-    return 0;
+    return load_first(m, m->id, v, v->revision, e);
+}
+
+/* ---- another model's state ------------------------------------------------------------------- */
+
+/* With `writing` held: settings do not change meanwhile. */
+static json_t *settings_of_version(struct model *m, int64_t version, struct error *e)
+{
+    struct arena *a = arena_create(4096);
+    struct store_version v;
+    json_t *settings = NULL;
+    bool other;
+    if (!a)
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    else if (!store_version_info(m->models->store, m->id, version, a, &v, e) &&
+             !(settings = settings_for(m, &v, &other)))
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the settings");
+    arena_destroy(&a);
+    return settings;
+}
+
+json_t *model_settings(struct model *m, int64_t version, struct error *e)
+{
+    json_t *settings;
+    pthread_mutex_t *lock = version ? &m->writing : &m->lock;
+    pthread_mutex_lock(lock);
+    settings = version ? settings_of_version(m, version, e) : json_incref(m->settings);
+    pthread_mutex_unlock(lock);
+    if (settings && version && json_in_starved()) { /* a description may not have been read whole */
+        json_decref(settings);
+        settings = NULL;
+        error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for the settings");
+    }
+    return settings;
+}
+
+int model_take_version(struct model *m, struct model *from, int64_t version, struct error *e)
+{
+    struct arena *a = arena_create(4096);
+    struct store_version v;
+    if (!a)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory");
+    int status = store_version_info(m->models->store, from->id, version, a, &v, e) ||
+                 load_first(m, from->id, &v, m->at.revision + 1, e);
+    arena_destroy(&a);
+    return status ? -1 : 0;
 }
 
 int model_take_state(struct model *m, struct model *from, struct error *e)
@@ -378,13 +431,14 @@ static int take_glob(struct model *m, const struct snapshot *s, const char *glob
     return taken;
 }
 
-int model_take_layers(struct model *m, struct model *from, const json_t *layers, struct error *e)
+int model_take_layers(struct model *m, struct model *from, int64_t version, const json_t *layers,
+                      struct error *e)
 {
     struct snapshot s;
     size_t i;
     json_t *item;
     int status = 0;
-    if (model_snapshot(from, &s, e))
+    if (version ? model_version_snapshot(from, version, &s, e) : model_snapshot(from, &s, e))
         return -1;
     json_array_foreach((json_t *)layers, i, item)
     {

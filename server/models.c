@@ -225,26 +225,31 @@ static int store_new(struct models *ms, struct model *m, struct error *e)
 struct origin {
     json_t *given, *settings;
     struct model *from;            /* NULL: the initialisers */
+    int64_t version;               /* of `from`; 0: its live state */
     const json_t *layers;          /* of `from`; NULL: the whole state */
     const struct key *by;          /* NULL: anybody */
     const struct store_deed *deed; /* kept with the first checkpoint; NULL: none */
 };
 
-static int initialise(struct model *m)
+static void initialise(struct model *m)
 {
     const struct network *net = program_network(m->program);
     graph_init(net->graph, net->seed, m->live->params, m->live->buffers);
     generation_averages_reset(net, m->live);
-    return 0;
 }
 
 /* The first state, and last its checkpoint: from then on the model is there after any restart. */
 static int give_state(struct model *m, const struct origin *o, struct error *e)
 {
-    if (!o->from)
+    int status = 0;
+    if (!o->from || o->layers)
         initialise(m);
-    else if (o->layers ? initialise(m) || model_take_layers(m, o->from, o->layers, e)
-                       : model_take_state(m, o->from, e))
+    if (o->layers)
+        status = model_take_layers(m, o->from, o->version, o->layers, e);
+    else if (o->from)
+        status = o->version ? model_take_version(m, o->from, o->version, e)
+                            : model_take_state(m, o->from, e);
+    if (status)
         return -1;
     struct model_state s = model_state(m);
     s.deed = o->deed;
@@ -325,14 +330,16 @@ struct model *models_put(struct models *ms, const char *name, const json_t *desc
     return m;
 }
 
-struct model *models_clone(struct models *ms, const char *name, struct model *from,
+struct model *models_clone(struct models *ms, const char *name, struct model *from, int64_t version,
                            const json_t *layers, const struct key *by,
                            const struct store_deed *deed, struct error *e)
 {
-    pthread_mutex_lock(&from->lock);
-    struct origin o = {
-        json_incref(from->given), json_incref(from->settings), from, layers, by, deed};
-    pthread_mutex_unlock(&from->lock);
+    json_t *settings = model_settings(from, layers ? 0 : version, e);
+    struct origin o = {json_incref(from->given), settings, from, version, layers, by, deed};
+    if (!settings) {
+        json_decref(o.given);
+        return NULL;
+    }
     pthread_mutex_lock(&ms->creating);
     struct model *old = table_find(ms, name);
     struct model *m = old ? refuse_name(name, e) : create(ms, name, &o, e);

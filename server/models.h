@@ -50,8 +50,9 @@ struct model *models_put(struct models *ms, const char *name, const json_t *desc
                          struct error *e);
 /* Creates a model like `from`, with its whole state; or, with a list of globs, with only the
  * parameters and buffers whose names they match ("conv1" stands for "conv1.*") and all else as in a
- * new model. Held. MODEL_EXISTS; BAD_VALUE when a glob matches nothing. */
-struct model *models_clone(struct models *ms, const char *name, struct model *from,
+ * new model. The state is that of a version of it, or for 0 the live one. Held. MODEL_EXISTS;
+ * UNKNOWN_VERSION; BAD_VALUE when a glob matches nothing. */
+struct model *models_clone(struct models *ms, const char *name, struct model *from, int64_t version,
                            const json_t *layers, const struct key *by,
                            const struct store_deed *deed, struct error *e);
 /* Refuses further work on it, and removes it from table and store. Running reads end normally. */

@@ -81,8 +81,8 @@ static int bring_up(struct models *ms, struct model *m, const struct store_model
     pthread_mutex_lock(&ms->lock);
     ms->loading = m;
     pthread_mutex_unlock(&ms->lock);
-    int status =
-        model_load_checkpoint(m, row, v, e) || model_redo_open(m, true, e) || settle_lost(ms, m, e);
+    int status = model_load_checkpoint(m, row, v, e) || model_redo_open(m, true, e) ||
+                 settle_lost(ms, m, e) || model_totals_recall(m, e);
     pthread_mutex_lock(&ms->lock);
     ms->loading = NULL;
     status = status || models_insert(ms, m, e);

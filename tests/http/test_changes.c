@@ -231,6 +231,60 @@ static void clone_layers(struct daemon *d)
     }
 }
 
+/* A copy of a version has the state that a restore gives: moving statistics, pending gradients and
+ * the optimiser's state, also when the model has another optimiser by now. */
+static void clone_version(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "a", remote_cnn);
+    remote_step(c, "a", 1, 36);
+    remote_post(c, "a", "forward_backward", remote_batch(c, 2, 4, 36, NULL));
+    answer_expect(remote_call(c, "POST", "a", "/versions", NULL), 201);
+    answer_expect(remote_call(c, "PUT", "a", "/aliases/good", "{\"version\":1}"), 201);
+    struct remote_hash then = remote_hash(c, "a");
+    remote_post(c, "a", "optim_step", NULL);
+    answer_expect(remote_call(c, "PATCH", "a", "", "{\"optimizer\":{\"op\":\"rmsprop\"}}"), 200);
+    remote_step(c, "a", 3, 36);
+    struct remote_hash now = remote_hash(c, "a");
+    struct answer *a =
+        remote_call(c, "POST", "a", "/clone", "{\"name\":\"b\",\"version\":\"good\"}");
+    answer_expect(a, 201);
+    assert_true(answer_number(a, "step") == 1 && answer_number(a, "revision") == 1);
+    assert_true(json_is_true(answer_find(a, "gradients_pending")));
+    answer_expect(remote_call(c, "POST", "a", "/clone", "{\"name\":\"c\",\"version\":1}"), 201);
+    assert_same_state(remote_hash(c, "b"), then);
+    assert_same_state(remote_hash(c, "a"), now);
+    daemon_kill(d);
+    daemon_start(d, d->flags);
+    c = d->client;
+    remote_post(c, "a", "versions/1/restore", NULL);
+    static const char *const names[] = {"a", "b", "c"};
+    for (int i = 0; i < 3; i++) {
+        assert_same_state(remote_hash(c, names[i]), then);
+        remote_post(c, names[i], "optim_step", NULL);
+        remote_step(c, names[i], 4, 36);
+        assert_same_state(remote_hash(c, names[i]), remote_hash(c, "a"));
+    }
+}
+
+static void clone_layers_of_version(struct daemon *d)
+{
+    struct client *c = d->client;
+    double fresh[4], then[4], copy[4];
+    remote_create(c, "a", remote_mlp);
+    parameter_norms(c, "a", fresh);
+    remote_step(c, "a", 1, 4);
+    answer_expect(remote_call(c, "POST", "a", "/versions", NULL), 201);
+    parameter_norms(c, "a", then);
+    remote_step(c, "a", 2, 4);
+    answer_expect(remote_call(c, "POST", "a", "/clone",
+                              "{\"name\":\"b\",\"layers\":[\"hidden\"],\"version\":1}"),
+                  201);
+    parameter_norms(c, "b", copy);
+    for (int i = 0; i < 4; i++)
+        assert_true(copy[i] == (i < 2 ? then : fresh)[i]);
+}
+
 static void clone_refused(struct daemon *d)
 {
     struct client *c = d->client;
@@ -246,6 +300,11 @@ static void clone_refused(struct daemon *d)
         {"{\"name\":\"b\",\"layer\":[]}", 400, "unknown_field", "'layers'"},
         {"{\"name\":\"b\",\"layers\":[\"hiden\"]}", 422, "bad_value", "hiden"},
         {"{\"name\":\"b\",\"layers\":[\"hidden\",3]}", 400, "bad_type", "layers[1]"},
+        {"{\"name\":\"b\",\"version\":1}", 404, "unknown_version", "1"},
+        {"{\"name\":\"b\",\"layers\":[\"hidden\"],\"version\":7}", 404, "unknown_version", "7"},
+        {"{\"name\":\"b\",\"version\":\"good\"}", 404, "unknown_alias", "good"},
+        {"{\"name\":\"b\",\"version\":0}", 422, "bad_value", "from 1 or an alias"},
+        {"{\"name\":\"b\",\"version\":1.5}", 400, "bad_type", "version"},
     };
     remote_create(c, "a", remote_mlp);
     double used = memory_used(c);
@@ -264,6 +323,8 @@ int main(void)
         DAEMON_TEST(patch_and_momentum),
         DAEMON_TEST(clone_whole),
         DAEMON_TEST(clone_layers),
+        DAEMON_TEST(clone_version),
+        DAEMON_TEST(clone_layers_of_version),
         DAEMON_TEST(clone_refused),
         DAEMON_TEST(patched_at_once),
         DAEMON_TEST(patch_over_budget, "--max-memory", "16M"),

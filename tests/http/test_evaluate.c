@@ -103,6 +103,68 @@ static void regression(struct daemon *d)
     assert_true(fabs(answer_number(a, "metrics.r2") - (1 - 41.0 / 14)) < 1e-12);
 }
 
+/* ---- recording -------------------------------------------------------------------------------
+ */
+
+static const char recorded[] = "\"parameters\":{\"record\":true}";
+
+/* The numbers of an answer are points of curves: of two evaluations of one revision the second's,
+ * also after a restart. Without being asked nothing is recorded. */
+static void recording(struct daemon *d)
+{
+    static const char *const names[] = {"accuracy", "top5",    "f1_macro",
+                                        "f1_micro", "roc_auc", "calibration_error"};
+    static const char gauge[] = "backpropd_evaluation_loss{model=\"m\"}";
+    enum { NAMES = sizeof names / sizeof *names };
+    double loss, said[NAMES];
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    remote_step(c, "m", 1, 4);
+    struct remote_hash before = remote_hash(c, "m");
+    remote_post(c, "m", "evaluate", remote_batch(c, 2, 32, 4, NULL));
+    assert_null(answer_find(remote_get(c, "m", "/metrics"), "series.val_loss"));
+    assert_true(remote_sample(c, gauge) == -1);
+    remote_post(c, "m", "evaluate", remote_batch(c, 3, 32, 4, recorded));
+    struct answer *a = remote_post(c, "m", "evaluate", remote_batch(c, 2, 32, 4, recorded));
+    loss = answer_number(a, "loss");
+    for (int i = 0; i < NAMES; i++)
+        said[i] = json_number_value(json_object_get(answer_find(a, "metrics"), names[i]));
+    assert_same_state(remote_hash(c, "m"), before);
+    for (int pass = 0; pass < 2; pass++) {
+        a = remote_get(c, "m", "/metrics");
+        assert_int_equal(json_array_size(answer_find(a, "series.val_loss.value")), 1);
+        assert_true((float)answer_number(a, "series.val_loss.value.0") == (float)loss);
+        assert_true(answer_number(a, "series.val_loss.revision.0") == 1);
+        assert_true(answer_number(a, "series.val_loss.step.0") == 1);
+        for (int i = 0; i < NAMES; i++) {
+            char series[64];
+            snprintf(series, sizeof series, "series.val_%s.value.0", names[i]);
+            assert_true(answer_number(a, series) == said[i]);
+        }
+        assert_null(answer_find(a, "series.val_samples"));
+        assert_true((float)remote_sample(c, gauge) == (float)loss);
+        assert_true(remote_sample(c, "backpropd_evaluation_accuracy{model=\"m\"}") == said[0]);
+        daemon_kill(d);
+        daemon_start(d, d->flags);
+        c = d->client;
+    }
+}
+
+/* Only the scores that were asked for; of a model that was never trained, at revision 0. */
+static void recording_regression(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "r", description_values);
+    remote_post(c, "r", "evaluate",
+                "{\"inputs\":[[0],[0]],\"targets\":[[1],[3]],"
+                "\"parameters\":{\"record\":true,\"metrics\":[\"mae\"]}}");
+    struct answer *a = remote_get(c, "r", "/metrics");
+    assert_int_equal(json_object_size(answer_find(a, "series")), 2);
+    assert_true(answer_number(a, "series.val_loss.value.0") == 5);
+    assert_true(answer_number(a, "series.val_mae.value.0") == 2);
+    assert_true(answer_number(a, "series.val_mae.revision.0") == 0);
+}
+
 /* ---- boxes -----------------------------------------------------------------------------------
  */
 
@@ -139,9 +201,9 @@ static void boxes_refused(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(scalars_unasked), DAEMON_TEST(asked_by_name), DAEMON_TEST(refused),
-        DAEMON_TEST(regression),      DAEMON_TEST(ignored_class), DAEMON_TEST(boxes),
-        DAEMON_TEST(boxes_refused),
+        DAEMON_TEST(scalars_unasked),      DAEMON_TEST(asked_by_name), DAEMON_TEST(refused),
+        DAEMON_TEST(regression),           DAEMON_TEST(ignored_class), DAEMON_TEST(recording),
+        DAEMON_TEST(recording_regression), DAEMON_TEST(boxes),         DAEMON_TEST(boxes_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

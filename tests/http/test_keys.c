@@ -224,6 +224,29 @@ static void make_models(struct daemon *d, struct key_text k, const char *const *
     }
 }
 
+/* Questions are for all, but recording one changes what others see. */
+static void recording(struct daemon *d)
+{
+    static const char path[] = "/v2/models/m/evaluate";
+    static const char asked[] = "{\"inputs\":[[1]],\"targets\":[[2]],"
+                                "\"parameters\":{\"record\":%s}}";
+    char yes[120], no[120];
+    struct key_text reader = add_key(d, "reader", "read", NULL, NULL);
+    struct key_text trainer = add_key(d, "trainer", "train", NULL, NULL);
+    struct key_text root = close_door(d);
+    snprintf(yes, sizeof yes, asked, "true");
+    snprintf(no, sizeof no, asked, "false");
+    make_models(d, root, WORDS("m"));
+    answer_refused(ask(d, reader, "POST", path, yes, NULL), 403, "forbidden",
+                   "parameters.record needs the role train, the key 'reader' has read");
+    answer_expect(ask(d, reader, "POST", path, no, NULL), 200);
+    struct answer *a = ask(d, reader, "GET", "/v2/models/m/metrics", NULL, NULL);
+    assert_null(answer_find(a, "series.val_loss"));
+    answer_expect(ask(d, trainer, "POST", path, yes, NULL), 200);
+    a = ask(d, reader, "GET", "/v2/models/m/metrics", NULL, NULL);
+    assert_non_null(answer_find(a, "series.val_loss"));
+}
+
 static void scopes(struct daemon *d)
 {
     struct key_text team = add_key(d, "team", "admin", "--models", "a-*,b?");
@@ -548,14 +571,12 @@ static void listens(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(every_route),      DAEMON_TEST(open_routes),
-        DAEMON_TEST(wrong_keys),       DAEMON_TEST(not_kept),
-        DAEMON_TEST(tries_are_slowed), DAEMON_TEST(scopes),
-        DAEMON_TEST(quotas),           DAEMON_TEST(quota_of_a_change),
-        DAEMON_TEST(by_api),           DAEMON_TEST(by_command),
-        DAEMON_TEST(commands_refused), DAEMON_TEST(damaged_file),
-        DAEMON_TEST(streams_end),      DAEMON_TEST(who),
-        DAEMON_TEST(backup),           DAEMON_TEST(listens),
+        DAEMON_TEST(every_route),  DAEMON_TEST(open_routes),      DAEMON_TEST(wrong_keys),
+        DAEMON_TEST(not_kept),     DAEMON_TEST(tries_are_slowed), DAEMON_TEST(recording),
+        DAEMON_TEST(scopes),       DAEMON_TEST(quotas),           DAEMON_TEST(quota_of_a_change),
+        DAEMON_TEST(by_api),       DAEMON_TEST(by_command),       DAEMON_TEST(commands_refused),
+        DAEMON_TEST(damaged_file), DAEMON_TEST(streams_end),      DAEMON_TEST(who),
+        DAEMON_TEST(backup),       DAEMON_TEST(listens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { STEPS = 25 };
@@ -63,7 +64,8 @@ static void verbs(struct daemon *d)
     double x[8];
     remote_create(c, "m", remote_mlp);
     const char *batch = remote_batch(c, 1, 4, 4, NULL);
-    remote_post(c, "m", "forward_backward", batch);
+    const double norm =
+        answer_number(remote_post(c, "m", "forward_backward", batch), "metrics.grad_norm");
     remote_post(c, "m", "optim_step", NULL);
     answer_expect(remote_call(c, "POST", "m", "/train_step", "{}"), 400);
     remote_post(c, "m", "gradients", batch);
@@ -74,13 +76,38 @@ static void verbs(struct daemon *d)
         const char *name;
         int n;
         double revision[2];
-    } rows[] = {
-        {"loss", 2, {1, 3}}, {"accuracy", 2, {1, 3}}, {"samples", 2, {1, 3}}, {"lr", 2, {2, 3}}};
-    for (int i = 0; i < 4; i++) {
+    } rows[] = {{"loss", 2, {1, 3}},
+                {"accuracy", 2, {1, 3}},
+                {"samples", 2, {1, 3}},
+                {"lr", 2, {2, 3}},
+                {"grad_norm", 2, {2, 3}}};
+    for (int i = 0; i < 5; i++) {
         int n = column(a, rows[i].name, "revision", x, 8);
         if (n != rows[i].n || x[0] != rows[i].revision[0] || x[1] != rows[i].revision[1])
             fail_msg("%s: %s", rows[i].name, a->body);
     }
+    /* Of a batch that is added to others: not the same curve, in its answer the same name. */
+    assert_int_equal(column(a, "batch_grad_norm", "revision", x, 8), 1);
+    assert_true(x[0] == 1);
+    column(a, "batch_grad_norm", "value", x, 8);
+    assert_true(x[0] == norm);
+}
+
+/* The log gives back the same rows. */
+static void verbs_again(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", remote_mlp);
+    for (unsigned i = 0; i < 2; i++)
+        remote_post(c, "m", "forward_backward", remote_batch(c, i, 4, 4, NULL));
+    const double norm = answer_number(remote_post(c, "m", "optim_step", NULL), "metrics.grad_norm");
+    char *before = strdup(remote_get(c, "m", "/metrics")->body);
+    assert_true(remote_sample(c, "backpropd_grad_norm{model=\"m\"}") == norm);
+    daemon_kill(d);
+    daemon_start(d, d->flags);
+    assert_string_equal(remote_get(d->client, "m", "/metrics")->body, before);
+    assert_true(remote_sample(d->client, "backpropd_grad_norm{model=\"m\"}") == norm);
+    free(before);
 }
 
 /* ---- asking for a part ----------------------------------------------------------------------- */
@@ -239,10 +266,9 @@ static void killed(struct daemon *d)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(each_number_once), DAEMON_TEST(verbs),
-        DAEMON_TEST(ranges),           DAEMON_TEST(names),
-        DAEMON_TEST(sampling),         DAEMON_TEST(restart),
-        DAEMON_TEST(killed),
+        DAEMON_TEST(each_number_once), DAEMON_TEST(verbs),  DAEMON_TEST(verbs_again),
+        DAEMON_TEST(ranges),           DAEMON_TEST(names),  DAEMON_TEST(sampling),
+        DAEMON_TEST(restart),          DAEMON_TEST(killed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,10 +98,12 @@ static void unknown(struct daemon *d)
     remote_create(c, "m", remote_mlp);
     version_save(c, "m");
     static const char *const rows[][2] = {
-        {"GET", "/versions/2"},    {"GET", "/versions/2/ready"},    {"GET", "/versions/2/config"},
-        {"DELETE", "/versions/2"}, {"POST", "/versions/2/restore"}, {"POST", "/versions/2/infer"}};
-    for (int i = 0; i < 6; i++) {
-        const char *body = i == 5 ? "{\"inputs\":[[1,2,3,4]]}" : NULL;
+        {"GET", "/versions/2"},          {"GET", "/versions/2/ready"},
+        {"GET", "/versions/2/config"},   {"DELETE", "/versions/2"},
+        {"POST", "/versions/2/restore"}, {"POST", "/versions/2/infer"},
+        {"POST", "/versions/2/evaluate"}};
+    for (int i = 0; i < 7; i++) {
+        const char *body = i >= 5 ? "{\"inputs\":[[1,2,3,4]]}" : NULL;
         answer_refused(remote_call(c, rows[i][0], "m", rows[i][1], body), 404, "unknown_version",
                        "2");
         answer_refused(remote_call(c, rows[i][0], "n", rows[i][1], body), 404, "unknown_model",
@@ -151,6 +153,34 @@ static void infer_from_version(struct daemon *d)
     assert_memory_equal(then, from_version, sizeof then);
     remote_numbers(remote_post(c, "m", "infer", question), "outputs.0.data", now, 6);
     assert_memory_not_equal(then, now, sizeof then);
+}
+
+/* The loss is that of then, by number and by alias, and no curve gets a point. */
+static void evaluate_version(struct daemon *d)
+{
+    static const char *const paths[] = {"versions/1/evaluate", "versions/good/evaluate"};
+    struct client *c = d->client;
+    remote_create(c, "m", remote_cnn);
+    remote_step(c, "m", 1, 36);
+    const char *batch = remote_batch(c, 3, 8, 36, NULL);
+    double then = answer_number(remote_post(c, "m", "evaluate", batch), "loss");
+    version_save(c, "m");
+    answer_expect(remote_call(c, "PUT", "m", "/aliases/good", "{\"version\":1}"), 201);
+    remote_step(c, "m", 2, 36);
+    assert_true(answer_number(remote_post(c, "m", "evaluate", batch), "loss") != then);
+    for (int i = 0; i < 2; i++) {
+        struct answer *a = remote_post(c, "m", paths[i], batch);
+        assert_true(answer_number(a, "loss") == then);
+        assert_true(json_is_number(answer_find(a, "metrics.top5")));
+        assert_string_equal(answer_string(a, "model_version"), "1");
+        assert_true(answer_number(a, "step") == 1 && answer_number(a, "revision") == 1);
+    }
+    batch = remote_batch(c, 3, 8, 36, "\"parameters\":{\"record\":true}");
+    answer_refused(remote_call(c, "POST", "m", "/versions/1/evaluate", batch), 422, "bad_value",
+                   "parameters.record");
+    answer_refused(remote_call(c, "POST", "m", "/versions/bad/evaluate", batch), 404,
+                   "unknown_alias", "bad");
+    assert_null(answer_find(remote_get(c, "m", "/metrics"), "series.val_loss"));
 }
 
 /* ---- going back ------------------------------------------------------------------------------ */
@@ -355,6 +385,7 @@ int main(void)
         DAEMON_TEST(restore_other_optimizer),  DAEMON_TEST(settings_stay),
         DAEMON_TEST(deleted_while_it_is_read), DAEMON_TEST(revisions_are_not_reused),
         DAEMON_TEST(same_state_same_hash),     DAEMON_TEST(of_the_protocol),
+        DAEMON_TEST(evaluate_version),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
