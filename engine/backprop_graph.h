@@ -45,6 +45,9 @@ bool node_attr_int(const struct node *n, const char *name, int64_t *value_r);
  * when it has no running statistics, and what has lost the batch on its way (a mean over dimension
  * 0). All other operators keep the batch as dimension 0, and its samples apart. */
 bool node_mixes_samples(const struct node *n, bool training);
+/* A parameter's row (along dimension 0) whose gradient is 0 by design, whatever the loss makes of
+ * it: an embedding's padding_idx. -1: none. */
+int64_t graph_param_untrained_row(const struct graph *g, int i);
 /* Whether its backward holds constant what its forward computes (torch's detach): its gradient is
  * then, by design, not that of its value. */
 bool node_detaches(const struct node *n);

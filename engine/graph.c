@@ -427,6 +427,17 @@ bool node_mixes_samples(const struct node *n, bool training)
     return true;
 }
 
+int64_t graph_param_untrained_row(const struct graph *g, int i)
+{
+    int64_t row;
+    for (int k = 0; k < g->n_nodes; k++) {
+        const struct node *n = g->nodes[k], *table = n->n_in > n->n_data ? n->in[n->n_data] : NULL;
+        if (table && table->param == &g->params[i] && node_attr_int(n, "padding_idx", &row))
+            return row;
+    }
+    return -1;
+}
+
 bool node_detaches(const struct node *n)
 {
     return n->op->flags & OP_DETACHES;

@@ -120,13 +120,15 @@ static int read_question(struct request *q, const struct graph *g, struct gradch
 /* ---- the answer ------------------------------------------------------------------------------ */
 
 static void write_counts(struct json_out *w, int64_t checked, int64_t agreed, int64_t kinks,
-                         int64_t disagreed)
+                         int64_t disagreed, int64_t padding)
 {
     out_put_bool(w, "agrees", disagreed == 0);
     out_put_int(w, "checked", checked);
     out_put_int(w, "agreed", agreed);
     out_put_int(w, "kinks", kinks);
     out_put_int(w, "disagreed", disagreed);
+    if (padding)
+        out_put_int(w, "padding", padding);
 }
 
 static void write_row(void *arg, const struct gradcheck_row *row)
@@ -135,7 +137,7 @@ static void write_row(void *arg, const struct gradcheck_row *row)
     out_open_object(w);
     out_put_string(w, "name", row->name);
     out_put_int64s(w, "shape", row->dim, (size_t)row->rank);
-    write_counts(w, row->checked, row->agreed, row->kinks, row->disagreed);
+    write_counts(w, row->checked, row->agreed, row->kinks, row->disagreed, row->padding);
     if (row->worst.index >= 0) {
         out_key(w, "worst");
         out_open_object(w);
@@ -166,7 +168,7 @@ static int reply(struct request *q, const struct snapshot *s, const struct gradc
     out_put_double(&w, "loss", r.loss);
     out_put_double(&w, "eps", x->eps);
     out_put_double(&w, "tolerance", x->tolerance);
-    write_counts(&w, r.checked, r.agreed, r.kinks, r.disagreed);
+    write_counts(&w, r.checked, r.agreed, r.kinks, r.disagreed, r.padding);
     if (r.detaches)
         out_put_string(&w, "detaches", r.detaches);
     out_put_non_finite(&w);

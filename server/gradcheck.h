@@ -44,13 +44,14 @@ struct gradcheck_row { /* of one parameter */
     const int64_t *dim;
     int rank;
     int64_t checked, agreed, kinks, disagreed;
+    int64_t padding;             /* elements of an embedding's padding row, which are not checked */
     struct gradcheck_pair worst; /* of those that disagree, else of those that agree */
 };
 typedef void gradcheck_fn(void *arg, const struct gradcheck_row *row);
 
 struct gradcheck_result {
     double loss;
-    int64_t checked, agreed, kinks, disagreed;
+    int64_t checked, agreed, kinks, disagreed, padding;
     const char *detaches; /* an operator whose backward holds constant what forward computes, so
                              that its gradient is not that of the value, by design; NULL: none */
 };

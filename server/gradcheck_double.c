@@ -262,15 +262,27 @@ static void row_count(struct gradcheck_row *row, const struct gradcheck_pair *p,
         row->worst = *p;
 }
 
-static int check_param(struct check *c, const struct param *p, struct gradcheck_row *row,
-                       struct error *e)
+/* Of a row whose gradient is 0 by design, though the loss depends on it. */
+static bool is_padding(const struct check *c, int place, int64_t element)
 {
+    const struct param *p = graph_param(c->net->graph, place);
+    const int64_t row = graph_param_untrained_row(c->net->graph, place);
+    return row >= 0 && element / ((int64_t)p->count / p->shape.dim[0]) == row;
+}
+
+static int check_param(struct check *c, int place, struct gradcheck_row *row, struct error *e)
+{
+    const struct param *p = graph_param(c->net->graph, place);
     int64_t picks = picks_of(c, p);
     *row = (struct gradcheck_row){
         .name = p->name, .dim = p->shape.dim, .rank = p->shape.rank, .worst = {.index = -1}};
     for (int64_t k = 0; k < picks; k++) {
         struct gradcheck_pair pair = {.index = pick(c, p, k, picks)};
         enum verdict verdict;
+        if (is_padding(c, place, pair.index)) {
+            row->padding++;
+            continue;
+        }
         if (judge(c, p->offset + (size_t)pair.index, &pair, &verdict, e))
             return error_prefix(e, "parameter '%s', element %lld", p->name, (long long)pair.index);
         row_count(row, &pair, verdict);
@@ -326,12 +338,13 @@ static int check_all(struct check *c, gradcheck_fn *f, void *arg, struct gradche
     for (int i = 0; i < graph_param_count(g); i++) {
         if (!is_wanted(c, graph_param(g, i)))
             continue;
-        if (check_param(c, graph_param(g, i), &row, e))
+        if (check_param(c, i, &row, e))
             return -1;
         r->checked += row.checked;
         r->agreed += row.agreed;
         r->kinks += row.kinks;
         r->disagreed += row.disagreed;
+        r->padding += row.padding;
         f(arg, &row);
     }
     return 0;

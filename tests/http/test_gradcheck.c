@@ -149,6 +149,24 @@ static void other_gradients_are_seen(struct daemon *d)
     assert_true(answer_number(a, "parameters.0.worst.relative_error") > 1e-5);
 }
 
+/* A row of padding has no gradient by design, though the loss depends on it: that is no fault. */
+static void padding(struct daemon *d)
+{
+    static const char batch[] = "{\"inputs\":[{\"data\":[[0,1,2],[3,2,1]]}],\"targets\":[0,1],"
+                                "\"parameters\":{\"count\":1000}}";
+    struct client *c = d->client;
+    remote_create(c, "m",
+                  "{\"inputs\":[{\"name\":\"ids\",\"datatype\":\"INT64\",\"shape\":[-1,3]}],"
+                  "\"layers\":[{\"name\":\"e\",\"op\":\"embedding\",\"num_embeddings\":4,"
+                  "\"embedding_dim\":5,\"padding_idx\":2},{\"op\":\"flatten\"},{\"op\":\"linear\","
+                  "\"out_features\":2}],\"loss\":\"cross_entropy\"}");
+    struct answer *a = check(c, "m", batch);
+    all_agree(a, 15 + 30 + 2);
+    assert_true(answer_number(a, "padding") == 5);
+    assert_true(answer_number(a, "parameters.0.padding") == 5);
+    assert_null(answer_find(a, "parameters.1.padding"));
+}
+
 static void refusals(struct daemon *d)
 {
     struct client *c = d->client;
@@ -203,6 +221,7 @@ int main(void)
         DAEMON_TEST(samples),
         DAEMON_TEST(kinks),
         DAEMON_TEST(other_gradients_are_seen),
+        DAEMON_TEST(padding),
         DAEMON_TEST(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
