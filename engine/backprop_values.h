@@ -155,5 +155,6 @@ struct op_info {
 bool op_attr_is_fact(const char *op, const char *attr);
 /* Walks all operators that a client may name: false when i is past the last. */
 bool op_info_at(int i, struct op_info *info_r);
+bool op_info_named(const char *name, struct op_info *info_r); /* false: no such operator */
 
 #endif

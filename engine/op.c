@@ -83,25 +83,39 @@ const struct param_def *op_param_def(const struct op *op, int k)
     return d && d->name ? d : NULL;
 }
 
+static struct op_info info_of(const struct op *op)
+{
+    return (struct op_info){
+        .name = op->name,
+        .family = op->family,
+        .doc = op->doc,
+        .min_inputs = op->min_in,
+        .max_inputs = op->max_in,
+        .attrs = op->attrs,
+        .params = op->params,
+        .is_loss = op->flags & OP_LOSS,
+        .differentiable = op->backward != NULL,
+        .random = op->flags & OP_RANDOM,
+    };
+}
+
 bool op_info_at(int i, struct op_info *info_r)
 {
     int family;
     for (const struct op *op = NULL; (op = op_next(op, &family));) {
         if ((op->flags & OP_INTERNAL) || i-- > 0)
             continue;
-        *info_r = (struct op_info){
-            .name = op->name,
-            .family = op->family,
-            .doc = op->doc,
-            .min_inputs = op->min_in,
-            .max_inputs = op->max_in,
-            .attrs = op->attrs,
-            .params = op->params,
-            .is_loss = op->flags & OP_LOSS,
-            .differentiable = op->backward != NULL,
-            .random = op->flags & OP_RANDOM,
-        };
+        *info_r = info_of(op);
         return true;
     }
     return false;
+}
+
+bool op_info_named(const char *name, struct op_info *info_r)
+{
+    const struct op *op = op_find(name);
+    if (!op || (op->flags & OP_INTERNAL))
+        return false;
+    *info_r = info_of(op);
+    return true;
 }

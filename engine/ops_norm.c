@@ -13,7 +13,7 @@
 static const struct attr_def batch_norm_attr_defs[] = {
     {"eps", ATTR_REAL, BATCH_NORM(eps), "1e-5", 0, 1, NULL, "added to the variance"},
     {"momentum", ATTR_REAL, BATCH_NORM(momentum), "0.1", -1, 1, "-1",
-     "share of a new batch in the running statistics; -1: the mean of all batches"},
+     "share of a new batch in the running statistics; null or -1: the mean of all batches"},
     {"affine", ATTR_BOOL, BATCH_NORM(affine), "true", 0, 0, NULL,
      "scale and shift each channel by a learnt number"},
     {"track_running_stats", ATTR_BOOL, BATCH_NORM(track_running_stats), "true", 0, 0, NULL,
@@ -56,8 +56,8 @@ static const struct attr_def group_norm_attr_defs[] = {
 
 static const struct attr_def instance_norm_attr_defs[] = {
     {"eps", ATTR_REAL, GROUP_NORM(eps), "1e-5", 0, 1, NULL, "added to the variance"},
-    {"momentum", ATTR_REAL, GROUP_NORM(momentum), "0.1", 0, 1, NULL,
-     "share of a batch in the running statistics"},
+    {"momentum", ATTR_REAL, GROUP_NORM(momentum), "0.1", 0, 1, "0",
+     "share of a batch in the running statistics; null: 0, as in torch"},
     {"affine", ATTR_BOOL, GROUP_NORM(affine), "false", 0, 0, NULL,
      "scale and shift each channel by a learnt number"},
     {"track_running_stats", ATTR_BOOL, GROUP_NORM(track_running_stats), "false", 0, 0, NULL,

@@ -19,10 +19,7 @@ struct path {
 static bool op_is_loss(const char *name)
 {
     struct op_info info;
-    for (int i = 0; op_info_at(i, &info); i++)
-        if (strcmp(info.name, name) == 0)
-            return info.is_loss;
-    return false;
+    return op_info_named(name, &info) && info.is_loss;
 }
 
 /* Losses need targets, which layers do not have. */

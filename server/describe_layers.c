@@ -148,6 +148,18 @@ static int inputs_read(struct describe *d, int i)
     return 0;
 }
 
+/* Whether null says more of this attribute than leaving it out: a batch norm's momentum. */
+static bool null_counts(const char *op, const char *name)
+{
+    struct op_info info;
+    if (!op_info_named(op, &info))
+        return false;
+    for (const struct attr_def *a = info.attrs; a && a->name; a++)
+        if (strcmp(a->name, name) == 0)
+            return a->type == ATTR_REAL && a->choices;
+    return false;
+}
+
 /* The layer as it was given, its name and operator first, its inputs as a list. Without what its
  * input says anyway, so that it is the same description with it. */
 static int layer_put(struct describe *d, const struct layer *l)
@@ -158,8 +170,8 @@ static int layer_put(struct describe *d, const struct layer *l)
                  describe_put(item, "op", json_string(l->op), d->e);
     json_object_foreach((json_t *)l->given, key, value)
     {
-        if (failed || json_object_get(item, key) || json_is_null(value) ||
-            op_attr_is_fact(l->op, key))
+        if (failed || json_object_get(item, key) || op_attr_is_fact(l->op, key) ||
+            (json_is_null(value) && !null_counts(l->op, key)))
             continue;
         json_t *copy = json_deep_copy(value);
         if (json_is_string(copy) && strcmp(key, "inputs") == 0)

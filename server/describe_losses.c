@@ -129,10 +129,7 @@ static int input_find(struct describe *d, const struct loss *l, const char *name
 static bool takes_several(const char *op)
 {
     struct op_info info;
-    for (int i = 0; op_info_at(i, &info); i++)
-        if (strcmp(info.name, op) == 0)
-            return info.max_inputs > 2;
-    return false;
+    return op_info_named(op, &info) && info.max_inputs > 2;
 }
 
 /* Without names: a loss of several inputs takes all outputs, one loss the first, several losses

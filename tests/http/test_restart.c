@@ -7,6 +7,7 @@
 #include "../support/remote.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,6 +215,63 @@ static void kill_after_answers(struct daemon *d)
     assert_same_state(remote_hash(c, "m"), one);
 }
 
+/* ---- null ------------------------------------------------------------------------------------ */
+
+static const char null_momentum[] =
+    "{\"inputs\":[{\"name\":\"x\",\"shape\":[1]},{\"name\":\"line\",\"shape\":[1,2]}],"
+    "\"layers\":[{\"name\":\"bn\",\"op\":\"batch_norm1d\",\"affine\":false,\"momentum\":null,"
+    "\"inputs\":[\"x\"]},{\"name\":\"fc\",\"op\":\"linear\",\"out_features\":1},"
+    "{\"name\":\"in\",\"op\":\"instance_norm\",\"momentum\":null,\"track_running_stats\":true,"
+    "\"inputs\":[\"line\"]}],\"outputs\":[\"bn\",\"in\"],"
+    "\"loss\":{\"op\":\"mse\",\"input\":\"fc\"}}";
+
+static void step_of(struct client *c, int a, int b)
+{
+    char body[200];
+    snprintf(body, sizeof body,
+             "{\"inputs\":[{\"name\":\"x\",\"data\":[[%d],[%d]]},{\"name\":\"line\",\"data\":"
+             "[[[1,3]],[[5,9]]]}],\"targets\":[[0],[0]]}",
+             a, b);
+    remote_post(c, "m", "train_step", body);
+}
+
+/* (x - mean) / sqrt(var + 1e-5) by the running statistics, whose mean and variance are these; those
+ * of instance_norm have not moved. */
+static void expect_statistics(struct client *c, double mean, double var)
+{
+    struct answer *a = remote_post(c, "m", "infer",
+                                   "{\"inputs\":[{\"name\":\"x\",\"data\":[[0],[10]]},"
+                                   "{\"name\":\"line\",\"data\":[[[1,3]],[[5,9]]]}]}");
+    const double low = answer_number(a, "outputs.0.data.0");
+    const double high = answer_number(a, "outputs.0.data.1");
+    assert_true(fabs(low + mean / sqrt(var + 1e-5)) < 1e-6);
+    assert_true(fabs(high - (10 - mean) / sqrt(var + 1e-5)) < 1e-6);
+    assert_true(fabs(answer_number(a, "outputs.1.data.3") - 9 / sqrt(1 + 1e-5)) < 1e-5);
+}
+
+/* momentum null: the mean of all batches, for instance_norm none, as PyTorch has it; and it stays
+ * null. */
+static void momentum_null(struct daemon *d)
+{
+    struct client *c = d->client;
+    remote_create(c, "m", null_momentum);
+    answer_expect(remote_call(c, "PUT", "m", "", null_momentum), 200);
+    step_of(c, 1, 3);
+    step_of(c, 5, 9);
+    expect_statistics(c, 4.5, 5);
+    for (int i = 0; i < 2; i++) {
+        struct answer *a = remote_get(c, "m", "/config");
+        assert_true(json_is_null(answer_find(a, "description.layers.0.momentum")));
+        assert_true(json_is_null(answer_find(a, "description.layers.2.momentum")));
+        answer_expect(remote_call(c, "POST", "m", "/versions", NULL), 201);
+        i ? daemon_kill(d) : daemon_stop(d);
+        c = restart(d);
+        expect_statistics(c, 4.5, 5);
+    }
+    step_of(c, 0, 1);
+    expect_statistics(c, 9.5 / 3, 10.5 / 3);
+}
+
 /* ---- the folder ------------------------------------------------------------------------------ */
 
 static int database_open(struct daemon *d, int flags)
@@ -400,6 +458,7 @@ int main(void)
         DAEMON_TEST(damaged_database), DAEMON_TEST(damaged_pages),
         DAEMON_TEST(two_daemons),      DAEMON_TEST(full_folder),
         DAEMON_TEST(another_engine),   DAEMON_TEST(not_ready_while_replaying),
+        DAEMON_TEST(momentum_null),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
