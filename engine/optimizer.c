@@ -8,6 +8,8 @@
  * correction of Adam uses the network's count also for a parameter that was frozen for a while. */
 #include "optimizer_rows.h"
 
+#include <string.h>
+
 struct optimizer {
     struct choice choice; /* all there is; its attributes begin with struct common */
 };
@@ -286,9 +288,32 @@ bool optimizer_info_at(int i, struct optimizer_info *info_r)
     return rows_info_at(&table, i, info_r);
 }
 
+static bool is_given(const struct attr *attrs, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(attrs[i].name, name) == 0)
+            return attrs[i].kind != ATTR_IS_NULL;
+    return false;
+}
+
+/* Two ways to say the same: one of them would be ignored. */
+static int check_one_form(const char *name, const struct attr *attrs, int n, struct error *e)
+{
+    static const char *const single[] = {"beta1", "beta2"};
+    for (int i = 0; i < 2; i++)
+        if (is_given(attrs, n, "betas") && is_given(attrs, n, single[i]))
+            return error_set(e, ERROR_BAD_ATTRIBUTE,
+                             "optimizer '%.60s': attributes 'betas' and '%s' say the same thing; "
+                             "expected one of them",
+                             name, single[i]);
+    return 0;
+}
+
 struct optimizer *optimizer_create(const char *name, const struct attr *attrs, int n,
                                    struct error *e)
 {
+    if (check_one_form(name, attrs, n, e))
+        return NULL;
     return (struct optimizer *)rows_choose(&table, name, attrs, n, e);
 }
 

@@ -85,11 +85,31 @@ static void mark_group(struct param *p, int group)
         p->group = group;
 }
 
+/* `betas` stands for beta1 and beta2: of what the optimiser says in one form, a group may give a
+ * part or all in the other. -1: out of memory. */
+static int betas_merge(json_t *merged, const json_t *group)
+{
+    static const char *const single[] = {"beta1", "beta2"};
+    json_t *betas = json_incref((json_t *)(uintptr_t)describe_get(merged, "betas"));
+    const bool apart = describe_get(group, single[0]) || describe_get(group, single[1]);
+    int failed = 0;
+    if (apart && betas)
+        json_object_del(merged, "betas");
+    for (size_t i = 0; i < 2; i++)
+        if (describe_get(group, "betas"))
+            json_object_del(merged, single[i]);
+        else if (apart && json_array_get(betas, i))
+            failed |= json_object_set(merged, single[i], json_array_get(betas, i));
+    json_decref(betas);
+    return failed;
+}
+
 /* The optimiser's attributes with the group's in their place. A new reference. */
 static json_t *group_merge(const json_t *optimizer, const json_t *group)
 {
     json_t *merged = json_copy((json_t *)(uintptr_t)optimizer);
-    if (merged && json_object_update(merged, (json_t *)(uintptr_t)group)) {
+    if (merged &&
+        (betas_merge(merged, group) || json_object_update(merged, (json_t *)(uintptr_t)group))) {
         json_decref(merged);
         return NULL;
     }

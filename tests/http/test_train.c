@@ -343,6 +343,42 @@ static void diverged(struct daemon *d)
     assert_same_state(remote_hash(c, "w"), scalar);
 }
 
+/* ---- groups ---------------------------------------------------------------------------------- */
+
+/* The state after three steps by an optimiser with these attributes. */
+static struct remote_hash adam_state(struct client *c, const char *attributes)
+{
+    char description[500];
+    snprintf(description, sizeof description,
+             "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,4]}],\"layers\":[{\"op\":\"linear\","
+             "\"out_features\":3}],\"loss\":\"cross_entropy\",\"seed\":42,"
+             "\"optimizer\":{\"op\":\"adam\",%s}}",
+             attributes);
+    remote_create(c, "adam", description);
+    for (unsigned i = 0; i < 3; i++)
+        answer_expect(remote_call(c, "POST", "adam", "/train_step", remote_batch(c, i, 8, 4, NULL)),
+                      200);
+    struct remote_hash h = remote_hash(c, "adam");
+    answer_expect(remote_call(c, "DELETE", "adam", "", NULL), 200);
+    return h;
+}
+
+/* A group's beta1 counts whatever form the optimiser has, and keeps the optimiser's beta2. */
+static void betas_of_groups(struct daemon *d)
+{
+    static const char *const same[] = {
+        "\"betas\":[0.8,0.95],\"groups\":[{\"params\":[\"*\"],\"beta1\":0.5}]",
+        "\"betas\":[0.5,0.7],\"groups\":[{\"params\":[\"*\"],\"beta2\":0.95}]",
+        "\"beta1\":0.8,\"beta2\":0.7,\"groups\":[{\"params\":[\"*\"],\"betas\":[0.5,0.95]}]",
+        "\"beta1\":0.8,\"beta2\":0.95,\"groups\":[{\"params\":[\"*\"],\"beta1\":0.5}]",
+    };
+    struct client *c = d->client;
+    const struct remote_hash plain = adam_state(c, "\"betas\":[0.5,0.95]");
+    assert_other_state(adam_state(c, "\"betas\":[0.8,0.95]"), plain);
+    for (int i = 0; i < 4; i++)
+        assert_same_state(adam_state(c, same[i]), plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,7 +386,7 @@ int main(void)
         DAEMON_TEST(keep_gradients), DAEMON_TEST(moved_statistics),   DAEMON_TEST(learning_rate),
         DAEMON_TEST(schedule),       DAEMON_TEST(clipping),           DAEMON_TEST(dropout),
         DAEMON_TEST(frozen),         DAEMON_TEST(frozen_for_a_while), DAEMON_TEST(no_loss),
-        DAEMON_TEST(diverged),
+        DAEMON_TEST(diverged),       DAEMON_TEST(betas_of_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

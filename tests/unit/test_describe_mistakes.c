@@ -240,6 +240,13 @@ static const struct {
      ERROR_BAD_ATTRIBUTE, "optimizer.groups[0]: "},
     {MLP("'loss':'mse','optimizer':{'op':'sgd','groups':[{'params':['*.bias'],'beta1':0}]}"),
      ERROR_BAD_ATTRIBUTE, "no attribute 'beta1'"},
+    {MLP("'loss':'mse','optimizer':{'op':'adam','betas':[0.9,0.99],'beta1':0.8}"),
+     ERROR_BAD_ATTRIBUTE, "attributes 'betas' and 'beta1' say the same thing"},
+    {MLP("'loss':'mse','optimizer':{'op':'lion','beta2':0.8,'betas':[0.9,0.99]}"),
+     ERROR_BAD_ATTRIBUTE, "attributes 'betas' and 'beta2' say the same thing"},
+    {MLP("'loss':'mse','optimizer':{'op':'adam','groups':[{'params':['fc.*'],'betas':[0.9,0.9],"
+         "'beta1':0.5}]}"),
+     ERROR_BAD_ATTRIBUTE, "optimizer.groups[0]: "},
     {MLP("'loss':'mse','optimizer':{'op':'sgd','groups':[{'params':['fc.*'],'momentum':0.5}]}"),
      ERROR_BAD_VALUE, "keep 1 blocks of state"},
     {MLP("'loss':'mse','optimizer':{'op':'sgd','groups':[{'params':['fc.*','gc.*']}]}"),
