@@ -31,7 +31,7 @@ int api_events(struct request *q)
         return q->status;
     reply_header(q, "Cache-Control", "no-store");
     reply_header(q, "X-Accel-Buffering", "no"); /* for proxies that collect */
-    /* Also for HEAD, which sends nothing of it: what has no length must not have one there. */
+    /* Also for HEAD, where nothing of it is sent: what has no length must not be given one. */
     struct body_stream *b = events_open(q->server->events, request_model(q), since, &e);
     return b ? reply_stream(q, 200, type, b) : reply_error(q, &e);
 }

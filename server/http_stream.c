@@ -12,6 +12,8 @@
 
 #include "keyring.h"
 
+#include <string.h>
+
 enum { BLOCK = 4 << 10 }; /* bytes that libmicrohttpd keeps for a response */
 
 static struct body_stream *stream_of(struct exchange *x)
@@ -91,6 +93,8 @@ struct MHD_Response *http_stream_response(struct exchange *x)
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_part, x, NULL);
     if (!m)
         return NULL;
+    if (!strcmp(x->q->method, "HEAD")) /* chunked, libmicrohttpd would send the last chunk */
+        MHD_set_response_options(m, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     stream_of(x)->wake = wake;
     stream_of(x)->gone = gone;
     stream_of(x)->wake_arg = x;
