@@ -9,7 +9,8 @@
 /* Makes a body readable that programs write but JSON does not allow, and cheap to read. NaN,
  * Infinity and -Infinity become strings, so that the sentence about them can name their entry; this
  * makes a copy in `a`. Lists of numbers under the key "segmentation", which box metrics do not use
- * and which are most of COCO's own files, are blanked in place. */
+ * and which are most of COCO's own files, are blanked in place, if they are JSON. BAD_JSON,
+ * OUT_OF_MEMORY. */
 int coco_text_prepare(char **text, size_t *size, struct arena *a, struct error *e);
 
 /* `ground_truth` is {"images":[{"id"}], "categories":[{"id"}], "annotations":[{"id","image_id",

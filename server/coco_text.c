@@ -1,11 +1,15 @@
 /* coco_text.c: one pass over a body before it is read as JSON (coco_read.h). */
 #include "coco_read.h"
 
+#include "json_scan.h"
+
 #include <string.h>
 
 struct pass {
+    const char *text; /* all of it */
     char *p, *end;
     size_t words; /* NaN and its like, so far */
+    struct error *error;
 };
 
 /* One past the closing quote of the string that begins at p, or the end. */
@@ -23,11 +27,15 @@ static char *skip_space(char *p, char *end)
     return p;
 }
 
-/* One past the list at p if nothing but numbers and lists is in it, else NULL. */
+/* One past the list at p if it has no characters but those of numbers and lists, else NULL. */
 static char *numbers_end(char *p, char *end)
 {
+    static const bool those[256] = {
+        ['['] = true,  [']'] = true,  ['0' ... '9'] = true, ['.'] = true, [','] = true,
+        ['+'] = true,  ['-'] = true,  ['e'] = true,         ['E'] = true, [' '] = true,
+        ['\n'] = true, ['\t'] = true, ['\r'] = true};
     int depth = 0;
-    for (; p < end && *p && strchr("[]0123456789.,+-eE \n\t\r", *p); p++) {
+    for (; p < end && those[(unsigned char)*p]; p++) {
         depth += (*p == '[') - (*p == ']');
         if (!depth)
             return p + 1;
@@ -35,16 +43,19 @@ static char *numbers_end(char *p, char *end)
     return NULL;
 }
 
-/* `p` stands behind the key. Lines stay, for the places in errors. */
-static char *blank_numbers(char *p, char *end)
+/* `p` stands behind the key. Lines stay, for the places in errors. Nobody reads what is blanked, so
+ * it is checked here: NULL with an error. */
+static char *blank_numbers(struct pass *s, char *p)
 {
-    char *value = skip_space(p, end);
-    if (value == end || *value != ':')
+    char *value = skip_space(p, s->end);
+    if (value == s->end || *value != ':')
         return p;
-    value = skip_space(value + 1, end);
-    char *after = value < end && *value == '[' ? numbers_end(value, end) : NULL;
+    value = skip_space(value + 1, s->end);
+    char *after = value < s->end && *value == '[' ? numbers_end(value, s->end) : NULL;
     if (!after)
         return value;
+    if (json_check(s->text, value, after, s->error))
+        return NULL;
     *value = '0';
     for (char *q = value + 1; q < after; q++)
         *q = *q == '\n' ? '\n' : ' ';
@@ -63,7 +74,7 @@ static size_t word_length(const char *p, const char *end)
     return 0;
 }
 
-static void scan(struct pass *s)
+static int scan(struct pass *s)
 {
     static const char key[] = "\"segmentation\"";
     while (s->p < s->end) {
@@ -71,13 +82,16 @@ static void scan(struct pass *s)
         if (c == '"') {
             char *after = string_end(s->p, s->end);
             bool found = after - s->p == sizeof key - 1 && !memcmp(s->p, key, sizeof key - 1);
-            s->p = found ? blank_numbers(after, s->end) : after;
+            s->p = found ? blank_numbers(s, after) : after;
+            if (!s->p)
+                return -1;
             continue;
         }
         size_t n = c == 'N' || c == 'I' || c == '-' ? word_length(s->p, s->end) : 0;
         s->words += n > 0;
         s->p += n ? n : 1;
     }
+    return 0;
 }
 
 /* Copies, with quotes around the words. */
@@ -99,8 +113,9 @@ static char *copy_quoted(char *to, char *p, char *end)
 
 int coco_text_prepare(char **text, size_t *size, struct arena *a, struct error *e)
 {
-    struct pass s = {*text, *text + *size, 0};
-    scan(&s);
+    struct pass s = {*text, *text, *text + *size, 0, e};
+    if (scan(&s))
+        return -1;
     if (!s.words)
         return 0;
     size_t room;

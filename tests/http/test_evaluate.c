@@ -196,6 +196,24 @@ static void boxes_refused(struct daemon *d)
                                      "\"bbox\":[0,0,1,1],\"score\":NaN}]}"),
                    422, "bad_value", "detections[0]: score");
     answer_refused(client_json(c, "GET", path, NULL), 405, "method_not_allowed", "POST");
+    /* What is not read is nevertheless JSON, to the letter. */
+    static const char *const wrong[] = {"[[1,2,3,]]", "[1 2]", "[,]",  "[[1],]", "[01]", "[1.]",
+                                        "[+1]",       "[1e]",  "[--]", "[.5]",   "[[]1]"};
+    static const char *const right[] = {"[]",    "[[]]",  "[[1,-2.5e3,\n3],[0]]",
+                                        "[ 1 ]", "\"x\"", "{\"counts\":[1,2],\"size\":[3,4]}"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong + sizeof right / sizeof *right; i++) {
+        const bool bad = i < sizeof wrong / sizeof *wrong;
+        char body[300];
+        snprintf(body, sizeof body,
+                 "{\"ground_truth\":{\"images\":[],\"categories\":[],\n\"annotations\":[],"
+                 "\"x\":{\"segmentation\":%s}},\"detections\":[]}",
+                 bad ? wrong[i] : right[i - sizeof wrong / sizeof *wrong]);
+        struct answer *a = client_post(c, path, body);
+        if (bad)
+            answer_refused(a, 400, "bad_json", "line 2, column ");
+        else
+            answer_expect(a, 200);
+    }
 }
 
 int main(void)
