@@ -1,7 +1,7 @@
 /* api_evaluations.c: evaluating a detector over several requests: begin, add batches of images with
  * their boxes, finish. One state finds the objects of all batches, however long training goes on
  * meanwhile. The numbers are those of POST /v2/detection/evaluate, and become metrics of the model
- * at that state's revision. */
+ * at that state's revision, unless they are asked for with a key that may only read. */
 #include "api_detections.h"
 #include "boxes.h"
 #include "evaluation.h"
@@ -68,7 +68,8 @@ int api_evaluation_start(struct request *q)
     struct snapshot s;
     struct error e;
     if (api_check_body(q, start_fields, start_parameters, &e) || detect_options_read(q, &o, &e) ||
-        choose_state(q, &s, &e) || !(v = evaluation_start(request_model(q), &s, &o, &e)))
+        choose_state(q, &s, &e) ||
+        !(v = evaluation_start(request_model(q), &s, &o, caller_key(q->caller), &e)))
         return reply_error(q, &e);
     struct json_out w = JSON_OUT_INIT;
     reply_changed(q);
@@ -156,7 +157,13 @@ static int add_batch(struct request *q, struct evaluation *v, struct error *e)
     return evaluation_add(v, &batch, e);
 }
 
-/* NULL with the reply made. */
+/* Whether what the request does may stay with the model: a key of the role read changes nothing. */
+static bool may_change(const struct request *q)
+{
+    return !q->caller || q->caller->key.role >= ROLE_TRAIN;
+}
+
+/* NULL with the reply made. Others' evaluations are for those who may change the model. */
 static struct evaluation *find(struct request *q)
 {
     struct evaluation *v;
@@ -164,8 +171,15 @@ static struct evaluation *find(struct request *q)
     int64_t id;
     if (param_int(q, "evaluation", 1, &id))
         return NULL;
-    if (!(v = evaluation_find(request_model(q), id, &e)))
+    if (!(v = evaluation_find(request_model(q), id, &e))) {
         reply_error(q, &e);
+    } else if (!may_change(q) && strcmp(v->by, q->caller->key.id) != 0) {
+        evaluation_release(&v);
+        reply_errorf(q, ERROR_FORBIDDEN,
+                     "evaluation %lld was begun with another key than '%s'; that takes the role "
+                     "train",
+                     (long long)id, q->caller->key.name);
+    }
     return v;
 }
 
@@ -324,10 +338,12 @@ static int finish(struct request *q, struct evaluation *v)
         evaluation_compute(v, "coco", detector.spec.classes, q, &r.coco, &e) ||
         evaluation_compute(v, "ultralytics", detector.spec.classes, q, &r.ultralytics, &e))
         return reply_error(q, &e);
-    record(request_model(q), v, &r, detector.spec.classes);
+    if (may_change(q))
+        record(request_model(q), v, &r, detector.spec.classes);
     reply_changed(q);
     struct json_out w = JSON_OUT_INIT;
     write_begin(&w, q, v);
+    out_put_bool(&w, "recorded", may_change(q));
     write_results(&w, v, &r, detector.spec.classes);
     out_close(&w);
     evaluation_remove(request_model(q), v);

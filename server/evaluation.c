@@ -60,7 +60,8 @@ static bool make_room(struct model *m, struct evaluation **dropped_r)
 }
 
 struct evaluation *evaluation_start(struct model *m, struct snapshot *s,
-                                    const struct detect_options *o, struct error *e)
+                                    const struct detect_options *o, const struct key *by,
+                                    struct error *e)
 {
     /* The state that it holds stays in memory when training has left it behind. */
     const size_t bytes = generation_bytes(program_network(s->program));
@@ -77,6 +78,8 @@ struct evaluation *evaluation_start(struct model *m, struct snapshot *s,
     *v = (struct evaluation){
         .refs = 1, .state = *s, .options = *o, .budget = budget, .reserved = bytes};
     *s = (struct snapshot){0};
+    if (by)
+        memcpy(v->by, by->id, sizeof v->by);
     pthread_mutex_init(&v->lock, NULL);
     pthread_mutex_lock(&m->lock);
     const bool room = make_room(m, &dropped);

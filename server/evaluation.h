@@ -8,6 +8,7 @@
 
 #include "coco.h"
 #include "detect.h"
+#include "key.h"
 #include "model.h"
 #include "request.h"
 
@@ -17,6 +18,7 @@ struct evaluation {
     struct evaluation *next;
     int64_t id;
     int refs;              /* atomic */
+    char by[KEY_ID_SIZE];  /* the key that began it; "": none was needed */
     struct snapshot state; /* never changes */
     struct detect_options options;
     struct budget *budget;
@@ -30,11 +32,12 @@ struct evaluation {
     size_t reserved;                                 /* bytes taken from the budget */
 };
 
-/* Begins one of the model's state `*s`, which it takes over, also when it fails; it is held. An
- * evaluation that nobody has used for ten minutes makes room. CONFLICT when EVALUATIONS_MAX are in
- * use; OUT_OF_MEMORY. */
+/* Begins one of the model's state `*s`, which it takes over, also when it fails; it is held. `by`
+ * is the key of whoever asks, NULL for anybody. An evaluation that nobody has used for ten minutes
+ * makes room. CONFLICT when EVALUATIONS_MAX are in use; OUT_OF_MEMORY. */
 struct evaluation *evaluation_start(struct model *m, struct snapshot *s,
-                                    const struct detect_options *o, struct error *e);
+                                    const struct detect_options *o, const struct key *by,
+                                    struct error *e);
 /* Held until evaluation_release. UNKNOWN_EVALUATION. */
 struct evaluation *evaluation_find(struct model *m, int64_t id, struct error *e);
 void evaluation_release(struct evaluation **v);

@@ -159,7 +159,10 @@ const struct route routes[] = {
      "begin an evaluation of a detector over several requests, by the present state", NULL},
     {"POST", MODEL "/evaluations/{evaluation}/finish", api_evaluation_finish,
      ROUTE_MODEL | ROUTE_BODY_OPTIONAL | ROUTE_ASKS | ROUTE_REPEATS, ROLE_READ, NULL,
-     "EvaluationResult", "the numbers of all batches; they become metrics of the model", NULL},
+     "EvaluationResult",
+     "the numbers of all batches; they become metrics of the model, but not with a key that only "
+     "reads",
+     NULL},
     {"POST", MODEL "/evaluations/{evaluation}", api_evaluation_add, ASKS | ROUTE_REPEATS, ROLE_READ,
      "Evaluate", "Evaluation", "add a batch of images and their boxes", NULL},
     {"DELETE", MODEL "/evaluations/{evaluation}", api_evaluation_delete,

@@ -1,6 +1,6 @@
 /* test_keys.c: who may do what on a daemon whose data folder has keys: every route with every role,
  * models that a key may see, quotas, making and revoking, what is written down of who did what. */
-#include "../support/remote.h"
+#include "keys_fixture.h"
 
 #include "../../server/routes.h"
 
@@ -12,68 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 static const char step[] = "{\"inputs\":[[1]],\"targets\":[[2]]}";
-
-struct key_text {
-    char text[80];
-};
-
-/* The key that `keys add` prints for these words. */
-static struct key_text add_key(struct daemon *d, const char *name, const char *role,
-                               const char *flag, const char *value)
-{
-    struct key_text k = {""};
-    struct outcome o;
-    daemon_command(d, &o,
-                   flag ? WORDS("keys", "add", "--name", name, "--role", role, flag, value, d->data)
-                        : WORDS("keys", "add", "--name", name, "--role", role, d->data));
-    if (o.status)
-        fail_msg("keys add: %s", o.err);
-    snprintf(k.text, sizeof k.text, "%.*s", (int)strcspn(o.out, "\n"), o.out);
-    assert_int_equal(strlen(k.text), 77);
-    return k;
-}
-
-/* A request with a key ("": none) and perhaps one more header. */
-static struct answer *ask(struct daemon *d, struct key_text k, const char *method, const char *path,
-                          const char *json, const char *more)
-{
-    char header[120];
-    const char *headers[3] = {NULL};
-    int n = 0;
-    snprintf(header, sizeof header, "Authorization: Bearer %s", k.text);
-    if (*k.text)
-        headers[n++] = header;
-    if (more)
-        headers[n++] = more;
-    return client_send(d->client, &(struct call){.method = method,
-                                                 .path = path,
-                                                 .body = json,
-                                                 .size = json ? strlen(json) : 0,
-                                                 .headers = headers});
-}
-
-/* A signal is taken a moment after it was sent: this waits for what it changes. */
-static void hang_up_until(struct daemon *d, struct key_text k, int status)
-{
-    kill(d->pid, SIGHUP);
-    for (int i = 0; i < 2000; i++) {
-        if (ask(d, k, "GET", "/v2", NULL, NULL)->status == status)
-            return;
-        nanosleep(&(struct timespec){0, 5000000}, NULL);
-    }
-    fail_msg("GET /v2 does not answer %d after SIGHUP", status);
-}
-
-/* An administrator of a daemon that then wants keys. */
-static struct key_text close_door(struct daemon *d)
-{
-    struct key_text root = add_key(d, "root", "admin", NULL, NULL);
-    hang_up_until(d, (struct key_text){""}, 401);
-    return root;
-}
 
 /* ---- every route with every role ------------------------------------------------------------- */
 
