@@ -3,6 +3,7 @@
 #include "api_once.h"
 #include "boxes.h"
 #include "class_indices.h"
+#include "labels.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -184,6 +185,8 @@ static int leaf_data(struct request *q, const struct leaves *l, int i, struct te
         return api_images_read(q, l->net, i, t, data_r, batch_r, e);
     if (t->boxes)
         return boxes_read(q, l->owner, node, t, data_r, batch_r, e);
+    if (!l->net && labels_given(t, node))
+        return labels_read(q, t, node, data_r, batch_r, e);
     if ((l->indices >> i & 1) && class_indices_given(t))
         return class_indices_read(q, t, node_shape(node), data_r, batch_r, e);
     return numbers_read(q, node, t, data_r, batch_r, e);

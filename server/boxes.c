@@ -2,6 +2,7 @@
 #include "boxes.h"
 
 #include "image.h"
+#include "labels.h"
 
 #include <math.h>
 #include <string.h>
@@ -37,34 +38,17 @@ struct reading {
     struct error *e;
 };
 
-static int read_label(const struct reading *r, const char *label, const char *place,
-                      int64_t *category_r)
-{
-    struct nearest near = {.given = label};
-    for (size_t i = 0; i < json_array_size(r->labels); i++) {
-        const char *known = json_string_value(json_array_get(r->labels, i));
-        if (known && strcmp(known, label) == 0) {
-            *category_r = (int64_t)i;
-            return 0;
-        }
-        if (known)
-            nearest_offer(&near, known);
-    }
-    return error_set(r->e, ERROR_BAD_VALUE, "%s.category: the model has no label '%.60s'%s%s%s",
-                     place, label, near.best ? "; did you mean '" : "", near.best ? near.best : "",
-                     near.best ? "'?" : "");
-}
-
 static int read_category(const struct reading *r, const json_t *box, const char *place,
                          int64_t *category_r)
 {
     const json_t *given = json_object_get(box, "category");
+    struct place p = describe_place("%s.category", place);
     if (json_is_string(given))
-        return read_label(r, json_string_value(given), place, category_r);
+        return labels_find(r->labels, json_string_value(given), p.text, category_r, r->e);
     *category_r = json_integer_value(given);
     if (*category_r >= 0 && *category_r < r->spec.classes)
         return 0;
-    return error_set(r->e, ERROR_BAD_VALUE, "%s.category: expected 0 to %lld, found %lld", place,
+    return error_set(r->e, ERROR_BAD_VALUE, "%s: expected 0 to %lld, found %lld", p.text,
                      (long long)(r->spec.classes - 1), (long long)*category_r);
 }
 
@@ -155,16 +139,6 @@ static int read_format(struct reading *r, const struct tensor *t)
                      "%s: format must be \"xywh\" or \"cxcywhn\", not '%.40s'", r->what, format);
 }
 
-/* What PATCH said last, or the description. A new reference; NULL: no labels. */
-static json_t *model_labels(struct model *m)
-{
-    pthread_mutex_lock(&m->lock);
-    json_t *labels = json_object_get(m->settings, "labels");
-    labels = json_incref(labels ? labels : json_object_get(m->given, "labels"));
-    pthread_mutex_unlock(&m->lock);
-    return labels;
-}
-
 /* Boxes of all images together; checks that each is a list. */
 static int count_boxes(const struct reading *r, const json_t *images, size_t *count_r)
 {
@@ -217,7 +191,7 @@ int boxes_read_sent(struct request *q, const struct network *net, const struct n
     s->at = arena_array(q->arena, count + 1, sizeof *s->at);
     if (!s->first || !s->at)
         return error_set(e, ERROR_OUT_OF_MEMORY, "out of memory for %s", r.what);
-    r.labels = model_labels(request_model(q));
+    r.labels = labels_of(request_model(q));
     const int failed = read_images(q, &r, t->boxes, s);
     json_decref(r.labels);
     return failed;

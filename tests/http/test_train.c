@@ -379,14 +379,85 @@ static void betas_of_groups(struct daemon *d)
         assert_same_state(adam_state(c, same[i]), plain);
 }
 
+/* ---- classes by their names ------------------------------------------------------------------ */
+
+static const char pets[] = "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1,2]}],\"layers\":[{\"op\":"
+                           "\"linear\",\"out_features\":3}],\"loss\":\"cross_entropy\","
+                           "\"labels\":[\"cat\",\"dog\",\"Fuchs \u00e4\"],\"seed\":4}";
+
+/* The same step as with their numbers, in all forms, also after a kill. */
+static void classes_by_name(struct daemon *d)
+{
+    static const char *const forms[] = {
+        "[1,0,2]", "[\"dog\",\"cat\",\"Fuchs \u00e4\"]",
+        "[{\"name\":\"target\",\"data\":[\"dog\",\"cat\",\"Fuchs \u00e4\"]}]",
+        "[{\"shape\":[3],\"datatype\":\"BYTES\",\"data\":[\"dog\",\"cat\",\"Fuchs \u00e4\"]}]"};
+    struct client *c = d->client;
+    struct remote_hash numbers = {""};
+    char name[8], batch[300];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "m%d", i);
+        snprintf(batch, sizeof batch, "{\"inputs\":[[1,2],[3,4],[5,7]],\"targets\":%s}", forms[i]);
+        remote_create(c, name, pets);
+        remote_post(c, name, "train_step", batch);
+        if (i)
+            assert_same_state(remote_hash(c, name), numbers);
+        else
+            numbers = remote_hash(c, name);
+    }
+    daemon_kill(d);
+    daemon_start(d, d->flags);
+    assert_same_state(remote_hash(d->client, "m1"), numbers);
+    /* Labels of now, not of then. */
+    answer_expect(remote_call(d->client, "PATCH", "m1", "", "{\"labels\":[\"a\",\"b\",\"c\"]}"),
+                  200);
+    snprintf(batch, sizeof batch, "{\"inputs\":[[1,2]],\"targets\":[\"b\"]}");
+    remote_post(d->client, "m1", "evaluate", batch);
+    answer_refused(remote_call(d->client, "POST", "m0", "/evaluate", batch), 422, "bad_value",
+                   "targets[0]: the model has no label 'b'");
+}
+
+static void classes_refused(struct daemon *d)
+{
+    static const struct {
+        const char *model, *targets;
+        int status;
+        const char *code, *part;
+    } rows[] = {
+        {"m", "[\"dog\",\"cta\"]", 422, "bad_value",
+         "targets[1]: the model has no label 'cta'; did you mean 'cat'?"},
+        {"m", "[\"dog\",1]", 400, "bad_type", "targets[1]: expected the name of a class"},
+        {"m", "[\"dog\"]", 422, "bad_shape", "1 examples"},
+        {"m", "[{\"data\":[\"dog\",\"cat\"],\"shape\":[3]}]", 422, "bad_shape", "2 names"},
+        {"bare", "[\"dog\",\"cat\"]", 422, "bad_value", "the model has none"},
+        {"value", "[\"dog\",\"cat\"]", 400, "bad_type", "expected numbers"},
+    };
+    struct client *c = d->client;
+    remote_create(c, "m", pets);
+    remote_create(c, "bare",
+                  "{\"inputs\":[{\"shape\":[-1,2]}],\"layers\":[{\"op\":\"linear\","
+                  "\"out_features\":3}],\"loss\":\"cross_entropy\"}");
+    remote_create(c, "value",
+                  "{\"inputs\":[{\"shape\":[-1,2]}],\"layers\":[{\"op\":\"linear\","
+                  "\"out_features\":1}],\"loss\":\"mse\"}");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char batch[200];
+        snprintf(batch, sizeof batch, "{\"inputs\":[[1,2],[3,4]],\"targets\":%s}", rows[i].targets);
+        answer_refused(remote_call(c, "POST", rows[i].model, "/train_step", batch), rows[i].status,
+                       rows[i].code, rows[i].part);
+    }
+    assert_true(remote_number(c, "m", "revision") == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        DAEMON_TEST(counters),       DAEMON_TEST(apart_or_together),  DAEMON_TEST(halves),
-        DAEMON_TEST(keep_gradients), DAEMON_TEST(moved_statistics),   DAEMON_TEST(learning_rate),
-        DAEMON_TEST(schedule),       DAEMON_TEST(clipping),           DAEMON_TEST(dropout),
-        DAEMON_TEST(frozen),         DAEMON_TEST(frozen_for_a_while), DAEMON_TEST(no_loss),
-        DAEMON_TEST(diverged),       DAEMON_TEST(betas_of_groups),
+        DAEMON_TEST(counters),        DAEMON_TEST(apart_or_together),  DAEMON_TEST(halves),
+        DAEMON_TEST(keep_gradients),  DAEMON_TEST(moved_statistics),   DAEMON_TEST(learning_rate),
+        DAEMON_TEST(schedule),        DAEMON_TEST(clipping),           DAEMON_TEST(dropout),
+        DAEMON_TEST(frozen),          DAEMON_TEST(frozen_for_a_while), DAEMON_TEST(no_loss),
+        DAEMON_TEST(diverged),        DAEMON_TEST(betas_of_groups),    DAEMON_TEST(classes_by_name),
+        DAEMON_TEST(classes_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
