@@ -162,6 +162,18 @@ static void write_table(struct json_out *w, const char *key, info_at *at)
     out_close(w);
 }
 
+/* The i-th operator that a description may have as its loss. */
+static bool loss_info_at(int i, struct optimizer_info *info_r)
+{
+    struct op_info op;
+    for (int k = 0; op_info_at(k, &op); k++)
+        if (op.is_loss && i-- == 0) {
+            *info_r = (struct optimizer_info){.name = op.name, .doc = op.doc, .attrs = op.attrs};
+            return true;
+        }
+    return false;
+}
+
 int api_operators(struct request *q)
 {
     struct json_out w = JSON_OUT_INIT;
@@ -172,6 +184,7 @@ int api_operators(struct request *q)
     for (int i = 0; op_info_at(i, &op); i++)
         write_operator(&w, &op);
     out_close(&w);
+    write_table(&w, "losses", loss_info_at);
     write_table(&w, "optimizers", optimizer_info_at);
     write_table(&w, "schedules", schedule_info_at);
     write_table(&w, "initializers", init_info_at);

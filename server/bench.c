@@ -8,6 +8,9 @@
 #include "profile_table.h"
 #include "trainer.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -218,6 +221,9 @@ static int bench_trainer(struct bench *b, const struct bench_words *w, struct tr
 static int bench_one(struct bench b, const struct bench_words *w, FILE *out, struct error *e)
 {
     struct trainer t;
+#ifdef __GLIBC__
+    malloc_trim(0); /* what the net before this one has freed would pass for this one's */
+#endif
     b.before = process_bytes("VmRSS:");
     process_forget_most();
     int status = b.training ? trainer_open(&t, b.net->description, b.batch, b.threads, e)

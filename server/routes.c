@@ -74,7 +74,7 @@ const struct route routes[] = {
     {"GET", "/v2/health/ready", api_ready, ROUTE_QUICK, ROLE_NONE, NULL, "Health",
      "whether all models are there", NULL},
     {"GET", "/v2/operators", api_operators, 0, ROLE_READ, NULL, "Operators",
-     "operators, optimisers, schedules and initialisers with their attributes", NULL},
+     "operators, losses, optimisers, schedules and initialisers with their attributes", NULL},
     {"GET", "/v2/templates", api_templates, 0, ROLE_READ, NULL, "Templates",
      "descriptions that are written from a few arguments", NULL},
     {"GET", "/openapi.json", api_openapi, 0, ROLE_READ, NULL, NULL, "this interface as OpenAPI 3",

@@ -153,7 +153,7 @@ static void key_flags(struct daemon *d)
     write_script(d);
     struct offered all = complete(d, "backpropd keys add --");
     daemon_command(d, &o, WORDS("keys"));
-    assert_int_equal(o.status, 1);
+    assert_int_equal(o.status, 2);
     for (const char *at = o.err; (at = strstr(at, "--")); at += 2) {
         char name[64];
         assert_int_equal(sscanf(at, "%63[a-z-]", name), 1);

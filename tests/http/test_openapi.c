@@ -296,15 +296,20 @@ static void operators(struct daemon *d)
 {
     struct answer *a = client_get(d->client, "/v2/operators");
     struct op_info op;
-    int n = 0;
+    int n = 0, losses = 0;
     answer_expect(a, 200);
     for (; op_info_at(n, &op); n++) {
         char path[64];
+        if (op.is_loss) {
+            snprintf(path, sizeof path, "losses.%d.name", losses++);
+            assert_string_equal(answer_string(a, path), op.name);
+        }
         snprintf(path, sizeof path, "operators.%d.name", n);
         assert_string_equal(answer_string(a, path), op.name);
     }
     assert_true(n > 30);
     check_docs(answer_find(a, "operators"), (size_t)n);
+    check_docs(answer_find(a, "losses"), (size_t)losses);
     check_docs(answer_find(a, "optimizers"), count_rows(optimizer_info_at));
     check_docs(answer_find(a, "schedules"), count_rows(schedule_info_at));
     check_docs(answer_find(a, "initializers"), count_rows(init_info_at));
