@@ -13,6 +13,7 @@ const LIST_MS = 2000, SERVER_MS = 5000;
 
 const page = {
   models: [],         /* as GET /v2/models lists them */
+  unloaded: [],       /* names of those that are not in memory */
   name: null,         /* the model that is shown */
   panel: "curves",
   compared: new Set() /* names of others whose curves are drawn too */
@@ -81,6 +82,16 @@ function listItem(model) {
     h("span", {class: "swatch", "aria-hidden": "true"})), link);
 }
 
+/* A model that is not in memory has nothing to show, but can be brought back. */
+function unloadedItem(name) {
+  const load = async () => {
+    await call("POST", `/v2/repository/models/${encodeURIComponent(name)}/load`);
+    refresh();
+  };
+  return h("li", {class: "unloaded", "data-unloaded": name}, h("span", {class: "model-name"}, name),
+    h("button", {type: "button", "aria-label": `Load ${name}`, onclick: load}, "Load"));
+}
+
 function drawItem(item, model) {
   const here = model.name === page.name, compared = page.compared.has(model.name);
   const box = item.querySelector("input"), link = item.querySelector("a");
@@ -100,18 +111,20 @@ function drawItem(item, model) {
     `step ${model.step.toLocaleString()}${loss}`;
 }
 
+const keyOf = item => item.dataset.name === undefined ? `-${item.dataset.unloaded}` : `+${item.dataset.name}`;
+
 function drawList() {
-  const list = byId("models");
-  const items = new Map([...list.children].map(item => [item.dataset.name, item]));
-  page.models.forEach((model, i) => {
-    const item = items.get(model.name) || listItem(model);
-    items.delete(model.name);
-    drawItem(item, model);
+  const list = byId("models"), kept = new Map([...list.children].map(item => [keyOf(item), item]));
+  const items = page.models.map(model => kept.get(`+${model.name}`) || listItem(model));
+  page.models.forEach((model, i) => drawItem(items[i], model));
+  items.push(...page.unloaded.map(name => kept.get(`-${name}`) || unloadedItem(name)));
+  items.forEach((item, i) => {
     if (list.children[i] !== item)
       list.insertBefore(item, list.children[i] || null);
   });
-  items.forEach(item => item.remove());
-  byId("no-models").hidden = page.models.length > 0;
+  while (list.children.length > items.length)
+    list.lastElementChild.remove();
+  byId("no-models").hidden = items.length > 0;
   const model = page.models.find(m => m.name === page.name);
   if (model)
     byId("counters").textContent = `step ${model.step} · revision ${model.revision} · ` +
@@ -121,7 +134,9 @@ function drawList() {
 async function refresh() {
   try {
     const before = page.models.map(m => m.name).join("\n");
-    page.models = (await call("GET", "/v2/models")).models;
+    const [list, index] = await Promise.all([call("GET", "/v2/models"), call("POST", "/v2/repository/index")]);
+    page.models = list.models;
+    page.unloaded = index.filter(m => m.state === "UNAVAILABLE").map(m => m.name);
     if (before !== page.models.map(m => m.name).join("\n") || !page.name)
       readAddress();
     else

@@ -9,7 +9,7 @@ import {drawChart, destroyChart, restyleChart} from "./plot.js";
 
 const POINTS = 1000, MOST = 3000, POLL_MS = 2000, DRAW_MS = 250;
 /* Charts in this order, then the others by name. "samples" says nothing as a curve. */
-const FIRST = ["loss", "accuracy", "mAP50-95", "mAP50", "mAP75", "precision", "recall", "grad_norm", "lr"];
+const FIRST = ["loss", "accuracy", "mAP50-95", "mAP50", "mAP75", "precision", "recall", "grad_norm", "batch_grad_norm", "lr"];
 const HIDDEN = new Set(["samples"]);
 const COLORS = 6; /* --curve-0 ... of style.css */
 
@@ -64,10 +64,14 @@ async function reload(name, model) {
   draw();
 }
 
+/* A row of the revision that was there last takes its place, as in the daemon. */
 function add(model, key, point) {
   if (!model.series.has(key))
     model.series.set(key, []);
-  model.series.get(key).push(point);
+  const list = model.series.get(key);
+  if (list.at(-1)?.revision === point.revision)
+    list.pop();
+  list.push(point);
 }
 
 function addEvent(model, {revision, step, time_ms, values}) {
@@ -149,14 +153,27 @@ function place(key) {
   return at < 0 ? FIRST.length : at;
 }
 
+/* Evaluations that were recorded ("val_loss") are drawn into the chart of what training says. */
+const chartOf = key => key.replace(/^val_/, "");
+
 /* Names of the charts: those of classes ("mAP50/cat") are left to the table of the last values. */
 function names() {
   const all = new Set();
   for (const model of shown.models.values())
     for (const key of model.series.keys())
       if (!HIDDEN.has(key) && !key.includes("/"))
-        all.add(key);
+        all.add(chartOf(key));
   return [...all].sort((a, b) => place(a) - place(b) || a.localeCompare(b));
+}
+
+/* The curves of a chart: of each model what training says, and broken what evaluations do. */
+function curvesOf(key) {
+  const val = `val_${key}`, alone = shown.models.size === 1;
+  const any = order().some(name => shown.models.get(name).series.has(val));
+  const label = {[key]: name => alone && any ? "training" : name,
+                 [val]: name => alone ? "evaluation" : `${name}, evaluation`};
+  return order().flatMap(name => [key, val].filter(k => shown.models.get(name).series.has(k)).map(k =>
+    ({name: label[k](name), color: colorOf(name), points: shown.models.get(name).series.get(k), dashed: k === val})));
 }
 
 function clearCharts() {
@@ -172,12 +189,9 @@ export function redraw() {
     if ([...model.series.values()].some(s => s.length > MOST))
       reload(name, model);
   const keys = names(), options = {smoothing: Number(byId("smoothing").value), axis: byId("axis").value};
-  for (const key of keys) {
-    const curves = order().filter(name => shown.models.get(name).series.has(key))
-      .map(name => ({name, color: colorOf(name), points: shown.models.get(name).series.get(key)}));
-    drawChart(cards, byId("charts"), key, curves, {...options, rank: place(key),
+  for (const key of keys)
+    drawChart(cards, byId("charts"), key, curvesOf(key), {...options, rank: place(key),
       smoothing: key === "lr" ? 0 : options.smoothing} /* it is no measurement */);
-  }
   drawClasses();
   byId("no-curves").hidden = keys.length > 0;
   byId("smoothing-value").textContent = options.smoothing.toFixed(2);

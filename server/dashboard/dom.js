@@ -50,11 +50,14 @@ export function ask({title, text, yes, danger = false, field = null}) {
 export const heads = titles => h("thead", {}, h("tr", {}, titles.map(t =>
   h("th", {scope: "col", class: t.startsWith("#") && "number"}, t.replace(/^#/, "")))));
 
-/* A bar that is filled to a part (0 to 1). */
-export function bar(part, label = null) {
-  const fill = h("span", {class: "fill"});
-  fill.style.width = `${Math.max(0, Math.min(100, 100 * part))}%`;
-  return h("span", {class: "bar", ...(label ? {role: "img", "aria-label": label} : {})}, fill);
+/* A bar that is filled to a part, 0 to 1; a signed one, -1 to 1, from the line in its middle. */
+export function bar(part, label = null, signed = false) {
+  const fill = h("span", {class: part < 0 ? "fill negative" : "fill"});
+  const width = Math.min(1, signed ? Math.abs(part) : Math.max(0, part)) * (signed ? 50 : 100);
+  fill.style.width = `${width}%`;
+  if (signed)
+    fill.style.marginLeft = `${part < 0 ? 50 - width : 50}%`;
+  return h("span", {class: signed ? "bar signed" : "bar", ...(label ? {role: "img", "aria-label": label} : {})}, fill);
 }
 
 /* ---- numbers for people ---------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
  * the lines, drawn by Chart.js. */
 import {h, short} from "./dom.js";
 
+const DAY_MS = 24 * 60 * 60 * 1000;
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /* A running mean whose start is not pulled to zero, as TensorBoard draws it. */
@@ -34,21 +35,28 @@ function datasets(curves, options, log) {
   const sets = [];
   for (const curve of curves) {
     const raw = places(curve.points, options.axis, log);
-    const few = raw.length < 3 ? 3 : 0, line = {name: curve.name, borderColor: curve.color,
-      backgroundColor: curve.color, pointRadius: few, pointHoverRadius: 4, pointHitRadius: 8};
-    if (options.smoothing > 0 && raw.length > 2)
+    const smoothing = curve.dashed ? 0 : options.smoothing; /* few points, each of a whole set */
+    const few = raw.length < 3 || curve.dashed ? 3 : 0, line = {name: curve.name, smoothing,
+      borderColor: curve.color, backgroundColor: curve.color, pointRadius: few, pointHoverRadius: 4,
+      pointHitRadius: 8};
+    if (smoothing > 0 && raw.length > 2)
       sets.push({...line, data: raw, borderColor: `${curve.color}40`, borderWidth: 1, faint: true,
                  pointHoverRadius: 0});
-    sets.push({...line, data: options.smoothing > 0 ? smoothed(raw, options.smoothing) : raw,
-               borderWidth: 2});
+    sets.push({...line, data: smoothing > 0 ? smoothed(raw, smoothing) : raw, borderWidth: 2,
+               borderDash: curve.dashed ? [6, 3] : []});
   }
   return sets;
 }
 
 /* ---- Chart.js -------------------------------------------------------------------------------- */
 
-function axisText(axis, value) {
-  return axis === "time_ms" ? new Date(value).toLocaleTimeString() : value.toLocaleString();
+/* Of an axis that spans more than a day, times have their date. */
+function axisText(axis, value, scale) {
+  if (axis !== "time_ms")
+    return value.toLocaleString();
+  const long = scale.max - scale.min > DAY_MS;
+  return new Date(value).toLocaleString([], {...(long ? {dateStyle: "short"} : {}),
+                                             timeStyle: long ? "short" : "medium"});
 }
 
 const crosshair = {
@@ -75,11 +83,11 @@ function tooltip(card) {
     filter: item => !item.dataset.faint,
     callbacks: {
       title: items => items.length ? `${card.axis === "time_ms" ? "" : `${card.axis} `}` +
-        axisText(card.axis, items[0].parsed.x) : "",
+        axisText(card.axis, items[0].parsed.x, items[0].chart.scales.x) : "",
       label: item => {
         const raw = item.raw.p.value;
         return ` ${item.dataset.name}: ${short(raw)}` +
-          (card.smoothing > 0 ? `  (smoothed ${short(item.parsed.y)})` : "");
+          (item.dataset.smoothing > 0 ? `  (smoothed ${short(item.parsed.y)})` : "");
       }
     }
   };
@@ -92,7 +100,8 @@ function chartOptions(card) {
     elements: {line: {tension: 0}},
     plugins: {legend: {display: false}, tooltip: tooltip(card)},
     scales: {
-      x: {type: "linear", ticks: {maxTicksLimit: 6, maxRotation: 0, callback: v => axisText(card.axis, v)}},
+      x: {type: "linear", ticks: {maxTicksLimit: 6, maxRotation: 0,
+                                  callback(v) { return axisText(card.axis, v, this); }}},
       y: {type: "linear", ticks: {maxTicksLimit: 6, callback: v => short(v)}}
     }
   };
@@ -140,7 +149,7 @@ function drawLast(card, key, curves) {
     `${c.name} ${short(c.value)} at step ${c.points.at(-1)?.step}`).join(", "));
 }
 
-/* Draws the curves ([{name, color, points}]) of a series into its card, which is made first. */
+/* Draws the curves ([{name, color, points, dashed}]) of a series into its card, which is made first. */
 export function drawChart(cards, parent, key, curves, options) {
   if (!cards.has(key)) {
     const card = makeCard(key);

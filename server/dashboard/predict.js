@@ -31,10 +31,11 @@ async function answer(result, ask) {
   }
 }
 
-/* [{label, value}] as bars; the best is said in words. */
+/* [{label, value}] as bars, where there are values below 0 from a line in the middle. */
 function bars(rows, most, text = short) {
+  const signed = rows.some(r => r.value < 0);
   return h("ol", {class: "bars"}, rows.map(r => h("li", {}, h("span", {class: "bar-label"}, r.label),
-    bar(r.value / (most || 1)), h("span", {class: "bar-value"}, text(r.value)))));
+    bar(r.value / (most || 1), null, signed), h("span", {class: "bar-value"}, text(r.value)))));
 }
 
 const percent = x => `${(100 * x).toFixed(1)} %`;

@@ -121,6 +121,41 @@ async function severalModels() {
   await shot("curves-compared");
 }
 
+/* A validation curve: in the chart of training's, broken, with the pointer's and the last values. */
+async function drawsEvaluations() {
+  const batch = {inputs: [{shape: [16, 1, 8, 8], data: all.slice(0, 16).flatMap(r => r.slice(0, 64).map(v => v / 16))}],
+                 targets: all.slice(0, 16).map(r => r[64])};
+  await page.uncheck('[data-name="digits-sgd"] input');
+  for (let i = 0; i < 3; i++) {
+    await daemon.call("POST", "/v2/models/digits/evaluate", {...batch, parameters: {record: true}});
+    await daemon.call("POST", "/v2/models/digits/train_step", batch);
+  }
+  const {loss} = await daemon.call("POST", "/v2/models/digits/evaluate", {...batch, parameters: {record: true}});
+  const sets = () => page.locator('[data-series="loss"] canvas').evaluate(c =>
+    Chart.getChart(c).data.datasets.filter(d => !d.faint).map(d => [d.name, d.data.length, d.borderDash.length]));
+  for (let i = 0; i < 50 && (await sets())[1]?.[1] !== 4; i++)
+    await sleep(100);
+  const [training, evaluation] = await sets();
+  assert.deepEqual([training[0], training[2]], ["training", 0]);
+  assert.deepEqual(evaluation, ["evaluation", 4, 2]);
+  const text = await page.textContent('[data-series="loss"] .last');
+  assert.ok(Math.abs(Number(/evaluation ([-\d.e+]+)/.exec(text)[1]) - loss) < 1e-2 * loss, text);
+  assert.ok(!(await page.locator("#charts h3").allTextContents()).some(t => t.startsWith("val_")));
+  await shot("curves-evaluated");
+}
+
+/* Two moments a day apart are told from each other. */
+async function datesOfLongRuns() {
+  await page.selectOption("#axis", "time_ms");
+  const ticks = span => page.locator('[data-series="loss"] canvas').evaluate((c, span) => {
+    const scale = Chart.getChart(c).scales.x;
+    return scale.options.ticks.callback.call({min: scale.max - span, max: scale.max}, scale.max);
+  }, span);
+  assert.match(await ticks(3600e3), /^\d+:\d+:\d+/);
+  assert.match(await ticks(48 * 3600e3), /\d+\D\d+\D\d+.*\d+:\d+/);
+  await page.selectOption("#axis", "step");
+}
+
 async function savesAndRestores() {
   await open("digits", "versions");
   await page.fill("#panel-versions input", "before it forgets");
@@ -309,6 +344,35 @@ async function evaluatesByClass() {
   await page.waitForFunction(() => !document.querySelector('[data-name="finder"]'));
 }
 
+/* Outputs below zero have bars, too, to the left of the line. */
+async function drawsNegativeOutputs() {
+  await daemon.call("PUT", "/v2/models/signs", {inputs: [{name: "x", shape: [-1, 3]}],
+    layers: [{op: "mul", inputs: ["x", "x"]}, {op: "sub", inputs: ["layers.0", "x"]}, {op: "sub", inputs: ["x", "layers.1"]}]});
+  await page.waitForSelector('[data-name="signs"]');
+  await open("signs", "predict");
+  await page.waitForFunction(() => document.querySelector("#panel-predict textarea")?.value.includes('"shape":[1,3]'));
+  const panel = page.locator("#panel-predict form");
+  await panel.locator("textarea").fill('{"inputs":[[1,3,0.5]]}'); /* 2x - x^2: 1, -3, 0.75 */
+  await panel.locator("button").click();
+  await page.waitForSelector(".bar.signed");
+  const bars = await page.locator(".bar .fill").evaluateAll(list => list.map(f => [f.style.marginLeft, f.style.width]));
+  assert.deepEqual(bars.map(b => b.map(parseFloat).map(Math.round)), [[50, 17], [0, 50], [50, 13]]);
+  await shot("predict-signed");
+}
+
+/* A model that is taken out of memory is still listed, and can be brought back. */
+async function loadsAgain() {
+  await daemon.call("POST", "/v2/repository/models/signs/unload");
+  await page.waitForSelector('[data-unloaded="signs"]');
+  assert.equal(await page.locator('[data-name="signs"]').count(), 0);
+  await shot("unloaded-light");
+  await page.click('[aria-label="Load signs"]');
+  await page.waitForSelector('[data-name="signs"]');
+  assert.equal(await page.locator("[data-unloaded]").count(), 0);
+  await daemon.call("DELETE", "/v2/models/signs");
+  await page.waitForSelector('[data-name="signs"]', {state: "detached"});
+}
+
 async function showsTheArchitecture() {
   await open("digits", "layers");
   await page.waitForSelector("#panel-layers tbody tr");
@@ -457,7 +521,7 @@ async function survivesARestart() {
   await sleep(800);
   const {step} = await daemon.call("GET", "/v2/models/digits");
   const label = await page.getAttribute('[data-series="loss"] canvas', "aria-label");
-  assert.match(label, new RegExp(`digits \\S+ at step ${step}(,|$)`));
+  assert.match(label, new RegExp(`training \\S+ at step ${step}(,|$)`));
 }
 
 /* Asked for once; one that is not in force is asked for again; all that the page shows needs it. */
@@ -492,6 +556,8 @@ const failed = await runTests([
   ["values under the pointer", valuesUnderThePointer],
   ["logarithmic scale and smoothing", logarithmicAndSmooth],
   ["several models over each other", severalModels],
+  ["draws recorded evaluations beside training", drawsEvaluations],
+  ["long runs have dates", datesOfLongRuns],
   ["saves and restores a version", savesAndRestores],
   ["sets, moves, rolls back and deletes aliases", movesAliases],
   ["deletes a version when told to", deletesAsked],
@@ -499,6 +565,8 @@ const failed = await runTests([
   ["asks in JSON, shows gradients and refusals", asksInJson],
   ["takes images", takesImages],
   ["shows the last evaluation by class", evaluatesByClass],
+  ["draws outputs below zero", drawsNegativeOutputs],
+  ["loads what is not in memory", loadsAgain],
   ["shows the architecture", showsTheArchitecture],
   ["shows signals of layers as training records them", showsSignals],
   ["reads the heat map by pointer and by keyboard, and the histograms", readsTheHeatMap],
