@@ -236,7 +236,8 @@ const struct op ops_conv[] = {
      "Nx1x4x4 out_channels=1 kernel_size=2; Nx3x20x20 out_channels=2 kernel_size=3 padding=1;"
      "Nx16x4x5 out_channels=17 kernel_size=3 padding=1;"
      "Nx1x8x8 out_channels=2 kernel_size=5 padding=2;"
-     "Nx2x7x16 out_channels=2 kernel_size=5 padding=2 stride=2",
+     "Nx2x7x16 out_channels=2 kernel_size=5 padding=2 stride=2;"
+     "Nx2x5x6 out_channels=3 kernel_size=3 padding=same dilation=2 in_channels=2",
      "y[o,i,j] = bias[o] + sum over c,u,v of weight[o,c,u,v] x[c, i*stride - padding + u*dilation, "
      "j*stride - padding + v*dilation]"},
     {0},

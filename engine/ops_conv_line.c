@@ -174,7 +174,7 @@ const struct op ops_conv_line[] = {
      "Nx3x7 out_channels=4 kernel_size=3; Nx2x9 out_channels=5 kernel_size=3 padding=2 stride=2 "
      "dilation=2; Nx4x6 out_channels=6 kernel_size=2 groups=2 bias=false; Nx3x8 out_channels=3 "
      "kernel_size=3 padding=1 groups=3; Nx1x1 out_channels=2 kernel_size=1; 2x3x5 out_channels=2 "
-     "kernel_size=5",
+     "kernel_size=5; Nx2x9 out_channels=2 kernel_size=5 padding=same in_channels=2",
      "y[o,i] = bias[o] + sum over c,u of weight[o,c,u] x[c, i*stride - padding + u*dilation]"},
     {0},
 };

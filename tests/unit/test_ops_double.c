@@ -373,8 +373,10 @@ static void test_row(void **state)
     assert_ptr_equal(op_find(op->name), op); /* no other row has this name */
     for (const struct attr_def *d = op->attrs; d && d->name; d++) {
         assert_true(d->doc && d->doc[0]);
-        assert_true(d->offset < op->attrs_size);
-        assert_true(d->type == ATTR_REAL || (d->type == ATTR_CHOICE) == (d->choices != NULL));
+        assert_true(d->type == ATTR_FACT ? d->offset < SHAPE_MAX_RANK || d->offset == ATTR_FACT_LAST
+                                         : d->offset < op->attrs_size);
+        const bool word = d->type == ATTR_REAL || d->type == ATTR_INT || d->type == ATTR_PAIR;
+        assert_true(word || (d->type == ATTR_CHOICE) == (d->choices != NULL));
     }
 }
 
