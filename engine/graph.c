@@ -399,8 +399,10 @@ bool node_is_indices(const struct node *n)
 bool node_attr_int(const struct node *n, const char *name, int64_t *value_r)
 {
     for (const struct attr_def *d = n->op->attrs; d && d->name; d++)
-        if (d->type == ATTR_INT && strcmp(d->name, name) == 0) {
-            memcpy(value_r, (const char *)n->attrs + d->offset, sizeof *value_r);
+        if ((d->type == ATTR_INT || d->type == ATTR_BOOL) && strcmp(d->name, name) == 0) {
+            const char *at = (const char *)n->attrs + d->offset;
+            *value_r = d->type == ATTR_INT ? *(const int64_t *)(const void *)at
+                                           : *(const bool *)(const void *)at;
             return true;
         }
     return false;

@@ -230,7 +230,10 @@ const struct op ops_loss[] = {
      "Nx3x2x2 Nx2x2:classes=3 ignore_index=0 label_smoothing=0.3; "
      "Nx3x4 Nx4:classes=3 ignore_index=2 label_smoothing=0.2 weight=2,0,0.7; "
      "Nx5 Nx5:probabilities; Nx3x2 Nx3x2:probabilities label_smoothing=0.1 weight=0.5,1,2; "
-     "Nx4 Nx4:probabilities reduction=sum; 5 scalar:classes=5; 4x3 4:classes=3",
+     "Nx4 Nx4:probabilities reduction=sum; "
+     "Nx3x2 Nx3x2:probabilities label_smoothing=0.1 weight=0.5,1,2 mixed_indices=true; "
+     "Nx4 Nx4:probabilities weight=0.5,1,2,3 mixed_indices=true reduction=sum; 5 scalar:classes=5; "
+     "4x3 4:classes=3",
      "-log softmax(x)[target], or -sum(target * log softmax(x)), over dimension 1"},
     {"bce_with_logits", "loss", 2, 2, bce_attrs, sizeof(struct bce), NULL, bce_shape, NULL,
      bce_forward, bce_backward, bce_flops, OP_LOSS | OP_KEEPS_IN,

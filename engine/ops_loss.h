@@ -61,6 +61,7 @@ struct cross_entropy {
     double label_smoothing;
     struct real_list weight; /* [classes] or empty */
     int64_t ignore_index;
+    bool mixed_indices;
 };
 extern const struct attr_def cross_entropy_attrs[];
 int cross_entropy_shape(struct node *n, struct error *e);

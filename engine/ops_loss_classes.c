@@ -5,10 +5,13 @@
  *
  *   class index y:    a_c = (1 - s) w_y [c = y] + s / C w_c, and the mean is taken over the sum of
  *                     w_y; rows whose y is ignore_index count in neither;
- *   probabilities t:  a_c = w_c ((1 - s) t_c + s / C), and the mean is taken over the rows.
+ *   probabilities t:  a_c = w_c ((1 - s) t_c + s / C), and the mean is taken over the rows;
+ *   mixed indices t:  probabilities that are sums of index targets (mixup): a_c = w_c ((1 - s) t_c
+ * + s / C sum(t)), and the mean is taken over the sum of w_c t_c: what indices give where t is 0
+ * or 1. A row of zeros, an ignored one, counts in neither.
  *
  * The gradient is softmax(x)_c sum(a) - a_c. Kept for it: the logarithms of the softmax, then the
- * divisor. */
+ * divisor and the loss. */
 #include "ops_loss.h"
 
 #include "real.h"
@@ -25,6 +28,8 @@ const struct attr_def cross_entropy_attrs[] = {
      "weight of each class; empty: all 1"},
     {"ignore_index", ATTR_INT, offsetof(struct cross_entropy, ignore_index), "-100",
      -9007199254740992.0, 9007199254740992.0, NULL, "class index of rows that do not count"},
+    {"mixed_indices", ATTR_BOOL, offsetof(struct cross_entropy, mixed_indices), "false", 0, 0, NULL,
+     "probabilities are class indices, or mixtures of them: divide by the sum of their weights"},
     {0},
 };
 
@@ -89,7 +94,7 @@ int cross_entropy_shape(struct node *n, struct error *e)
 void cross_entropy_memory(struct node *n)
 {
     n->saved = n->in[0]->size; /* log softmax(x), as x */
-    n->saved.fixed++;          /* the divisor */
+    n->saved.fixed += 2;       /* the divisor, the loss */
 }
 
 double cross_entropy_flops(const struct node *n)
@@ -134,24 +139,50 @@ static double class_weight(const struct class_rows *rows, int64_t c)
     return rows->a->weight.n ? rows->a->weight.v[c] : 1;
 }
 
+static double probability(const struct class_rows *rows, int64_t i, int64_t c)
+{
+    return (double)rows->targets[row_first(rows, i) + c * rows->inner];
+}
+
+static bool is_mixed(const struct class_rows *rows)
+{
+    return rows->targets && rows->a->mixed_indices;
+}
+
+/* How much of a target row i has: of mixed indices some may be ignored. */
+static double row_total(const struct class_rows *rows, int64_t i)
+{
+    double total = 0;
+    for (int64_t c = 0; is_mixed(rows) && c < rows->c; c++)
+        total += probability(rows, i, c);
+    return is_mixed(rows) ? total : 1;
+}
+
 static bool row_ignored(const struct class_rows *rows, int64_t i)
 {
-    return rows->classes && rows->classes[i] == rows->a->ignore_index;
+    if (rows->classes)
+        return rows->classes[i] == rows->a->ignore_index;
+    return is_mixed(rows) && row_total(rows, i) == 0;
 }
 
 /* What row i adds to the divisor of the mean. */
 static double row_weight(const struct class_rows *rows, int64_t i)
 {
-    return rows->classes ? class_weight(rows, rows->classes[i]) : 1;
+    double weight = 0;
+    if (rows->classes)
+        return class_weight(rows, rows->classes[i]);
+    for (int64_t c = 0; is_mixed(rows) && c < rows->c; c++)
+        weight += class_weight(rows, c) * probability(rows, i, c);
+    return is_mixed(rows) ? weight : 1;
 }
 
-/* a_c of row i. */
-static double share(const struct class_rows *rows, int64_t i, int64_t c)
+/* a_c of row i, which has `total` of a target. */
+static double share(const struct class_rows *rows, int64_t i, int64_t c, double total)
 {
     const double rest = 1 - rows->a->label_smoothing, w = class_weight(rows, c);
     if (rows->classes)
         return (c == rows->classes[i] ? rest * w : 0) + rows->smooth * w;
-    return w * (rest * (double)rows->targets[row_first(rows, i) + c * rows->inner] + rows->smooth);
+    return w * (rest * probability(rows, i, c) + rows->smooth * total);
 }
 
 /* False, and the run fails, when a class index is none and not the one to ignore. */
@@ -190,10 +221,14 @@ static double row_loss(const struct class_rows *rows, int64_t i, const real *log
 {
     const bool dense = !rows->classes || rows->a->label_smoothing > 0;
     if (!dense)
-        return -share(rows, i, rows->classes[i]) * (double)logs[rows->classes[i] * rows->inner];
+        return -share(rows, i, rows->classes[i], 1) * (double)logs[rows->classes[i] * rows->inner];
+    const double total = row_total(rows, i);
     double loss = 0;
-    for (int64_t c = 0; c < rows->c; c++)
-        loss -= share(rows, i, c) * (double)logs[c * rows->inner];
+    for (int64_t c = 0; c < rows->c; c++) {
+        const double a = share(rows, i, c, total);
+        if (a != 0 || !is_mixed(rows))
+            loss -= a * (double)logs[c * rows->inner];
+    }
     return loss;
 }
 
@@ -225,8 +260,9 @@ void cross_entropy_forward(const struct node *n, struct run *r)
     const struct loss_part total =
         loss_sum_run(&sum, rows.count, 1 + CLASSES_LEAST / rows.c, forward_rows);
     const double divisor = rows.a->reduction == REDUCE_MEAN ? total.weights : 1;
-    run_saved(r, n)[rows.count * rows.c] = (real)divisor;
-    *run_value(r, n) = (real)(total.terms / divisor);
+    real *saved = run_saved(r, n) + rows.count * rows.c;
+    saved[0] = (real)divisor;
+    saved[1] = *run_value(r, n) = (real)(total.terms / divisor);
 }
 
 /* ---- backward -------------------------------------------------------------------------------- */
@@ -235,23 +271,34 @@ static void row_gradient(const struct class_rows *rows, int64_t i, const real *l
                          real *dx)
 {
     const bool ignored = row_ignored(rows, i);
+    const double total = row_total(rows, i);
     double all = 0;
     for (int64_t c = 0; !ignored && c < rows->c; c++)
-        all += share(rows, i, c);
+        all += share(rows, i, c, total);
     for (int64_t c = 0; c < rows->c; c++) {
         const int64_t at = c * rows->inner;
-        dx[at] = ignored ? 0 : (real)(scale * (exp((double)logs[at]) * all - share(rows, i, c)));
+        dx[at] =
+            ignored ? 0 : (real)(scale * (exp((double)logs[at]) * all - share(rows, i, c, total)));
     }
 }
 
-/* The gradient of probabilities. */
-static void row_target_gradient(const struct class_rows *rows, const real *logs, double scale,
-                                real *dt)
+/* The gradient of probabilities; of mixed indices they are in the divisor, too. */
+static void row_target_gradient(const struct class_rows *rows, int64_t i, const real *logs,
+                                double scale, double loss, real *dt)
 {
     const double rest = 1 - rows->a->label_smoothing;
-    for (int64_t c = 0; c < rows->c; c++)
+    const bool mixed = is_mixed(rows), ignored = row_ignored(rows, i);
+    double spread = 0;
+    for (int64_t c = 0; mixed && !ignored && c < rows->c; c++)
+        spread += rows->smooth * class_weight(rows, c) * (double)logs[c * rows->inner];
+    for (int64_t c = 0; c < rows->c; c++) {
+        const double w = class_weight(rows, c);
+        const double by_mean = mixed && rows->a->reduction == REDUCE_MEAN ? loss * w : 0;
         dt[c * rows->inner] =
-            (real)(-scale * rest * class_weight(rows, c) * (double)logs[c * rows->inner]);
+            ignored
+                ? 0
+                : (real)(-scale * (rest * w * (double)logs[c * rows->inner] + spread + by_mean));
+    }
 }
 
 static void backward_rows(void *arg, int64_t begin, int64_t end, int worker)
@@ -260,7 +307,8 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker)
     const struct node_run *nr = arg;
     const struct class_rows rows = rows_of(nr->n, nr->r);
     const real *saved = run_saved(nr->r, nr->n);
-    const double scale = (double)*run_grad(nr->r, nr->n) / (double)saved[rows.count * rows.c];
+    const real *whole = saved + rows.count * rows.c; /* divisor, loss */
+    const double scale = (double)*run_grad(nr->r, nr->n) / (double)whole[0];
     real *dx = run_grad_in(nr->r, nr->n, 0);
     real *dt = rows.targets ? run_grad_in(nr->r, nr->n, 1) : NULL;
     for (int64_t i = begin; i < end; i++) {
@@ -268,7 +316,7 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker)
         if (dx)
             row_gradient(&rows, i, saved + first, scale, dx + first);
         if (dt)
-            row_target_gradient(&rows, saved + first, scale, dt + first);
+            row_target_gradient(&rows, i, saved + first, scale, (double)whole[1], dt + first);
     }
 }
 

@@ -188,7 +188,7 @@ static int leaf_data(struct request *q, const struct leaves *l, int i, struct te
     if (!l->net && labels_given(t, node))
         return labels_read(q, t, node, data_r, batch_r, e);
     if ((l->indices >> i & 1) && class_indices_given(t))
-        return class_indices_read(q, t, node_shape(node), data_r, batch_r, e);
+        return class_indices_read(q, t, l->owner, node, data_r, batch_r, e);
     return numbers_read(q, node, t, data_r, batch_r, e);
 }
 

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#define MIXED "mixed_indices"
+
 /* `weight` stands first: a list there is an attribute of the operator (class weights), a number
  * the place of this loss in the sum, and the table without its first row reads the former. */
 static const struct field loss_fields[] = {
@@ -187,8 +189,27 @@ static int sum_add(struct describe *d, const struct losses *ls, const struct los
     return loss ? 0 : error_prefix(d->e, "%s", l->place.text);
 }
 
-static int loss_add(struct describe *d, const struct losses *ls, const struct loss *l)
+/* A target of mixed class indices keeps the meaning of indices, also when the expanded description,
+ * in which it is probabilities, is read again. */
+static int mixed_add(struct describe *d, struct loss *l)
 {
+    if (!l->mixed || describe_get(l->given, MIXED))
+        return 0;
+    struct attr *all = arena_array(d->scratch, (size_t)l->n_attrs + 1, sizeof *all);
+    if (!all)
+        return describe_no_memory(d);
+    if (l->n_attrs)
+        memcpy(all + 1, l->attrs, (size_t)l->n_attrs * sizeof *all);
+    all[0] = (struct attr){.name = MIXED, .kind = ATTR_IS_BOOL, .i = 1};
+    l->attrs = all;
+    l->n_attrs++;
+    return 0;
+}
+
+static int loss_add(struct describe *d, const struct losses *ls, struct loss *l)
+{
+    if (mixed_add(d, l))
+        return -1;
     struct network *net = d->net;
     struct node *in[NETWORK_MAX_IO + 1];
     memcpy(in, l->of, sizeof l->of);
@@ -230,6 +251,8 @@ static int loss_put(struct describe *d, const struct losses *ls, const struct lo
         if (!failed && !json_object_get(item, key) && !json_is_null(value))
             failed = describe_put(item, key, json_deep_copy(value), d->e);
     }
+    if (l->mixed && !json_object_get(item, MIXED))
+        failed = failed || describe_put(item, MIXED, json_true(), d->e);
     if (ls->list && !json_object_get(item, "weight"))
         failed = failed || describe_put(item, "weight", json_integer(1), d->e);
     failed |= ls->list ? describe_append(describe_list(d, "losses"), item, d->e)

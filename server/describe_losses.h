@@ -16,6 +16,7 @@ struct loss {
     const json_t *given;             /* NULL: only the operator's name was given */
     struct attr *attrs;
     int n_attrs;
+    bool mixed; /* its target is class indices that are given, or mixed, as probabilities */
 };
 
 struct losses {
@@ -23,7 +24,7 @@ struct losses {
     int n;
     bool list; /* given as `losses` */
     struct tensor_spec targets[NETWORK_MAX_IO];
-    bool used[NETWORK_MAX_IO];
+    bool used[NETWORK_MAX_IO], mixed[NETWORK_MAX_IO];
     int n_targets;
     bool targets_given;
 };

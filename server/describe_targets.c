@@ -74,9 +74,10 @@ static bool target_is_mixed(const struct describe *d, const struct tensor_spec *
 
 /* Fills in what is left out of a target. A target of the prediction's own shape where the loss
  * usually takes classes stands for probabilities. */
-static int target_complete(const struct describe *d, struct tensor_spec *t, const struct loss *l,
+static int target_complete(const struct describe *d, struct losses *ls, struct loss *l,
                            struct error *e)
 {
+    struct tensor_spec *t = &ls->targets[l->to];
     const struct shape *prediction = node_shape(l->of[0]);
     enum dtype dtype;
     struct shape shape;
@@ -85,8 +86,9 @@ static int target_complete(const struct describe *d, struct tensor_spec *t, cons
     if (target_is_mixed(d, t, l, dtype, &shape)) {
         t->dtype = DTYPE_REAL;
         t->shape = *prediction;
-        t->has_dtype = t->has_shape = true;
+        t->has_dtype = t->has_shape = ls->mixed[l->to] = true;
     }
+    l->mixed = ls->mixed[l->to] && strcmp(l->op, "cross_entropy") == 0;
     if (!t->has_dtype)
         t->dtype =
             t->has_shape && !shape_equal(&t->shape, &shape) && shape_equal(&t->shape, prediction)
@@ -122,7 +124,7 @@ int describe_target_resolve(struct describe *d, struct losses *ls, struct loss *
         ls->targets[l->to] = (struct tensor_spec){.name = l->target};
     }
     ls->used[l->to] = true;
-    return target_complete(d, &ls->targets[l->to], l, d->e);
+    return target_complete(d, ls, l, d->e);
 }
 
 int describe_targets_add(struct describe *d, const struct losses *ls)

@@ -20,6 +20,8 @@ int64_t score_target_class(const struct scored *s, int64_t i)
                         : score_argmax((const real *)s->target + at, s->classes, s->inner);
     if (s->dtype == DTYPE_INT64 && s->ignores && class == s->ignored)
         return -1;
+    if (s->dtype != DTYPE_INT64 && ((const real *)s->target)[at + class * s->inner] == 0)
+        return -1; /* a row of zeros has no class: that of an ignored index */
     return class >= 0 && class < s->classes ? class : -1;
 }
 
@@ -171,7 +173,8 @@ int score_f1_macro_labels(const struct scored *s, struct arena *a, double *r, st
     return t ? 0 : -1;
 }
 
-static int f1_micro(const struct tally *t, int64_t n, double *r)
+/* `none` where nothing was predicted nor there. */
+static int f1_micro(const struct tally *t, int64_t n, double none, double *r)
 {
     struct tally all = {0};
     for (int64_t k = 0; t && k < n; k++) {
@@ -179,16 +182,16 @@ static int f1_micro(const struct tally *t, int64_t n, double *r)
         all.predicted += t[k].predicted;
         all.there += t[k].there;
     }
-    *r = f1(&all);
+    *r = all.predicted + all.there ? f1(&all) : none;
     return t ? 0 : -1;
 }
 
 int score_f1_micro_classes(const struct scored *s, struct arena *a, double *r, struct error *e)
 {
-    return f1_micro(count_classes(s, a, e), s->classes, r);
+    return f1_micro(count_classes(s, a, e), s->classes, NAN, r);
 }
 
 int score_f1_micro_labels(const struct scored *s, struct arena *a, double *r, struct error *e)
 {
-    return f1_micro(count_labels(s, a, e), score_columns(s), r);
+    return f1_micro(count_labels(s, a, e), score_columns(s), 0, r);
 }

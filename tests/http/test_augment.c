@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { N = 5, PIXELS = 36, CLASSES = 3 };
@@ -300,6 +301,70 @@ static void listed(struct daemon *d)
     assert_string_equal(answer_string(a, "augmentations.0.attributes.0.name"), "p");
 }
 
+/* ---- class weights and ignored samples ------------------------------------------------------- */
+
+static void weighted_create(struct client *c, const char *name, const char *more)
+{
+    char description[700];
+    snprintf(description, sizeof description,
+             "{\"inputs\":[{\"name\":\"image\",\"shape\":[-1,1,2,2]}],\"layers\":["
+             "{\"op\":\"flatten\"},{\"op\":\"linear\",\"out_features\":3}],\"loss\":{"
+             "\"op\":\"cross_entropy\",\"weight\":[0.5,1,4],\"label_smoothing\":0.1},\"seed\":4%s}",
+             more);
+    remote_create(c, name, description);
+}
+
+static const char *weighted_batch(const char *targets)
+{
+    static char body[400];
+    snprintf(body, sizeof body,
+             "{\"inputs\":[[[[1,0],[2,1]]],[[[0,3],[1,1]]],[[[2,2],[0,1]]],[[[1,1],[1,0]]]],"
+             "\"targets\":%s}",
+             targets);
+    return body;
+}
+
+static void expect_alike(struct client *c, const char *a, const char *b, const char *targets)
+{
+    static const char *const numbers[] = {"loss", "metrics.accuracy", "metrics.f1_macro"};
+    struct answer *left = remote_post(c, a, "evaluate", weighted_batch(targets));
+    struct answer *right = remote_post(c, b, "evaluate", weighted_batch(targets));
+    for (int i = 0; i < 3; i++) {
+        const double x = answer_number(left, numbers[i]), y = answer_number(right, numbers[i]);
+        if (fabs(x - y) > 1e-6 * fabs(y))
+            fail_msg("%s of %s and %s: %.9g and %.9g", numbers[i], a, b, x, y);
+    }
+}
+
+/* Indices mean what they mean without mixing: the mean is over the sum of their weights, those that
+ * are ignored do not count; also when the expanded description is read again. Of probabilities the
+ * mean is over the samples, as in PyTorch. */
+static void indices_stay_indices(struct daemon *d)
+{
+    struct client *c = d->client;
+    weighted_create(c, "plain", "");
+    weighted_create(c, "mixes", ",\"augment\":[\"mixup\",\"cutmix\"]");
+    weighted_create(c, "soft", ",\"targets\":[{\"datatype\":\"FP32\",\"shape\":[-1,3]}]");
+    json_t *expanded = answer_find(remote_get(c, "mixes", "/config"), "description");
+    assert_true(json_is_true(json_object_get(json_object_get(expanded, "loss"), "mixed_indices")));
+    char *text = json_dumps(expanded, 0);
+    remote_create(c, "again", text);
+    free(text);
+    expect_alike(c, "mixes", "plain", "[0,2,1,2]");
+    expect_alike(c, "mixes", "plain", "[0,-100,1,2]");
+    expect_alike(c, "again", "plain", "[-100,2,-100,0]");
+    const double hard =
+        answer_number(remote_post(c, "plain", "evaluate", weighted_batch("[0,2,1,2]")), "loss");
+    const double soft = answer_number(
+        remote_post(c, "soft", "evaluate", weighted_batch("[[1,0,0],[0,0,1],[0,1,0],[0,0,1]]")),
+        "loss");
+    assert_true(fabs(soft - hard * 9.5 / 4) < 1e-5 * soft);
+    struct answer *a = remote_post(c, "mixes", "train_step", weighted_batch("[0,-100,1,2]"));
+    assert_true(answer_number(a, "loss") > 0);
+    answer_refused(remote_call(c, "POST", "mixes", "/train_step", weighted_batch("[0,-99,1,2]")),
+                   422, "bad_value", "class -99");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +379,7 @@ int main(void)
         DAEMON_TEST(patch_takes_rows_away_and_back),
         DAEMON_TEST(refused),
         DAEMON_TEST(values_out_of_range),
+        DAEMON_TEST(indices_stay_indices),
         DAEMON_TEST(listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
