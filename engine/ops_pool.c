@@ -243,7 +243,9 @@ const struct op ops_pool[] = {
      "Nx3x6x4:spread kernel_size=2; Nx2x7x8:spread kernel_size=3 stride=2 padding=1;"
      "Nx2x6x7:spread kernel_size=2 stride=1 dilation=2; Nx1x7x5:spread kernel_size=2 "
      "ceil_mode=true;"
-     "Nx17x5x5:spread kernel_size=3 stride=2 padding=1 ceil_mode=true",
+     "Nx17x5x5:spread kernel_size=3 stride=2 padding=1 ceil_mode=true;"
+     "Nx17x2x3:spread kernel_size=3 stride=2 ceil_mode=true;"
+     "Nx1x2x2:spread kernel_size=5 stride=3 padding=1 ceil_mode=true",
      "y[i,j] = max over u,v of x[i*stride - padding + u*dilation, j*stride - padding + "
      "v*dilation]"},
     {"avg_pool2d", "pooling", 1, 1, avg_pool_attrs, sizeof(struct pool_attrs), NULL, pool_shape,
@@ -251,7 +253,9 @@ const struct op ops_pool[] = {
      "Nx3x6x4 kernel_size=2; Nx2x7x8 kernel_size=3 stride=2 padding=1;"
      "Nx2x7x8 kernel_size=3 stride=2 padding=1 count_include_pad=false;"
      "Nx1x6x5 kernel_size=3 stride=2 padding=1 ceil_mode=true;"
-     "Nx2x5x6 kernel_size=2 ceil_mode=true count_include_pad=false",
+     "Nx2x5x6 kernel_size=2 ceil_mode=true count_include_pad=false;"
+     "Nx2x2x3 kernel_size=3 stride=2 ceil_mode=true;"
+     "Nx1x2x2 kernel_size=5 stride=3 padding=1 ceil_mode=true",
      "y[i,j] = mean over u,v of x[i*stride - padding + u, j*stride - padding + v]"},
     {"adaptive_avg_pool2d", "pooling", 1, 1, adaptive_avg_pool_attrs, sizeof(struct pool_attrs),
      NULL, adaptive_shape, avg_pool_memory, adaptive_avg_pool_forward, adaptive_avg_pool_backward,
@@ -267,12 +271,13 @@ const struct op ops_pool[] = {
      max_pool_memory, max_pool_forward, max_pool_backward, pool_flops, 0,
      "Nx3x8:spread kernel_size=2; Nx2x7:spread kernel_size=3 stride=2 padding=1; Nx2x9:spread "
      "kernel_size=2 stride=1 dilation=3; Nx1x7:spread kernel_size=2 ceil_mode=true; Nx2x1:spread "
-     "kernel_size=1",
+     "kernel_size=1; Nx1x2:spread kernel_size=3 stride=2 ceil_mode=true",
      "y[i] = max over u of x[i*stride - padding + u*dilation]"},
     {"avg_pool1d", "pooling", 1, 1, avg_pool1d_attrs, sizeof(struct pool_attrs), NULL, pool1d_shape,
      avg_pool_memory, avg_pool_forward, avg_pool_backward, pool_flops, 0,
      "Nx3x8 kernel_size=2; Nx2x7 kernel_size=3 stride=2 padding=1; Nx2x7 kernel_size=3 stride=2 "
-     "padding=1 count_include_pad=false; Nx1x7 kernel_size=2 ceil_mode=true",
+     "padding=1 count_include_pad=false; Nx1x7 kernel_size=2 ceil_mode=true; Nx1x2 kernel_size=3 "
+     "stride=2 ceil_mode=true",
      "y[i] = mean over u of x[i*stride - padding + u]"},
     {"adaptive_avg_pool1d", "pooling", 1, 1, adaptive_pool1d_attrs, sizeof(struct pool_attrs), NULL,
      adaptive1d_shape, avg_pool_memory, adaptive_avg_pool_forward, adaptive_avg_pool_backward,

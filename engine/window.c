@@ -41,10 +41,10 @@ static int64_t output_size(const struct window *w, int axis, int64_t in, bool ce
 {
     int64_t pad = w->padding[axis], stride = w->stride[axis];
     int64_t reach = w->dilation[axis] * (w->kernel[axis] - 1) + 1;
-    int64_t room = in + 2 * pad - reach;
+    int64_t room = in + 2 * pad - reach + (ceil_mode ? stride - 1 : 0);
     if (room < 0)
         return 0;
-    int64_t out = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+    int64_t out = room / stride + 1;
     if (ceil_mode && (out - 1) * stride >= in + pad)
         out--;
     return out;

@@ -87,6 +87,12 @@ static void ignored_class(struct daemon *d)
         a = remote_post(c, name, "train_step", batch);
         assert_true(answer_number(a, "metrics.accuracy") == (ignore == 2 ? 1 : 0.5));
     }
+    struct answer *a =
+        remote_post(c, "m102", "evaluate", "{\"inputs\":[[9,0,0],[0,9,0]],\"targets\":[2,2]}");
+    static const char *const unknown[] = {"accuracy", "top5", "f1_macro", "f1_micro", "roc_auc"};
+    for (int i = 0; i < 5; i++)
+        if (!json_is_null(json_object_get(answer_find(a, "metrics"), unknown[i])))
+            fail_msg("%s of nothing: %s", unknown[i], a->body);
 }
 
 static void regression(struct daemon *d)

@@ -438,6 +438,55 @@ static void while_training_packed(struct daemon *d)
     answers_while_training(d, remote_cnn, 36);
 }
 
+/* ---- pools ----------------------------------------------------------------------------------- */
+
+/* With ceil_mode a window may be larger than the image if it begins inside; what PyTorch gives of
+ * 0, 1, 2, ... */
+static void ceil_mode(struct daemon *d)
+{
+    static const struct {
+        const char *shape, *layer;
+        double want;
+    } rows[] = {
+        {"1,2,3", "\"max_pool2d\",\"kernel_size\":3,\"stride\":2", 5},
+        {"1,2,3", "\"avg_pool2d\",\"kernel_size\":3,\"stride\":2", 2.5},
+        {"1,3,3", "\"max_pool2d\",\"kernel_size\":4,\"stride\":3", 8},
+        {"1,3,3", "\"avg_pool2d\",\"kernel_size\":4,\"stride\":3", 4},
+        {"1,2,2", "\"max_pool2d\",\"kernel_size\":5,\"stride\":3,\"padding\":1", 3},
+        {"1,2,2", "\"avg_pool2d\",\"kernel_size\":5,\"stride\":3,\"padding\":1", 0.375},
+        {"1,2,2",
+         "\"avg_pool2d\",\"kernel_size\":5,\"stride\":3,\"padding\":1,\"count_include_pad\":false",
+         1.5},
+        {"1,2", "\"max_pool1d\",\"kernel_size\":3,\"stride\":2", 1},
+        {"1,2", "\"avg_pool1d\",\"kernel_size\":3,\"stride\":2", 0.5},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char name[16], text[400];
+        double got[9];
+        snprintf(name, sizeof name, "pool%zu", i);
+        snprintf(text, sizeof text,
+                 "{\"inputs\":[{\"shape\":[-1,%s]}],\"layers\":[{\"op\":%s,\"ceil_mode\":true}]}",
+                 rows[i].shape, rows[i].layer);
+        remote_create(d->client, name, text);
+        const char *data = strlen(rows[i].shape) < 5             ? "0,1"
+                           : strcmp(rows[i].shape, "1,2,2") == 0 ? "0,1,2,3"
+                           : strcmp(rows[i].shape, "1,2,3") == 0 ? "0,1,2,3,4,5"
+                                                                 : "0,1,2,3,4,5,6,7,8";
+        snprintf(text, sizeof text, "{\"inputs\":[{\"shape\":[1,%s],\"data\":[%s]}]}",
+                 rows[i].shape, data);
+        struct answer *a = remote_post(d->client, name, "infer", text);
+        assert_int_equal(remote_numbers(a, "outputs.0.data", got, 9), 1);
+        if (got[0] != rows[i].want)
+            fail_msg("%s of %s gave %g, not %g", rows[i].layer, rows[i].shape, got[0],
+                     rows[i].want);
+    }
+    answer_refused(
+        remote_call(d->client, "PUT", "none", "",
+                    "{\"inputs\":[{\"shape\":[-1,1,3,3]}],\"layers\":[{\"op\":"
+                    "\"max_pool2d\",\"kernel_size\":6,\"stride\":3,\"ceil_mode\":true}]}"),
+        422, "bad_shape", "does not fit");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,7 +495,7 @@ int main(void)
         DAEMON_TEST(short_forms),      DAEMON_TEST(several_inputs),
         DAEMON_TEST(not_finite),       DAEMON_TEST(batch_is_singles),
         DAEMON_TEST(while_training),   DAEMON_TEST(while_training_packed),
-        DAEMON_TEST(nulls_are_absent),
+        DAEMON_TEST(nulls_are_absent), DAEMON_TEST(ceil_mode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
