@@ -77,7 +77,8 @@ static real *moved(const struct batch_norm *j, int k)
     return leaf && leaf->param && leaf->param->buffer ? run_buffer_out(j->r, leaf) : NULL;
 }
 
-/* How much of the new statistics goes into the running ones; counts the batch. */
+/* How much of the new statistics goes into the running ones; counts the batch. A float counts to
+ * 2^24 and stays there: the mean of all batches then takes the next ones by that share. */
 static double count_batch(const struct batch_norm *j)
 {
     const struct batch_norm_attrs *a = j->n->attrs;

@@ -198,6 +198,19 @@ int weights_match(const struct graph *g, const struct safetensors *file, bool st
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
+/* Above it a real would not count on by ones, and round what is read. */
+static const real COUNT_LIMIT = 1 << 24;
+
+static int check_count(const struct safetensor *t, real count, struct error *e)
+{
+    if (count >= 0 && count < COUNT_LIMIT)
+        return 0;
+    return error_set(e, ERROR_BAD_VALUE,
+                     "the tensor '%.100s' is %.10g, expected a count from 0 to %.0f; a file may "
+                     "leave it out",
+                     t->name, (double)count, (double)COUNT_LIMIT - 1);
+}
+
 int weights_read(const struct graph *g, const struct safetensor *const *from, real *params,
                  real *buffers, struct error *e)
 {
@@ -213,6 +226,8 @@ int weights_read(const struct graph *g, const struct safetensor *const *from, re
                                  "the tensor '%.100s': element %zu is not finite, or too large for "
                                  "a float32",
                                  from[i]->name, k);
+        if (weights_name_counts(p->name) && check_count(from[i], *to, e))
+            return -1;
     }
     return 0;
 }

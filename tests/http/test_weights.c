@@ -298,6 +298,29 @@ static void parts(struct daemon *d)
     assert_string_equal(answer_string(a, "unexpected_keys.0"), "head.weight");
 }
 
+/* A count that would be rounded is refused, up to there it comes back exactly. */
+static void large_counts(struct daemon *d)
+{
+    static const char header[] =
+        "{\"bn.num_batches_tracked\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]}}";
+    static const int64_t refused[] = {-1, 1 << 24, (1 << 24) + 1, INT64_C(1) << 40},
+                         most = (1 << 24) - 1;
+    struct client *c = d->client;
+    remote_create(c, "m",
+                  "{\"inputs\":[{\"shape\":[-1,3]}],\"layers\":[{\"name\":\"bn\","
+                  "\"op\":\"batch_norm1d\",\"momentum\":null}]}");
+    struct remote_hash before = remote_hash(c, "m");
+    for (int i = 0; i < 4; i++)
+        answer_refused(put_header(c, "m", "?strict=false", header, &refused[i], 8), 422,
+                       "bad_value", "'bn.num_batches_tracked' is ");
+    assert_same_state(remote_hash(c, "m"), before);
+    answer_expect(put_header(c, "m", "?strict=false", header, &most, 8), 200);
+    struct arena *arena = arena_create(4096);
+    struct safetensors s = answer_tensors(remote_get(c, "m", "/weights"), arena);
+    assert_memory_equal(tensor_find(&s, "bn.num_batches_tracked")->data, &most, sizeof most);
+    arena_destroy(&arena);
+}
+
 static void refusals(struct daemon *d)
 {
     struct client *c = d->client;
@@ -353,6 +376,7 @@ int main(void)
         DAEMON_TEST(survives_kill),
         DAEMON_TEST(pending_gradients),
         DAEMON_TEST(parts),
+        DAEMON_TEST(large_counts),
         DAEMON_TEST(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
