@@ -39,8 +39,8 @@ bool node_is_loss(const struct node *n);
 /* Whether its numbers are indices, which are kept as reals but are whole: argmax, and what is the
  * same in another shape. */
 bool node_is_indices(const struct node *n);
-/* An attribute of the node's that is a whole number, or true (1) or false (0), by its name; false: it
- * has none. */
+/* An attribute of the node's that is a whole number, or true (1) or false (0), by its name; false:
+ * it has none. */
 bool node_attr_int(const struct node *n, const char *name, int64_t *value_r);
 /* Whether what it makes of a sample depends on the others of the batch: batch norm, in training or
  * when it has no running statistics, and what has lost the batch on its way (a mean over dimension
