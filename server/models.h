@@ -32,8 +32,8 @@ struct models {
 struct models *models_create(const struct server *s, struct error *e);
 /* Saves what has changed (-1 when that failed) and frees. Nobody may hold a model any more. */
 int models_destroy(struct models **ms, struct error *e);
-/* Brings back every model of the store from its checkpoint. One that there is no memory for stays
- * unloaded, and the log is told. */
+/* Brings back every model of the store from its checkpoint. One that there is no memory for, or
+ * whose description is refused by now, stays unloaded, and the log is told. STORAGE: damage. */
 int models_load(struct models *ms, struct error *e);
 
 /* Held until model_release. NULL: UNKNOWN_MODEL with the nearest name. */

@@ -151,16 +151,17 @@ static void sweep_logs(struct models *ms)
         closedir(d);
 }
 
-/* At start, what other models take must not keep the daemon from serving these. */
+/* At start, a model that there is no memory for, or that this backpropd does not take any more,
+ * must not keep it from serving the others. Damage does. */
 static int leave_unloaded(struct models *ms, const struct store_model *row, struct error *e)
 {
-    if (e->code != ERROR_OUT_OF_MEMORY)
+    if (e->code == ERROR_STORAGE)
         return -1;
     models_log_failure(ms, row->name, "load", e);
     return models_add_unloaded(ms, row->name, row->who, row->id, e->text, e);
 }
 
-/* Those of the store with this id; 0: all, and those that there is no memory for stay unloaded. */
+/* Those of the store with this id; 0: all, and those that cannot be had now stay unloaded. */
 static int load_some(struct models *ms, int64_t id, struct error *e)
 {
     struct loading l = {.ms = ms, .arena = arena_create(4096)};

@@ -344,6 +344,31 @@ static void check_misses_a_checkpoint(struct daemon *d)
     expect_outcome(&o, 1, "model 'm': it has versions or metrics, but no checkpoint");
 }
 
+/* A model that an older backpropd took and this one refuses keeps nobody else from starting. */
+static void refused_by_now(struct daemon *d)
+{
+    char path[400];
+    sqlite3 *db;
+    remote_create(d->client, "m", remote_scalar);
+    remote_create(d->client, "other", remote_scalar);
+    daemon_stop(d);
+    snprintf(path, sizeof path, "%s/backpropd.db", d->data);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db,
+                     "UPDATE models SET description = replace(description, 'linear', 'linnear')"
+                     " WHERE name = 'm'; UPDATE versions SET description ="
+                     " replace(description, 'linear', 'linnear') WHERE model_id = 1",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close(db);
+    daemon_start(d, d->flags);
+    remote_post(d->client, "other", "train_step", step);
+    answer_refused(remote_call(d->client, "GET", "m", "", NULL), 503, "not_ready", "linnear");
+    answer_refused(client_post(d->client, "/v2/repository/models/m/load", NULL), 422,
+                   "unknown_operator", "linnear");
+}
+
 static void commands_refused(struct daemon *d)
 {
     struct outcome o;
@@ -369,6 +394,7 @@ int main(void)
         DAEMON_TEST(backup_while_training, "--redo-bytes", "64K"),
         DAEMON_TEST(slips_in_variables),
         DAEMON_TEST(help),
+        DAEMON_TEST(refused_by_now),
         DAEMON_TEST(commands_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
