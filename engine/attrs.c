@@ -263,7 +263,9 @@ int attrs_parse(const struct attr_def *defs, const char *what, const struct attr
                 fallback.d = strtod(d->choices, NULL);
             found = &fallback;
         }
-        struct target t = {d, (char *)values + d->offset, what, a, found == &fallback, e};
+        /* Facts are not kept. */
+        void *at = d->type == ATTR_FACT ? NULL : (char *)values + d->offset;
+        struct target t = {d, at, what, a, found == &fallback, e};
         if (store[d->type](&t, found))
             return -1;
     }

@@ -147,15 +147,10 @@ static void patched_at_once(struct daemon *d)
 {
     if (!faults_possible())
         skip();
-    daemon_stop(d);
-    struct faults *f = faults_create(d);
-    faults_start(d, NULL, NULL);
+    struct faults *f = faults_start_slow(d);
     remote_create(d->client, "m", remote_mlp);
     label(d, 1);
-    faults_arm(f, &(struct faults){.kinds = FAULT_UNLOCK,
-                                   .places = PLACE_MEMORY,
-                                   .action = STRIKE_PAUSE,
-                                   .strikes = INT64_MAX});
+    faults_arm_slow(f);
     struct asker a = {.address = d->address};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, ask, &a), 0);

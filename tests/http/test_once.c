@@ -345,6 +345,7 @@ static void at_the_same_time(struct daemon *d)
 /* What would be done again says so, and does nothing; what changes nothing does not mind. */
 static void others_refuse_keys(struct daemon *d)
 {
+    static const char body[] = "{\"name\":\"k\",\"role\":\"read\"}";
     struct client *c = d->client;
     static const struct {
         const char *method, *path;
@@ -360,8 +361,8 @@ static void others_refuse_keys(struct daemon *d)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct call call = {.method = rows[i].method,
                             .path = rows[i].path,
-                            .body = "{\"name\":\"k\",\"role\":\"read\"}",
-                            .size = 28,
+                            .body = body,
+                            .size = sizeof body - 1,
                             .headers = (const char *const[]){"Idempotency-Key: \"a\"", NULL}};
         answer_refused(client_send(c, &call), 400, "bad_header", "done again");
     }

@@ -224,13 +224,8 @@ static void while_it_trains_slowly(struct daemon *d)
 {
     if (!faults_possible())
         skip();
-    daemon_stop(d);
-    struct faults *f = faults_create(d);
-    faults_start(d, NULL, NULL);
-    faults_arm(f, &(struct faults){.kinds = FAULT_UNLOCK,
-                                   .places = PLACE_MEMORY,
-                                   .action = STRIKE_PAUSE,
-                                   .strikes = INT64_MAX});
+    struct faults *f = faults_start_slow(d);
+    faults_arm_slow(f);
     come_and_go(d);
     faults_disarm(f);
     assert_true(f->struck > 1000);

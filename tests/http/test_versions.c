@@ -320,14 +320,9 @@ static void deleted_while_it_is_read(struct daemon *d)
 {
     if (!faults_possible())
         skip();
-    daemon_stop(d);
-    struct faults *f = faults_create(d);
-    faults_start(d, NULL, NULL);
+    struct faults *f = faults_start_slow(d);
     remote_create(d->client, "m", remote_mlp);
-    faults_arm(f, &(struct faults){.kinds = FAULT_UNLOCK,
-                                   .places = PLACE_MEMORY,
-                                   .action = STRIKE_PAUSE,
-                                   .strikes = INT64_MAX});
+    faults_arm_slow(f);
     for (int i = 1; i <= 6; i++) {
         struct asker a = {d->address, i};
         char rest[60];

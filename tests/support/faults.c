@@ -96,6 +96,22 @@ void faults_arm(struct faults *f, const struct faults *how)
     arm(f, how, FAULTS_ARMED);
 }
 
+struct faults *faults_start_slow(struct daemon *d)
+{
+    daemon_stop(d);
+    struct faults *f = faults_create(d);
+    faults_start(d, NULL, NULL);
+    return f;
+}
+
+void faults_arm_slow(struct faults *f)
+{
+    faults_arm(f, &(struct faults){.kinds = FAULT_UNLOCK,
+                                   .places = PLACE_MEMORY,
+                                   .action = STRIKE_PAUSE,
+                                   .strikes = INT64_MAX});
+}
+
 void faults_arm_start(struct faults *f, const struct faults *how)
 {
     arm(f, how, FAULTS_WAIT);

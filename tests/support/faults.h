@@ -71,6 +71,10 @@ void faults_spawn(struct daemon *d, const char *const *flags);
  * next: from when it takes its data folder on. What libraries do before that is not its own. */
 void faults_arm(struct faults *f, const struct faults *how);
 void faults_arm_start(struct faults *f, const struct faults *how);
+/* Stops the daemon and starts it with the shim; then, when armed, each of its threads stands still
+ * whenever it has let go of a lock, so that what others do in between is seen. */
+struct faults *faults_start_slow(struct daemon *d);
+void faults_arm_slow(struct faults *f);
 void faults_disarm(struct faults *f);
 
 /* Followed by the path and, for FAULT_WRITE, by `bytes` of data. */
