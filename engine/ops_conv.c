@@ -120,7 +120,7 @@ static int conv_shape(struct node *n, struct error *e)
 {
     const struct conv_attrs *a = n->attrs;
     struct window w = a->window;
-    int64_t out, size[2];
+    int64_t out = 0, size[2];
     if (window_check_image(n, e) || conv_sizes(n, &out, w.kernel, e) ||
         check_groups(n, n->in[0]->shape.dim[1], out, a->groups, e) || window_same(n, &w, 2, e) ||
         window_output(n, &w, false, size, e) || check_padding(n, &w, out, e) ||

@@ -116,11 +116,12 @@ void model_queues_set(struct model *m)
     enum { MICROSECOND = 1000 };
     pthread_mutex_lock(&m->lock);
     const struct batching b = m->batching;
+    const bool apart = program_slice(m->program) == INT64_MAX; /* no two may share a run */
     pthread_mutex_unlock(&m->lock);
     bool fewer = b.max_batch_size && b.max_batch_size < INFER_MAX_BATCH;
     work_queue_together(m->queue[WORK_PREDICTIONS],
                         fewer ? (size_t)b.max_batch_size : INFER_MAX_BATCH,
-                        (uint64_t)b.max_queue_delay_microseconds * MICROSECOND);
+                        apart ? 0 : (uint64_t)b.max_queue_delay_microseconds * MICROSECOND);
     for (int i = 0; i < WORK_KINDS; i++)
         work_queue_limit(m->queue[i],
                          (size_t)(b.max_queue_size ? b.max_queue_size : m->models->max_queue));

@@ -187,6 +187,10 @@ static void are_not_joined(struct daemon *d)
     }
     for (int i = 0; i < CLIENTS; i++)
         pthread_join(s[i].thread, NULL);
+    /* One alone does not wait for others, which it could not be joined with. */
+    remote_post(d->client, "m", "infer", "{\"inputs\":[[1],[2]]}");
+    struct answer *a = remote_get(d->client, "m", "/stats");
+    assert_true(answer_number(a, "model_stats.0.inference_stats.queue.ns") < 30e9);
     for (int i = 0; i < CLIENTS; i++) {
         snprintf(alone[i], sizeof alone[i], "%s", strstr(s[i].answer, "\"outputs\""));
         if (!strstr(alone[i], "\"data\":[-0.5,0.5]"))
