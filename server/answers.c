@@ -111,7 +111,8 @@ int answers_trim(struct answers *a, struct store *s, int64_t model_id, uint64_t 
 {
     pthread_mutex_lock(&a->lock);
     uint64_t kept = 0, known = a->n < ANSWERS_KEPT ? a->n : ANSWERS_KEPT;
-    if (a->last_seq && a->seq.result.at.revision > revision)
+    const bool seq_lost = a->last_seq && a->seq.result.at.revision > revision;
+    if (seq_lost)
         a->last_seq = 0;
     for (uint64_t i = 0; i < known; i++) {
         struct answered *at = &a->ring[(a->n - known + i) % ANSWERS_KEPT];
@@ -120,7 +121,7 @@ int answers_trim(struct answers *a, struct store *s, int64_t model_id, uint64_t 
         seq_note(a, at, a->n - known + kept);
         a->ring[(a->n - known + kept++) % ANSWERS_KEPT] = *at;
     }
-    const bool lost = kept < known;
+    const bool lost = seq_lost || kept < known;
     a->n -= known - kept;
     a->n_saved = a->n_saved < a->n ? a->n_saved : a->n;
     pthread_mutex_unlock(&a->lock);

@@ -114,6 +114,28 @@ static void lost_steps_are_forgotten(void **state)
     answers_destroy(&a);
 }
 
+/* Also the last seq, where the ring holds nothing but changes any more, which are not lost. */
+static void a_lost_seq_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+    store_up(f);
+    struct store_model m = model_add(f, "m");
+    struct answers *a = answers_create();
+    add_seq(a, 9, 5);
+    for (int i = 0; i < ANSWERS_KEPT; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "key %04d", i);
+        answers_add_change(a, &(struct store_answer){.key = key, .revision = 5});
+    }
+    check(f, answers_save(a, f->s, m.id, &f->e));
+    check(f, answers_trim(a, f->s, m.id, 0, &f->e));
+    assert_true(answers_last_seq(a) == 0);
+    answers_destroy(&a);
+    a = load(f, m.id);
+    assert_true(answers_last_seq(a) == 0);
+    answers_destroy(&a);
+}
+
 /* Revisions of versions and answers are not used again, nor are those of metrics. */
 static void the_last_revision(void **state)
 {
@@ -132,10 +154,8 @@ static void the_last_revision(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(the_newest_are_kept),
-        TEST(changes_are_bounded),
-        TEST(lost_steps_are_forgotten),
-        TEST(the_last_revision),
+        TEST(the_newest_are_kept),     TEST(changes_are_bounded), TEST(lost_steps_are_forgotten),
+        TEST(a_lost_seq_is_forgotten), TEST(the_last_revision),
     };
     return cmocka_run_group_tests_name("answers", tests, NULL, NULL);
 }
