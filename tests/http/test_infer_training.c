@@ -1,5 +1,5 @@
 /* test_infer_training.c: predictions while the model trains: each is by one published state, which
- * it names, and has the bits that this state gives without company. */
+ * it names, and is what a twin gives that was trained alone with the same batches. */
 #include "../support/remote.h"
 
 #include <pthread.h>
