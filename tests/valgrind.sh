@@ -13,7 +13,8 @@ command -v valgrind >/dev/null 2>&1 || {
     exit 2
 }
 names=("$@")
-[ $# -gt 0 ] || names=(test_models test_train test_infer test_errors test_versions test_weights
+[ $# -gt 0 ] || names=(test_models test_train test_infer test_infer_training
+    test_across_batch test_keys_evaluations test_errors test_versions test_weights
     test_events test_evaluate test_encoding test_tls test_once test_keys test_json test_binary
     test_aliases test_wire test_images test_images_refused test_origin test_augment test_changes
     test_dashboard test_diagnosis test_signals test_signals_recorded test_gradients test_ema
